@@ -1,0 +1,8 @@
+//! MQTT over QUIC for microcontrollers.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod crypto;
+pub mod entropy;
+pub mod time;

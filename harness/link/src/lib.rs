@@ -1,0 +1,1 @@
+//! A seeded, sans-IO model of an impaired network link.

@@ -1,0 +1,1 @@
+//! The device client against quinn-proto in virtual time.
