@@ -1,0 +1,4 @@
+//! Hardware-in-the-loop test and benchmark harness for MQTT over QUIC.
+#![forbid(unsafe_code)]
+
+pub mod measure;
