@@ -6,3 +6,4 @@ pub mod codec;
 pub mod crypto;
 pub mod entropy;
 pub mod time;
+pub mod tls;

@@ -1,0 +1,1 @@
+//! Signature verification: the algorithms of certificates and of CertificateVerify.

@@ -1,0 +1,192 @@
+use super::{AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN};
+use aes::cipher::{BlockCipherEncrypt, KeyInit, KeyIvInit, StreamCipher, StreamCipherSeek};
+use aes_gcm::aead::{AeadInOut, Nonce};
+use chacha20::ChaCha20;
+use chacha20poly1305::ChaCha20Poly1305;
+use sha2::Digest;
+use zeroize::Zeroize;
+
+/// RustCrypto's portable implementations: constant time, `core` only.
+#[derive(Clone, Copy, Debug)]
+pub struct Software;
+
+impl Crypto for Software {
+    type AeadKey = SoftwareAeadKey;
+    type HeaderKey = SoftwareHeaderKey;
+    type Sha256 = Sha256;
+    #[cfg(feature = "aes256")]
+    type Sha384 = Sha384;
+}
+
+/// A raw key and its suite.
+///
+/// The AES round keys are expanded anew for each packet: in the bitsliced form that constant time asks for
+/// they take 352 bytes (AES-128) or 480 (AES-256), and a connection has up to a dozen live keys.
+struct RawKey {
+    suite: CipherSuite,
+    bytes: [u8; KEY_LEN_MAX],
+}
+
+impl RawKey {
+    fn new(suite: CipherSuite, key: &[u8]) -> Self {
+        let mut bytes = [0; KEY_LEN_MAX];
+        bytes[..suite.key_len()].copy_from_slice(key);
+        Self { suite, bytes }
+    }
+
+    fn aes128(&self) -> &[u8; 16] {
+        self.bytes.first_chunk().expect("a key array has 32 bytes")
+    }
+}
+
+impl Drop for RawKey {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+/// [`Software`]'s AEAD key: 33 bytes whatever the suite.
+pub struct SoftwareAeadKey(RawKey);
+
+impl AeadKey for SoftwareAeadKey {
+    fn new(suite: CipherSuite, key: &[u8]) -> Self {
+        Self(RawKey::new(suite, key))
+    }
+
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
+        match self.0.suite {
+            CipherSuite::Aes128GcmSha256 => {
+                seal(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer);
+            }
+            #[cfg(feature = "aes256")]
+            CipherSuite::Aes256GcmSha384 => {
+                seal(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer);
+            }
+            CipherSuite::ChaCha20Poly1305Sha256 => {
+                seal(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer);
+            }
+        }
+    }
+
+    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag> {
+        match self.0.suite {
+            CipherSuite::Aes128GcmSha256 => {
+                open(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer)
+            }
+            #[cfg(feature = "aes256")]
+            CipherSuite::Aes256GcmSha384 => {
+                open(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer)
+            }
+            CipherSuite::ChaCha20Poly1305Sha256 => {
+                open(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer)
+            }
+        }
+    }
+}
+
+fn seal<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8])
+where
+    A: AeadInOut,
+    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
+{
+    let (text, tag_out) = buffer.split_at_mut(buffer.len() - TAG_LEN);
+    let tag = cipher
+        .encrypt_inout_detached(nonce.into(), aad, text.into())
+        .expect("buffers are far below the AEAD's length limit");
+    tag_out.copy_from_slice(&tag);
+}
+
+fn open<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag>
+where
+    A: AeadInOut,
+    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
+{
+    let len = buffer.len().checked_sub(TAG_LEN).ok_or(BadTag)?;
+    let (text, tag) = buffer.split_at_mut(len);
+    let tag = (&*tag).try_into().map_err(|_| BadTag)?;
+    cipher.decrypt_inout_detached(nonce.into(), aad, text.into(), tag).map_err(|_| BadTag)?;
+    Ok(len)
+}
+
+/// [`Software`]'s header protection key: 33 bytes whatever the suite.
+pub struct SoftwareHeaderKey(RawKey);
+
+impl HeaderKey for SoftwareHeaderKey {
+    fn new(suite: CipherSuite, key: &[u8]) -> Self {
+        Self(RawKey::new(suite, key))
+    }
+
+    fn mask(&self, sample: &[u8; 16]) -> [u8; 5] {
+        match self.0.suite {
+            CipherSuite::Aes128GcmSha256 => aes_mask(&aes::Aes128::new(self.0.aes128().into()), sample),
+            #[cfg(feature = "aes256")]
+            CipherSuite::Aes256GcmSha384 => aes_mask(&aes::Aes256::new((&self.0.bytes).into()), sample),
+            CipherSuite::ChaCha20Poly1305Sha256 => chacha20_mask(&self.0.bytes, sample),
+        }
+    }
+}
+
+fn aes_mask<A>(cipher: &A, sample: &[u8; 16]) -> [u8; 5]
+where
+    A: BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>,
+{
+    let mut block = (*sample).into();
+    cipher.encrypt_block(&mut block);
+    let [a, b, c, d, e, ..] = block.0;
+    [a, b, c, d, e]
+}
+
+/// The first four bytes of the sample are the block counter, the rest is the nonce (RFC 9001 5.4.4).
+fn chacha20_mask(key: &[u8; 32], sample: &[u8; 16]) -> [u8; 5] {
+    let [c0, c1, c2, c3, nonce @ ..] = sample;
+    let counter = u32::from_le_bytes([*c0, *c1, *c2, *c3]);
+    let mut cipher = ChaCha20::new(key.into(), nonce.into());
+    let mut mask = [0; 5];
+    cipher.seek(u64::from(counter) * 64);
+    cipher.apply_keystream(&mut mask);
+    mask
+}
+
+/// [`Software`]'s SHA-256.
+#[derive(Clone)]
+pub struct Sha256(sha2::Sha256);
+
+impl Hash for Sha256 {
+    const BLOCK_LEN: usize = 64;
+    const LEN: usize = 32;
+
+    fn new() -> Self {
+        Self(sha2::Sha256::new())
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self, out: &mut [u8]) {
+        out.copy_from_slice(&self.0.finalize());
+    }
+}
+
+/// [`Software`]'s SHA-384.
+#[cfg(feature = "aes256")]
+#[derive(Clone)]
+pub struct Sha384(sha2::Sha384);
+
+#[cfg(feature = "aes256")]
+impl Hash for Sha384 {
+    const BLOCK_LEN: usize = 128;
+    const LEN: usize = 48;
+
+    fn new() -> Self {
+        Self(sha2::Sha384::new())
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self, out: &mut [u8]) {
+        out.copy_from_slice(&self.0.finalize());
+    }
+}

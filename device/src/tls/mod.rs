@@ -1,0 +1,31 @@
+//! TLS 1.3 client handshake (RFC 8446), for QUIC (RFC 9001) and for records over a byte stream.
+//!
+//! [`Handshake`] takes whole handshake messages and answers with [`Step`]s: whoever carries the bytes
+//! (QUIC's CRYPTO streams, or records) buffers them, so that the certificate chain is verified where it
+//! lies. Certificates are always verified; there is no way to switch that off.
+//!
+//! ```text
+//!   start ---> ClientHello                       config: trust anchors, name, ALPN, clock
+//!   ServerHello          -> HandshakeKeys        (or HelloRetryRequest -> SecondClientHello)
+//!   EncryptedExtensions  -> EncryptedExtensions
+//!   Certificate          -> Continue             chain, name, time, key usage
+//!   CertificateVerify    -> CertificateVerified
+//!   Finished             -> Complete             `out` holds the client's flight
+//!   NewSessionTicket     -> Ticket
+//! ```
+
+mod config;
+mod error;
+mod handshake;
+mod ticket;
+
+#[cfg(feature = "keylog")]
+pub use config::KeyLog;
+pub use config::{ClientAuth, Config};
+pub use error::{Alert, Error, Fault};
+pub use handshake::{EarlyData, Handshake, Level, Step, Transport, next_application_secret};
+pub use ticket::{NewTicket, TICKET_ALPN_LEN_MAX, TICKET_APPLICATION_LEN_MAX, TICKET_LEN_MAX, Ticket};
+
+pub use crate::crypto::key_exchange::NamedGroup;
+pub use crate::crypto::{CipherSuite, Secret};
+pub use pki_types::TrustAnchor;
