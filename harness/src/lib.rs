@@ -1,4 +1,5 @@
 //! Hardware-in-the-loop test and benchmark harness for MQTT over QUIC.
 #![forbid(unsafe_code)]
 
+pub mod firmware;
 pub mod measure;

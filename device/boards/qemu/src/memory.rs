@@ -1,0 +1,93 @@
+//! What this machine has of RAM: static data from the bottom, one stack from the top, no heap.
+//!
+//! The stack may grow down to the end of `.bss`, where a locked PMP entry without rights makes the first
+//! access beyond it trap. The rest is painted at boot; the highest word that lost its paint is the
+//! high-water mark.
+
+use core::arch::asm;
+
+unsafe extern "C" {
+    static __eheap: u8;
+    static __sdata: u8;
+    static _stack_start: u8;
+    static __stext: u8;
+    static __etext: u8;
+}
+
+/// Bytes of the no-access region between static data and stack: larger than any frame of the firmware, so that
+/// no call can step over it.
+const GUARD_LEN: usize = 4096;
+const PAINT: u32 = 0x5afe_57ac;
+
+fn guard_start() -> usize {
+    // A NAPOT region is aligned to its size.
+    ((&raw const __eheap) as usize).next_multiple_of(GUARD_LEN)
+}
+
+fn stack_bottom() -> usize {
+    guard_start() + GUARD_LEN
+}
+
+fn stack_top() -> usize {
+    (&raw const _stack_start) as usize
+}
+
+/// Paints the unused stack and closes the guard below it.
+///
+/// Called once, first thing in `main`: only the frames of `main` and of this function are in use.
+#[inline(never)]
+pub fn init() {
+    let sp: usize;
+    // SAFETY: reads the stack pointer, touches neither memory nor flags.
+    unsafe { asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    let mut word = stack_bottom();
+    // Leave room for the frames this loop itself may use.
+    while word < sp - 128 {
+        // SAFETY: `stack_bottom()..sp - 128` lies in RAM above all static data and below every live frame.
+        unsafe { (word as *mut u32).write_volatile(PAINT) };
+        word += 4;
+    }
+    let napot = guard_start() >> 2 | ((GUARD_LEN >> 3) - 1);
+    // L (locked: holds in machine mode too), A = NAPOT, no R, W, X.
+    let config: usize = 0b1001_1000;
+    // SAFETY: entry 0 covers only the guard, which nothing uses by construction; other addresses match no
+    // entry and stay accessible to machine mode.
+    unsafe {
+        asm!("csrw pmpaddr0, {}", "csrw pmpcfg0, {}", in(reg) napot, in(reg) config, options(nostack));
+    }
+}
+
+/// Most bytes of stack in use at any time since boot (or since [`repaint`]).
+pub fn stack_high_water() -> usize {
+    let mut word = stack_bottom();
+    // SAFETY: the range lies in RAM and holds plain words; volatile, since the compiler knows of no object here.
+    while word < stack_top() && unsafe { (word as *const u32).read_volatile() } == PAINT {
+        word += 4;
+    }
+    stack_top() - word
+}
+
+/// Whether a stack overflow is what `address` (the trapping access) means.
+pub fn in_guard(address: usize) -> bool {
+    (guard_start()..stack_bottom()).contains(&address)
+}
+
+/// Bytes of `.data` and `.bss`.
+pub fn static_len() -> usize {
+    (&raw const __eheap) as usize - (&raw const __sdata) as usize
+}
+
+/// Bytes between static data and the end of RAM.
+pub fn stack_len() -> usize {
+    stack_top() - stack_bottom()
+}
+
+/// The stack's address range, for the crash report's scan.
+pub fn stack_range() -> core::ops::Range<usize> {
+    stack_bottom()..stack_top()
+}
+
+/// Whether `address` lies in the program's code.
+pub fn is_code(address: usize) -> bool {
+    ((&raw const __stext) as usize..(&raw const __etext) as usize).contains(&address)
+}

@@ -1,0 +1,117 @@
+//! Runs cargo for a board's firmware crate.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::toolchain::{TARGET, Toolchain, ToolchainError};
+
+/// A firmware crate under `device/boards/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// The emulated RISC-V board.
+    Qemu,
+    /// The smallest program that links the client: what its code costs without a board around it.
+    ClientOnly,
+    /// The ESP32-C3 with Wi-Fi.
+    Esp32c3,
+}
+
+impl Firmware {
+    /// The folder under `device/boards/`.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Qemu | Self::ClientOnly => "qemu",
+            Self::Esp32c3 => "esp32c3",
+        }
+    }
+
+    /// The binary's name.
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Qemu => "device-qemu",
+            Self::ClientOnly => "client-only",
+            Self::Esp32c3 => "device-esp32c3",
+        }
+    }
+}
+
+/// Why there is no firmware.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No compiler.
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    /// The sources are not where this harness was built.
+    #[error(
+        "no firmware sources at {0}\n  remedy: run the harness from a checkout of the project, or set HARNESS_WORKSPACE \
+         to one"
+    )]
+    NoSources(PathBuf),
+    /// cargo could not be started.
+    #[error("cannot run cargo: {0}\n  remedy: install Rust, or set CARGO to the cargo to use")]
+    NoCargo(#[source] std::io::Error),
+    /// The build failed.
+    #[error("building {firmware} failed ({status}):\n{tail}")]
+    Failed {
+        /// Which binary.
+        firmware: &'static str,
+        /// cargo's exit status.
+        status: String,
+        /// The last lines cargo printed.
+        tail: String,
+    },
+}
+
+/// Lines of compiler output kept for an error message.
+const TAIL_LINES: usize = 40;
+
+/// The folder that holds the workspace's `Cargo.toml`.
+pub fn workspace() -> PathBuf {
+    match std::env::var_os("HARNESS_WORKSPACE") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the harness is a folder of the workspace")
+            .into(),
+    }
+}
+
+/// Builds `firmware` in its release profile and returns the ELF's path.
+///
+/// `progress` gets cargo's lines as they come.
+///
+/// # Errors
+/// [`BuildError`]: no compiler, no sources, or cargo's own last words.
+pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathBuf, BuildError> {
+    let toolchain = Toolchain::find()?;
+    let workspace = workspace();
+    let manifest = workspace.join("device/boards").join(firmware.folder()).join("Cargo.toml");
+    if !manifest.exists() {
+        return Err(BuildError::NoSources(manifest));
+    }
+    let target_dir = workspace.join("target/firmware");
+
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--locked", "--bin", firmware.binary()]);
+    cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&target_dir);
+    toolchain.configure(&mut cargo);
+    cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+
+    let mut child = cargo.spawn().map_err(BuildError::NoCargo)?;
+    let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
+    let stderr = child.stderr.take().expect("stderr is piped");
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        progress(&line);
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    }
+    let status = child.wait().map_err(BuildError::NoCargo)?;
+    if !status.success() {
+        let tail = Vec::from(tail).join("\n");
+        return Err(BuildError::Failed { firmware: firmware.binary(), status: status.to_string(), tail });
+    }
+    Ok(target_dir.join(TARGET).join("release").join(firmware.binary()))
+}

@@ -1,0 +1,6 @@
+//! Building firmware for real and emulated RISC-V boards, and reading what came out: images, sizes, addresses.
+
+pub mod build;
+pub mod elf;
+pub mod size;
+pub mod toolchain;

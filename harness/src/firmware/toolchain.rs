@@ -1,0 +1,168 @@
+//! Finds a compiler for `riscv32imc-unknown-none-elf`.
+//!
+//! Two ways lead there. Where rustup can download, `rustup target add` has put the target's `core` beside the
+//! host's. Where it cannot, Debian's `rustc-web` and `rust-web-src` packages bring a compiler with the library
+//! sources, and cargo builds `core` from them (`-Zbuild-std`); the linker is the `rust-lld` that any rustup
+//! toolchain ships, or Debian's `ld.lld`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The target of the ESP32-C3 and of the QEMU board.
+pub const TARGET: &str = "riscv32imc-unknown-none-elf";
+
+/// Debian's `rustc-web` installs its compiler here; a rustup shim is elsewhere.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The directory that `rust-web-src` fills, under the compiler's sysroot.
+const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library";
+
+/// A compiler that reaches [`TARGET`], and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The active toolchain has the target installed.
+    Installed {
+        /// `rustc --version`.
+        version: String,
+    },
+    /// Debian's compiler builds `core` itself.
+    BuildStd {
+        /// The compiler.
+        rustc: PathBuf,
+        /// The linker to hand it.
+        linker: PathBuf,
+        /// `rustc --version`.
+        version: String,
+    },
+}
+
+/// Nothing on this machine compiles for the target.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no compiler for {TARGET}: {missing}\n  remedy: `rustup target add {TARGET}`, or, where rustup cannot download, \
+     `apt-get install rustc-web rust-web-src` (Debian)"
+)]
+pub struct ToolchainError {
+    missing: String,
+}
+
+impl Toolchain {
+    /// Looks at the active toolchain first, then at Debian's packages.
+    ///
+    /// # Errors
+    /// [`ToolchainError`] with the remedy, if neither will do.
+    pub fn find() -> Result<Self, ToolchainError> {
+        let installed = target_is_installed("rustc");
+        if let Some(version) = installed {
+            return Ok(Self::Installed { version });
+        }
+        let rustc = PathBuf::from(DEBIAN_RUSTC);
+        let Some(version) = output(&rustc, &["--version"]) else {
+            return Err(ToolchainError {
+                missing: "the active toolchain lacks the target, and Debian's rustc-web is not installed"
+                    .into(),
+            });
+        };
+        if !Path::new(DEBIAN_LIBRARY).join("core/src/lib.rs").exists() {
+            return Err(ToolchainError {
+                missing: format!("{DEBIAN_LIBRARY} is missing (package rust-web-src)"),
+            });
+        }
+        let linker = find_linker().ok_or_else(|| ToolchainError {
+            missing: "no rust-lld in the active toolchain and no ld.lld on the path (package lld)".into(),
+        })?;
+        Ok(Self::BuildStd { rustc, linker, version })
+    }
+
+    /// The compiler's own version line.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Installed { version } | Self::BuildStd { version, .. } => version,
+        }
+    }
+
+    /// Sets up a `cargo` command to build for [`TARGET`].
+    pub fn configure(&self, cargo: &mut Command) {
+        // A cargo that runs this harness exports these for the host build; they must not reach the firmware's.
+        for variable in
+            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC"]
+        {
+            cargo.env_remove(variable);
+        }
+        cargo.args(["--target", TARGET]);
+        if let Self::BuildStd { rustc, linker, .. } = self {
+            cargo
+                .arg("-Zbuild-std=core,alloc")
+                .env("RUSTC", rustc)
+                // The compiler is a release; building its own library takes unstable flags.
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER", linker);
+        }
+    }
+}
+
+fn target_is_installed(rustc: &str) -> Option<String> {
+    let rustc = Path::new(rustc);
+    let libraries = output(rustc, &["--print", "target-libdir", "--target", TARGET])?;
+    let has_core = std::fs::read_dir(&libraries)
+        .ok()?
+        .filter_map(Result::ok)
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"));
+    if has_core { output(rustc, &["--version"]) } else { None }
+}
+
+fn find_linker() -> Option<PathBuf> {
+    let sysroot = output(Path::new("rustc"), &["--print", "sysroot"]);
+    let host = output(Path::new("rustc"), &["--print", "host-tuple"]);
+    if let (Some(sysroot), Some(host)) = (sysroot, host) {
+        let lld = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
+        if lld.exists() {
+            return Some(lld);
+        }
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join("ld.lld"))
+        .find(|lld| lld.exists())
+}
+
+fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).env_remove("RUSTC_WRAPPER").output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_target_needs_no_further_flags() {
+        let mut cargo = Command::new("cargo");
+        Toolchain::Installed { version: "rustc 1.95.0".into() }.configure(&mut cargo);
+        let arguments: Vec<_> = cargo.get_args().collect();
+        assert_eq!(arguments, ["--target", TARGET]);
+    }
+
+    #[test]
+    fn build_std_names_its_compiler_and_linker() {
+        let mut cargo = Command::new("cargo");
+        let toolchain = Toolchain::BuildStd {
+            rustc: "/c/rustc".into(),
+            linker: "/l/rust-lld".into(),
+            version: String::new(),
+        };
+        toolchain.configure(&mut cargo);
+        let set = |name: &str| {
+            let value = cargo.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
+            value.map(|value| value.to_string_lossy().into_owned())
+        };
+        assert_eq!(set("RUSTC").as_deref(), Some("/c/rustc"));
+        assert_eq!(set("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER").as_deref(), Some("/l/rust-lld"));
+        assert!(cargo.get_args().any(|argument| argument == "-Zbuild-std=core,alloc"));
+    }
+
+    #[test]
+    fn the_error_names_both_remedies() {
+        let text = ToolchainError { missing: "nothing".into() }.to_string();
+        assert!(text.contains("rustup target add riscv32imc-unknown-none-elf"));
+        assert!(text.contains("apt-get install rustc-web rust-web-src"));
+    }
+}
