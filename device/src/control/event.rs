@@ -1,0 +1,158 @@
+//! What happens to a connection, as reported by the board.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// Something that happened to the network interface or the connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// The physical link is up (Wi-Fi: associated).
+    LinkUp,
+    /// The physical link is down.
+    LinkDown,
+    /// The board has an address.
+    AddressAcquired {
+        /// The address.
+        address: IpAddr,
+        /// Length of the network prefix in bits.
+        prefix: u8,
+    },
+    /// The address is gone.
+    AddressLost,
+    /// A connection attempt starts: the first packet is about to be sent.
+    Connecting {
+        /// 1 for the first attempt after the command or after a lost connection.
+        attempt: u32,
+    },
+    /// The handshake moved on.
+    Handshake(HandshakePhase),
+    /// The transport is ready for application data.
+    TransportConnected {
+        /// How the handshake went.
+        resumed: Resumed,
+    },
+    /// CONNACK accepted the session.
+    MqttConnected {
+        /// Whether the broker still had the session.
+        session_present: bool,
+    },
+    /// SUBACK for one filter.
+    Subscribed {
+        /// The sequence number of the command that asked.
+        sequence: u32,
+        /// Granted quality of service, or the failure (0x80 and above).
+        reason: u8,
+    },
+    /// UNSUBACK for one filter.
+    Unsubscribed {
+        /// The sequence number of the command that asked.
+        sequence: u32,
+        /// MQTT reason code; 0 for MQTT 3.1.1.
+        reason: u8,
+    },
+    /// The connection is over.
+    Disconnected(Disconnection),
+    /// The next attempt is due later.
+    BackingOff {
+        /// Wait in milliseconds.
+        delay_ms: u32,
+        /// The attempt that will follow.
+        attempt: u32,
+    },
+    /// The board gave up reconnecting.
+    GaveUp,
+    /// The local address or port changed on purpose.
+    MigrationStarted,
+    /// The peer answered on the new path.
+    PathValidated,
+    /// The peer did not answer on the new path.
+    PathFailed,
+    /// A key update completed.
+    KeysUpdated,
+    /// A session ticket arrived.
+    TicketReceived,
+    /// A message published by command was acknowledged (QoS 1 and 2) or handed to the transport (QoS 0).
+    PublicationDone {
+        /// The sequence number of the command that asked.
+        sequence: u32,
+    },
+    /// A frame from the harness was damaged; the command in it was not carried out.
+    CommandDamaged,
+}
+
+/// How far the handshake is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum HandshakePhase {
+    /// The TCP connection stands.
+    TcpEstablished,
+    /// The first ClientHello is on its way.
+    ClientHelloSent,
+    /// The server wants the address validated first.
+    RetryReceived,
+    /// The server wants another key share.
+    HelloRetryRequested,
+    /// ServerHello arrived: handshake keys stand.
+    KeysAgreed,
+    /// The certificate chain and its signature were verified.
+    ServerAuthenticated,
+    /// The server's Finished was verified and ours is on its way.
+    Complete,
+    /// The server confirmed the handshake.
+    Confirmed,
+}
+
+/// How much of the handshake an earlier connection saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Resumed {
+    /// Nothing: a full handshake.
+    Full,
+    /// The certificate: resumed by ticket.
+    Ticket,
+    /// A round trip too: early data was accepted.
+    EarlyData,
+    /// Resumed by ticket, but the early data was refused and sent again.
+    EarlyDataRefused,
+}
+
+/// Why a connection ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Disconnection {
+    /// Who ended it and how.
+    pub cause: Cause,
+    /// The code that came with it: QUIC error, TLS alert or MQTT reason; 0 if there is none.
+    pub code: u64,
+    /// What a person should know besides.
+    pub detail: Name,
+}
+
+/// Who ended a connection and how.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Cause {
+    /// The harness asked.
+    Requested,
+    /// No CONNACK within [`connect_timeout_ms`](super::Settings::connect_timeout_ms).
+    ConnectTimeout,
+    /// The peer fell silent: QUIC idle timeout, TCP retransmissions used up, or MQTT keep alive.
+    Timeout,
+    /// The peer refused the TCP connection or reset it, or sent a stateless reset.
+    Reset,
+    /// The peer closed the transport: `code` is the QUIC error or TLS alert.
+    ClosedByPeer,
+    /// The peer's application closed the QUIC connection: `code` is its code.
+    ClosedByApplication,
+    /// This device found the peer's certificate or handshake wrong: `code` is the TLS alert.
+    TlsRefused,
+    /// This device found the peer breaking the transport protocol: `code` is the QUIC error.
+    TransportError,
+    /// CONNACK refused the session: `code` is the reason.
+    ConnectionRefused,
+    /// The broker sent DISCONNECT: `code` is the reason.
+    BrokerDisconnect,
+    /// This device found the broker breaking MQTT: `code` is the reason.
+    MqttError,
+    /// The network interface went away.
+    LinkLost,
+}
