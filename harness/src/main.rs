@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line of the harness.
+
+fn main() -> std::process::ExitCode {
+    harness::command::main()
+}

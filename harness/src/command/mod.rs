@@ -1,0 +1,138 @@
+//! The command line: `cargo run -p harness -- ...`.
+//!
+//! Libraries emit events and return data, this module draws. stdout is data, stderr is talk.
+
+mod build;
+mod doctor;
+mod exit;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Hardware-in-the-loop tests and benchmarks for MQTT over QUIC on the ESP32-C3.
+#[derive(Debug, Parser)]
+#[command(name = "harness", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 passed, 1 an expectation failed, 2 usage or scenario file, 3 environment \
+                          (board, broker, Docker, port), 101 a bug in the harness.";
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Shape of what goes to stdout.
+    #[arg(long, value_enum, default_value_t = Format::Human, global = true)]
+    pub format: Format,
+    /// Say more on stderr; twice for packets and frames.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+/// Shape of what goes to stdout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Format {
+    /// Tables and sentences.
+    Human,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What this machine has and lacks, each with its remedy.
+    Doctor,
+    /// Build a board's firmware.
+    Build(build::Arguments),
+    /// Flash and RAM of a firmware by section, crate and layer, against its budgets.
+    Size(size::Arguments),
+    /// Shell completions on stdout.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Reads the command line, runs it and turns its outcome into the process's exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(arguments.common.verbose);
+    match run(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{:?}", failure.report);
+            failure.exit.into()
+        }
+    }
+}
+
+/// A command that could not do its work.
+pub struct Failure {
+    exit: Exit,
+    report: miette::Report,
+}
+
+impl Failure {
+    /// The environment lacks something, or broke: exit 3.
+    pub fn environment(error: impl Into<miette::Report>) -> Self {
+        Self { exit: Exit::Environment, report: error.into() }
+    }
+
+    /// The command line or a scenario file is wrong: exit 2.
+    pub fn usage(error: impl Into<miette::Report>) -> Self {
+        Self { exit: Exit::Usage, report: error.into() }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    match arguments.command {
+        Command::Doctor => doctor::run(arguments.common.format),
+        Command::Build(build) => build::run(&build),
+        Command::Size(size) => size::run(&size, arguments.common.format),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "harness", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Passed)
+        }
+    }
+}
+
+/// Writes `text` to stdout; a reader that has gone away is no error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+fn start_logging(verbose: u8) {
+    let default = match verbose {
+        0 => "harness=warn",
+        1 => "harness=info",
+        _ => "harness=debug,device=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

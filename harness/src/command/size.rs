@@ -1,0 +1,155 @@
+//! `harness size --board BOARD`.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::build::{Board, build_with_talk};
+use super::{Exit, Failure, Format, print};
+use crate::firmware::build::{Firmware, workspace};
+use crate::firmware::elf::Elf;
+use crate::firmware::size::{Budgets, Part, Sizes};
+
+/// Arguments of `harness size`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The board whose firmware is measured; the client alone is measured with every RISC-V board.
+    #[arg(long, value_enum, default_value = "qemu")]
+    board: Board,
+}
+
+/// Rows of the crate table; the rest is summed.
+const CRATE_ROWS: usize = 20;
+
+struct Measured {
+    name: &'static str,
+    sizes: Sizes,
+    flash_budget: Option<u64>,
+}
+
+impl Measured {
+    fn within_budget(&self) -> bool {
+        self.flash_budget.is_none_or(|budget| self.sizes.flash <= budget)
+    }
+}
+
+/// Builds, measures and judges.
+pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
+    let budgets = Budgets::read(&workspace().join("device/boards/budgets.toml"))
+        .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    let mut all = Vec::new();
+    for (name, firmware) in firmwares(arguments.board) {
+        let path = build_with_talk(firmware)?;
+        let measure = Elf::open(&path).and_then(|elf| Sizes::measure(&elf, ram(firmware)));
+        let sizes = measure.map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+        let flash_budget = budgets.firmware.get(name).map(|budget| budget.flash);
+        all.push(Measured { name, sizes, flash_budget });
+    }
+    print(&match format {
+        Format::Human => human(&all),
+        Format::Json => json_text(&all),
+    });
+    Ok(Exit::from_verdict(all.iter().all(Measured::within_budget)))
+}
+
+fn firmwares(board: Board) -> Vec<(&'static str, Firmware)> {
+    match board {
+        Board::Qemu => vec![("client-only", Firmware::ClientOnly), ("qemu", Firmware::Qemu)],
+        Board::Esp32c3 => vec![("esp32c3", Firmware::Esp32c3)],
+    }
+}
+
+/// Addresses that are RAM (QEMU `virt`: board's `memory.x`; ESP32-C3 TRM 3.3: internal SRAM on both buses).
+fn ram(firmware: Firmware) -> std::ops::Range<u64> {
+    match firmware {
+        Firmware::Qemu | Firmware::ClientOnly => 0x8000_0000..0x8005_0000,
+        Firmware::Esp32c3 => 0x3fc8_0000..0x403e_0000,
+    }
+}
+
+fn human(all: &[Measured]) -> String {
+    let mut text = String::new();
+    for measured in all {
+        let Sizes { flash, ram_static, sections, crates, layers } = &measured.sizes;
+        let verdict = match measured.flash_budget {
+            Some(budget) if flash <= &budget => format!("within its budget of {}", grouped(budget)),
+            Some(budget) => format!("OVER its budget of {} by {}", grouped(budget), grouped(flash - budget)),
+            None => "no budget".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "{}: {} B of flash, {verdict}; {} B of static RAM",
+            measured.name,
+            grouped(*flash),
+            grouped(*ram_static)
+        );
+        for (title, parts) in [("section", sections), ("crate (flash)", crates), ("layer (flash)", layers)] {
+            table(&mut text, title, parts);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn table(text: &mut String, title: &str, parts: &[Part]) {
+    let _ = writeln!(text, "  {title:<40} {:>10}", "bytes");
+    for part in parts.iter().take(CRATE_ROWS) {
+        let _ = writeln!(text, "    {:<38} {:>10}", part.name, grouped(part.bytes));
+    }
+    if let Some(rest) = parts.get(CRATE_ROWS..).filter(|rest| !rest.is_empty()) {
+        let sum = rest.iter().map(|part| part.bytes).sum();
+        let _ = writeln!(text, "    {:<38} {:>10}", format!("({} more)", rest.len()), grouped(sum));
+    }
+}
+
+fn grouped(bytes: u64) -> String {
+    let digits = bytes.to_string();
+    let first = digits.len() % 3;
+    let groups = (first > 0).then(|| &digits[..first]).into_iter();
+    let rest = digits.as_bytes()[first..]
+        .chunks(3)
+        .map(|chunk| std::str::from_utf8(chunk).expect("digits are ASCII"));
+    groups.chain(rest).collect::<Vec<_>>().join(",")
+}
+
+fn json_text(all: &[Measured]) -> String {
+    let parts = |parts: &[Part]| {
+        parts.iter().map(|part| json!({ "name": part.name, "bytes": part.bytes })).collect::<Vec<_>>()
+    };
+    let firmwares: Vec<_> = all
+        .iter()
+        .map(|measured| {
+            json!({
+                "firmware": measured.name,
+                "flash_bytes": measured.sizes.flash,
+                "flash_budget_bytes": measured.flash_budget,
+                "ram_static_bytes": measured.sizes.ram_static,
+                "passed": measured.within_budget(),
+                "sections": parts(&measured.sizes.sections),
+                "crates": parts(&measured.sizes.crates),
+                "layers": parts(&measured.sizes.layers),
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!(firmwares))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (bytes, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_495_136, "1,495,136")] {
+            assert_eq!(grouped(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_firmware_over_its_budget_fails_and_says_by_how_much() {
+        let sizes = Sizes { flash: 200_001, ..Sizes::default() };
+        let measured = Measured { name: "client-only", sizes, flash_budget: Some(200_000) };
+        assert!(!measured.within_budget());
+        assert!(human(&[measured]).contains("OVER its budget of 200,000 by 1"));
+    }
+}
