@@ -6,5 +6,6 @@ pub mod codec;
 pub mod control;
 pub mod crypto;
 pub mod entropy;
+pub mod quic;
 pub mod time;
 pub mod tls;
