@@ -1,0 +1,187 @@
+//! What the connection policy needs of a transport, so that there is one policy and not three.
+//!
+//! QUIC, TLS over TCP and plain TCP differ in how a connection is opened and how many streams it has;
+//! they agree on everything below. An implementation is a view made for one call: it may borrow sockets,
+//! keys, entropy and configuration, and none of that is stored in the client.
+
+use crate::mqtt::{Slot, Streams};
+use crate::time::{Duration, Instant};
+
+/// A connection that carries byte streams.
+pub trait Transport: Streams {
+    /// Begins a new connection; whatever was left of an older one is forgotten.
+    ///
+    /// # Errors
+    /// The reason why it cannot even begin.
+    fn connect(&mut self, now: Instant, attempt: Attempt) -> Result<(), Failure>;
+
+    /// Where the connection stands.
+    fn status(&self) -> Status;
+
+    /// Ends the connection: what was written is still delivered if the transport can.
+    fn close(&mut self, now: Instant, close: Close);
+
+    /// How long the peer has been silent while it owed an answer.
+    fn stall(&self) -> Stall;
+
+    /// Moves the connection to a new local address or port.
+    ///
+    /// # Errors
+    /// [`NotMigratable`] where the transport or the peer does not allow it.
+    fn migrate(&mut self, now: Instant) -> Result<(), NotMigratable>;
+
+    /// Whether a ticket is there to resume with.
+    fn has_ticket(&self) -> bool {
+        false
+    }
+
+    /// Forgets the ticket, after the server failed on it.
+    fn forget_ticket(&mut self) {}
+
+    /// Counters and estimates.
+    fn stats(&self) -> super::TransportStats;
+}
+
+/// How a connection is to be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// Whether a stored ticket is used.
+    pub resumption: Resumption,
+    /// Whether data may be sent with the first flight.
+    pub early_data: EarlyData,
+}
+
+/// Whether to resume a TLS session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Resumption {
+    /// A full handshake.
+    Never,
+    /// With a ticket if there is one.
+    #[default]
+    IfPossible,
+}
+
+/// Whether 0-RTT data is sent. It can be replayed by an attacker, so it is off unless asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EarlyData {
+    /// Wait for the handshake.
+    #[default]
+    Never,
+    /// CONNECT and what the caller marked as replay-safe goes with the first flight.
+    IfPossible,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// None was begun, or the last one is forgotten.
+    Idle,
+    /// The handshake runs; nothing can be written.
+    Opening,
+    /// The handshake runs; what is written goes out as 0-RTT data.
+    Early,
+    /// The handshake is complete.
+    Open {
+        /// Whether a ticket spared the certificate.
+        resumed: bool,
+        /// Whether the server took the 0-RTT data.
+        early_data_accepted: bool,
+    },
+    /// The connection is over.
+    Closed(Failure),
+}
+
+/// How to end a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// Orderly: the peer is told, data already written is sent first where the transport can.
+    Graceful,
+    /// At once, for this reason.
+    Abort(AbortReason),
+}
+
+/// Why a connection is aborted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbortReason {
+    /// The peer broke the MQTT protocol.
+    Protocol,
+    /// The peer stopped answering.
+    Unresponsive,
+}
+
+/// How long a peer has been silent while it owed an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stall {
+    /// Probe or retransmission timeouts in a row without an answer.
+    pub timeouts: u32,
+    /// Since the oldest unanswered send.
+    pub silence: Duration,
+}
+
+/// Why a transport ended or did not begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What happened.
+    pub kind: FailureKind,
+    /// The protocol's own error code: QUIC's (RFC 9000 20) or zero.
+    pub code: u64,
+    /// The cause in words.
+    pub detail: &'static str,
+}
+
+/// What ended a transport.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// This side closed it.
+    Local,
+    /// The peer closed it with an application code.
+    PeerApplication,
+    /// The peer closed it with a transport error.
+    PeerTransport,
+    /// The peer broke the transport's rules.
+    PeerViolation,
+    /// The TLS handshake failed: certificate, alert.
+    Tls,
+    /// The peer fell silent.
+    Timeout,
+    /// A stateless reset or TCP RST.
+    Reset,
+    /// The peer has no protocol version in common with us.
+    Version,
+    /// TCP: nobody listens.
+    Refused,
+    /// No address, no route, no socket.
+    Unreachable,
+    /// TCP: the peer finished.
+    Finished,
+}
+
+impl FailureKind {
+    /// Whether trying again with the same configuration is pointless.
+    pub const fn is_permanent(self) -> bool {
+        matches!(self, Self::Version)
+    }
+}
+
+/// The transport or the peer does not allow migration, or the handshake is not confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotMigratable;
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?} (code {:#x}): {}", self.kind, self.code, self.detail)
+    }
+}
+
+impl core::fmt::Display for NotMigratable {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("this connection cannot migrate")
+    }
+}
+
+impl core::error::Error for NotMigratable {}
+
+/// A loan of one stream of a transport that has only one: maps slot 0 and refuses the others.
+pub const fn is_control(slot: Slot) -> bool {
+    slot.index() == 0
+}
