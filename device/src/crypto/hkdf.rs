@@ -3,7 +3,7 @@
 //! Generic over the provider, so that SHA hardware serves the key schedule too. Every output of the key
 //! schedule is at most one digest long, so Expand is a single HMAC.
 
-use super::{BLOCK_LEN_MAX, Crypto, Hash, HashAlgorithm, SECRET_LEN_MAX, Secret};
+use super::{BLOCK_LEN_MAX, Crypto, Hash, HashAlgorithm, Secret};
 use zeroize::Zeroize;
 
 /// Longest `label` of [`expand_label`] in bytes, without the `tls13 ` in front.
@@ -17,8 +17,8 @@ pub fn extract<C: Crypto>(hash: HashAlgorithm, salt: &[u8], input: &[u8]) -> Sec
 /// HKDF-Expand-Label of RFC 8446 7.1, with `tls13 ` put in front of `label`.
 ///
 /// # Panics
-/// If `out` is longer than one digest, `label` than [`LABEL_LEN_MAX`] or `context` than a digest: all three
-/// are constants of the protocol.
+/// If `out` is longer than one digest, `label` than [`LABEL_LEN_MAX`] or `context` than 255 bytes: none of
+/// the three comes from the network without such a bound.
 pub fn expand_label<C: Crypto>(
     hash: HashAlgorithm,
     secret: &Secret,
@@ -26,7 +26,7 @@ pub fn expand_label<C: Crypto>(
     context: &[u8],
     out: &mut [u8],
 ) {
-    assert!(out.len() <= hash.len() && label.len() <= LABEL_LEN_MAX && context.len() <= SECRET_LEN_MAX);
+    assert!(out.len() <= hash.len() && label.len() <= LABEL_LEN_MAX && context.len() <= 255);
     let label_len = (PREFIX.len() + label.len()) as u8;
     let head = [0, out.len() as u8, label_len];
     let parts: [&[u8]; 6] = [&head, PREFIX, label, &[context.len() as u8], context, &[1]];

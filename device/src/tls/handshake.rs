@@ -1,8 +1,15 @@
-use super::{CipherSuite, Config, Error, NewTicket, Secret};
-use crate::codec::Writer;
+use super::certificate::{ExpectCertificate, ExpectCertificateVerify};
+use super::client_hello::ClientHello;
+use super::encrypted_extensions::ExpectEncryptedExtensions;
+use super::finished::ExpectFinished;
+use super::server_hello::{ExpectServerHello, new_key};
+use super::ticket::ExpectTicket;
+use super::transcript::Transcript;
+use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message};
+use crate::codec::{Reader, Writer};
 use crate::crypto::{Crypto, hkdf};
 use crate::entropy::Entropy;
-use core::marker::PhantomData;
+use heapless::Vec;
 
 /// Which keys protect a handshake message; QUIC's packet number spaces and 0-RTT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +56,8 @@ pub enum Step<'m> {
         transport_parameters: Option<&'m [u8]>,
         /// Whether 0-RTT data counts; if not, it must be sent again.
         early_data_accepted: bool,
+        /// With records: the longest plaintext the server takes, its content type included (RFC 8449).
+        record_size_limit: Option<u16>,
     },
     /// The server has proven that it owns a certificate for the configured name.
     CertificateVerified,
@@ -67,34 +76,74 @@ pub enum Step<'m> {
 
 /// The client's side of one handshake.
 pub struct Handshake<C: Crypto> {
-    crypto: PhantomData<C>,
+    state: State,
+    common: Common<C>,
 }
 
 impl<C: Crypto> Handshake<C> {
     /// Starts a handshake and writes the ClientHello message, for [`Level::Initial`].
     ///
-    /// `transport_parameters` are QUIC's, already encoded; `None` means TLS over records.
+    /// `transport_parameters` are QUIC's, already encoded; `None` means TLS over records, where 0-RTT is not
+    /// offered whatever `early_data` says.
     ///
     /// # Errors
     /// If the configuration cannot be offered or `out` is too small.
     pub fn start(
-        _config: &Config<'_>,
-        _entropy: &mut dyn Entropy,
-        _transport_parameters: Option<&[u8]>,
-        _early_data: EarlyData,
-        _out: &mut Writer<'_>,
+        config: &Config<'_>,
+        entropy: &mut dyn Entropy,
+        transport_parameters: Option<&[u8]>,
+        early_data: EarlyData,
+        out: &mut Writer<'_>,
     ) -> Result<Self, Error> {
-        Err(Error::caller("not reachable yet"))
+        let (Some(&group), Some(&suite)) = (config.groups.first(), config.cipher_suites.first()) else {
+            return Err(Error::caller("the configuration names no group or no cipher suite"));
+        };
+        let transport = if transport_parameters.is_some() { Transport::Quic } else { Transport::Records };
+        let ticket = config.ticket.filter(|ticket| {
+            ticket.is_fresh(config.unix_time_s) && config.cipher_suites.contains(&ticket.suite)
+        });
+        let early_data = early_data == EarlyData::Offer
+            && transport == Transport::Quic
+            && ticket.is_some_and(|ticket| ticket.max_early_data > 0 && ticket.alpn == config.alpn);
+        let mut state = ExpectServerHello {
+            random: [0; 32],
+            key: new_key(group, entropy)?,
+            transport_parameters: Vec::from_slice(transport_parameters.unwrap_or_default())
+                .map_err(|_| Error::caller("the transport parameters are too long to be repeated"))?,
+            psk: None,
+            early_data: None,
+            retried: None,
+        };
+        entropy.fill(&mut state.random);
+        let mut common = Common::new(transport, suite);
+        let hello = ClientHello {
+            random: &state.random,
+            key: &state.key,
+            transport,
+            transport_parameters: &state.transport_parameters,
+            cookie: None,
+            ticket,
+            early_data,
+        };
+        let early = hello.write(config, &mut common.transcript, out)?;
+        state.psk = ticket.map(|ticket| ticket.suite).zip(early);
+        if let (true, Some((suite, early))) = (early_data, &state.psk) {
+            let transcript = common.transcript.hash(suite.hash());
+            let secret = hkdf::derive_secret::<C>(suite.hash(), early, b"c e traffic", transcript.as_bytes());
+            state.early_data = Some(secret);
+        }
+        Ok(Self { state: State::ServerHello(state), common })
     }
 
-    /// The client's early traffic secret, if 0-RTT data was offered, and the suite it is for.
+    /// The client's early traffic secret, if 0-RTT data is offered, and the suite it is for.
     pub fn early_secret(&self) -> Option<(CipherSuite, &Secret)> {
-        None
+        let State::ServerHello(state) = &self.state else { return None };
+        state.psk.as_ref().map(|(suite, _)| *suite).zip(state.early_data.as_ref())
     }
 
     /// Whether the session was resumed; known with [`Step::HandshakeKeys`].
-    pub fn is_resumed(&self) -> bool {
-        false
+    pub const fn is_resumed(&self) -> bool {
+        self.common.resumed
     }
 
     /// Handles one whole message, its 4-byte header included, that arrived at `level`.
@@ -103,13 +152,112 @@ impl<C: Crypto> Handshake<C> {
     /// The handshake has failed; every later call fails too.
     pub fn handle_message<'m>(
         &mut self,
-        _config: &Config<'_>,
-        _entropy: &mut dyn Entropy,
-        _level: Level,
-        _message: &'m [u8],
-        _out: &mut Writer<'_>,
+        config: &Config<'_>,
+        entropy: &mut dyn Entropy,
+        level: Level,
+        message: &'m [u8],
+        out: &mut Writer<'_>,
     ) -> Result<Step<'m>, Error> {
-        Err(Error::caller("not reachable yet"))
+        match self.dispatch(config, entropy, level, message, out) {
+            Ok((next, step)) => {
+                if let Some(next) = next {
+                    self.state = next;
+                }
+                Ok(step)
+            }
+            Err(error) => {
+                self.state = State::Failed;
+                Err(error)
+            }
+        }
+    }
+
+    fn dispatch<'m>(
+        &mut self,
+        config: &Config<'_>,
+        entropy: &mut dyn Entropy,
+        level: Level,
+        message: &'m [u8],
+        out: &mut Writer<'_>,
+    ) -> Result<Next<'m>, Error> {
+        let (kind, body) = message::split(message)?;
+        let message = Message { kind, level, body, bytes: message };
+        let common = &mut self.common;
+        match &mut self.state {
+            State::ServerHello(state) => state.handle(common, config, entropy, &message, out),
+            State::EncryptedExtensions(state) => state.handle(common, config, &message),
+            State::Certificate(state) => state.handle(common, config, &message),
+            State::CertificateVerify(state) => state.handle(common, &message),
+            State::Finished(state) => state.handle(common, config, entropy, &message, out),
+            State::Connected(state) => state.handle(common, config, &message),
+            State::Failed => Err(Error::caller("the handshake has already failed")),
+        }
+    }
+}
+
+/// What the client waits for.
+pub(super) enum State {
+    ServerHello(ExpectServerHello),
+    EncryptedExtensions(ExpectEncryptedExtensions),
+    Certificate(ExpectCertificate),
+    CertificateVerify(ExpectCertificateVerify),
+    Finished(ExpectFinished),
+    Connected(ExpectTicket),
+    Failed,
+}
+
+/// The next state, if it changes, and what to tell the caller.
+pub(super) type Next<'m> = (Option<State>, Step<'m>);
+
+/// What every state needs.
+pub(super) struct Common<C: Crypto> {
+    pub(super) transport: Transport,
+    /// The negotiated suite, once known.
+    pub(super) suite: CipherSuite,
+    pub(super) resumed: bool,
+    pub(super) transcript: Transcript<C>,
+    /// The Handshake Secret.
+    pub(super) secret: Secret,
+    /// The client's handshake traffic secret.
+    pub(super) client: Secret,
+    /// The server's handshake traffic secret.
+    pub(super) server: Secret,
+}
+
+impl<C: Crypto> Common<C> {
+    fn new(transport: Transport, suite: CipherSuite) -> Self {
+        Self {
+            transport,
+            suite,
+            resumed: false,
+            transcript: Transcript::new(),
+            secret: Secret::zero(0),
+            client: Secret::zero(0),
+            server: Secret::zero(0),
+        }
+    }
+}
+
+/// One handshake message, framed.
+pub(super) struct Message<'m> {
+    pub(super) kind: u8,
+    pub(super) level: Level,
+    pub(super) body: Reader<'m>,
+    /// All of it, header included, as the transcript wants it.
+    pub(super) bytes: &'m [u8],
+}
+
+impl Message<'_> {
+    /// Fails unless this is the message that must come now, under the right keys.
+    pub(super) fn expect(&self, kind: u8, level: Level) -> Result<(), Error> {
+        if self.kind != kind {
+            return Err(Error::peer(Alert::UNEXPECTED_MESSAGE, "a handshake message out of order"));
+        }
+        if self.level != level {
+            let cause = "a handshake message under the wrong keys";
+            return Err(Error::peer(Alert::UNEXPECTED_MESSAGE, cause));
+        }
+        Ok(())
     }
 }
 

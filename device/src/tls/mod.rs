@@ -14,10 +14,20 @@
 //!   NewSessionTicket     -> Ticket
 //! ```
 
+mod certificate;
+mod client_hello;
 mod config;
+mod encrypted_extensions;
 mod error;
+mod finished;
 mod handshake;
+mod key_schedule;
+mod leaf;
+mod message;
+pub mod record;
+mod server_hello;
 mod ticket;
+mod transcript;
 
 #[cfg(feature = "keylog")]
 pub use config::KeyLog;

@@ -1,5 +1,9 @@
-use super::Error;
-use crate::crypto::{CipherSuite, Secret};
+//! Session tickets (RFC 8446 4.6.1).
+
+use super::handshake::{Common, Level, Message, Next};
+use super::message::{extension, finish, kind, read_extensions};
+use super::{Alert, Config, Error, Step};
+use crate::crypto::{CipherSuite, Crypto, Secret, hkdf};
 use heapless::Vec;
 
 /// Longest ticket kept, in bytes. Stateless ones carry the server's session state: 100 to 250 bytes with
@@ -28,6 +32,11 @@ impl Ticket {
     /// Whether the ticket may still be offered at `unix_time_s`.
     pub const fn is_fresh(&self, unix_time_s: u64) -> bool {
         unix_time_s >= self.received_s && unix_time_s - self.received_s < self.lifetime_s as u64
+    }
+
+    /// Seconds the ticket may be used after it was received.
+    pub const fn lifetime_s(&self) -> u32 {
+        self.lifetime_s
     }
 
     /// Bytes of 0-RTT data the server accepts: 0 for none. QUIC servers say `u32::MAX` and limit by flow
@@ -109,3 +118,61 @@ impl core::fmt::Debug for NewTicket<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// The handshake is complete; the server may give tickets.
+pub(super) struct ExpectTicket {
+    /// The resumption master secret.
+    pub(super) resumption: Secret,
+}
+
+impl ExpectTicket {
+    pub(super) fn handle<'m, C: Crypto>(
+        &self,
+        common: &Common<C>,
+        config: &Config<'_>,
+        message: &Message<'m>,
+    ) -> Result<Next<'m>, Error> {
+        message.expect(kind::NEW_SESSION_TICKET, Level::Application)?;
+        let mut body = message.body.clone();
+        let lifetime_s = body.u32("new_session_ticket.lifetime")?;
+        let age_add = body.u32("new_session_ticket.age_add")?;
+        let nonce = body.vec8("new_session_ticket.nonce")?;
+        let identity = body.vec16("new_session_ticket.ticket")?;
+        let mut max_early_data = 0;
+        read_extensions(&mut body, |id, mut value| {
+            if id == extension::EARLY_DATA {
+                max_early_data = value.u32("early_data.max_size")?;
+                finish(&value, "early_data")?;
+            }
+            Ok(())
+        })?;
+        if identity.is_empty() {
+            return Err(Error::peer(Alert::DECODE_ERROR, "new_session_ticket.ticket"));
+        }
+        if lifetime_s > LIFETIME_S_MAX {
+            return Err(Error::peer(Alert::ILLEGAL_PARAMETER, "a ticket's lifetime exceeds seven days"));
+        }
+        if lifetime_s == 0 {
+            return Ok((None, Step::Continue));
+        }
+        let hash = common.suite.hash();
+        let mut psk = Secret::zero(hash.len());
+        hkdf::expand_label::<C>(hash, &self.resumption, b"resumption", nonce, psk.as_mut_bytes());
+        let alpn = Vec::from_slice(config.alpn).ok();
+        let ticket = NewTicket {
+            identity,
+            psk,
+            suite: common.suite,
+            age_add,
+            lifetime_s,
+            received_s: config.unix_time_s,
+            // 0-RTT needs the same protocol again: without room to remember it, no 0-RTT.
+            max_early_data: if alpn.is_some() { max_early_data } else { 0 },
+            alpn: alpn.unwrap_or_default(),
+        };
+        Ok((None, Step::Ticket(ticket)))
+    }
+}
+
+/// Seven days (RFC 8446 4.6.1).
+const LIFETIME_S_MAX: u32 = 604_800;

@@ -1,0 +1,5 @@
+//! The TLS client against rustls as the server, and against a server that breaks the rules.
+
+mod handshake;
+mod resumption;
+mod support;

@@ -1,0 +1,122 @@
+//! Tickets, PSK resumption and 0-RTT.
+
+use crate::support::{ALPN, Authority, Completed, NAME, Seeded, connect, connect_with, now_s};
+use device::codec::Writer;
+use device::crypto::{CipherSuite, Software};
+use device::tls::{Config, EarlyData, Handshake, NamedGroup, Ticket};
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use rustls::ServerConfig;
+
+/// A first connection's last ticket.
+fn ticket(config: &Config<'_>, server: &ServerConfig) -> Ticket {
+    connect(config, server.clone()).expect("a full handshake").tickets.pop().expect("rustls gives tickets")
+}
+
+fn resume(config: &Config<'_>, server: ServerConfig, early_data: EarlyData) -> Completed {
+    connect_with(config, server, early_data, 2).expect("a resumed handshake")
+}
+
+#[test]
+fn ticket_resumes_without_a_certificate() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, log) = authority.server();
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    let done = resume(&Config { ticket: Some(&ticket), ..config }, server, EarlyData::Omit);
+    assert!(done.handshake.is_resumed());
+    assert!(done.early_secret.is_none());
+    assert_eq!(done.application_secrets.0.as_bytes(), log.secret("CLIENT_TRAFFIC_SECRET_0"));
+    assert_eq!(done.server.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+}
+
+#[test]
+fn early_data_is_accepted_and_its_secret_agrees() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, log) = authority.server();
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    assert_eq!(ticket.max_early_data(), u32::MAX);
+    let done = resume(&Config { ticket: Some(&ticket), ..config }, server, EarlyData::Offer);
+    assert!(done.early_data_accepted);
+    let early = done.early_secret.expect("0-RTT was offered");
+    assert_eq!(early.as_bytes(), log.secret("CLIENT_EARLY_TRAFFIC_SECRET"));
+}
+
+#[test]
+fn every_suite_resumes() {
+    let suites = [
+        CipherSuite::Aes128GcmSha256,
+        #[cfg(feature = "aes256")]
+        CipherSuite::Aes256GcmSha384,
+    ];
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let anchors = [authority.anchor()];
+    for suite in suites {
+        let (server, _) = authority.server();
+        let config = Config { cipher_suites: &[suite], ..Config::new(&anchors, NAME, ALPN, now_s()) };
+        let ticket = ticket(&config, &server);
+        let done = resume(&Config { ticket: Some(&ticket), ..config }, server, EarlyData::Offer);
+        assert!(done.handshake.is_resumed() && done.early_data_accepted, "{suite:?}");
+    }
+}
+
+#[test]
+fn used_up_ticket_falls_back_to_a_full_handshake() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, _) = authority.server();
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    let (stranger, _) = authority.server();
+    let done = resume(&Config { ticket: Some(&ticket), ..config }, stranger, EarlyData::Offer);
+    assert!(!done.handshake.is_resumed() && !done.early_data_accepted);
+}
+
+#[test]
+fn retry_keeps_the_ticket_and_gives_up_early_data() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.kx_groups = vec![rustls::crypto::ring::kx_group::SECP256R1];
+    let (server, log) = authority.server_with(provider);
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&Config { groups: &[NamedGroup::P256], ..config }, &server);
+    let done = resume(&Config { ticket: Some(&ticket), ..config }, server, EarlyData::Offer);
+    assert!(done.retried && done.handshake.is_resumed());
+    assert!(!done.early_data_accepted);
+    assert_eq!(done.application_secrets.1.as_bytes(), log.secret("SERVER_TRAFFIC_SECRET_0"));
+}
+
+#[test]
+fn expired_ticket_is_not_offered() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, _) = authority.server();
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    let hello_len = |config: &Config<'_>| {
+        let mut buffer = [0; 2048];
+        let mut out = Writer::new(&mut buffer);
+        Handshake::<Software>::start(config, &mut Seeded(3), None, EarlyData::Omit, &mut out).expect("room");
+        out.len()
+    };
+    let full = hello_len(&config);
+    let resumed = Config { ticket: Some(&ticket), ..config };
+    assert!(hello_len(&resumed) > full);
+    let unix_time_s = config.unix_time_s + u64::from(ticket.lifetime_s());
+    assert_eq!(hello_len(&Config { unix_time_s, ..resumed }), full);
+}
+
+#[test]
+fn early_data_is_not_offered_for_another_protocol() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (mut server, _) = authority.server();
+    server.alpn_protocols.push(b"other".to_vec());
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    let done = resume(&Config { ticket: Some(&ticket), alpn: b"other", ..config }, server, EarlyData::Offer);
+    assert!(done.early_secret.is_none());
+}
