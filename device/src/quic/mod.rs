@@ -23,8 +23,11 @@ mod connection;
 pub mod error;
 mod event;
 pub mod frame;
+pub mod packet;
+pub mod protection;
 mod stats;
 mod stream_id;
+pub mod transport_parameters;
 
 pub use config::{Config, Context, DATAGRAM_LEN_MAX, DATAGRAM_LEN_MIN, Grease, SessionStore};
 pub use connection::{Connection, Read, TOKEN_LEN_MAX};
