@@ -8,6 +8,7 @@ pub mod control;
 pub mod crypto;
 pub mod entropy;
 pub mod mqtt;
+pub mod net;
 pub mod quic;
 pub mod time;
 pub mod tls;
