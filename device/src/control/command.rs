@@ -122,8 +122,15 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// What to do when a connection ends unasked.
     pub reconnection: Reconnection,
-    /// Time from the first packet to CONNACK before an attempt is given up, in milliseconds.
+    /// Time the transport has to open, in milliseconds.
     pub connect_timeout_ms: u32,
+    /// Time the broker has for CONNACK and PINGRESP, in milliseconds.
+    pub answer_timeout_ms: u32,
+    /// QUIC: timeouts in a row without an answer after which the board moves to a new port; 0 never does.
+    pub migrate_after_timeouts: u8,
+    /// Timeouts in a row without an answer after which the connection is given up; 0 leaves that to the
+    /// transport's own timeout.
+    pub give_up_after_timeouts: u8,
 }
 
 /// Where the board's own address comes from.

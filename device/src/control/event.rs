@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Name, Resumption};
 
 /// Something that happened to the network interface or the connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,20 +24,41 @@ pub enum Event {
     AddressLost,
     /// A connection attempt starts: the first packet is about to be sent.
     Connecting {
-        /// 1 for the first attempt after the command or after a lost connection.
+        /// Attempts since the last success, starting with 1.
         attempt: u32,
+        /// What of an earlier connection it builds on.
+        resumption: Resumption,
     },
     /// The handshake moved on.
     Handshake(HandshakePhase),
-    /// The transport is ready for application data.
-    TransportConnected {
-        /// How the handshake went.
-        resumed: Resumed,
-    },
     /// CONNACK accepted the session.
     MqttConnected {
         /// Whether the broker still had the session.
         session_present: bool,
+        /// How the handshake went.
+        resumed: Resumed,
+    },
+    /// The broker did not know the session: messages in flight are published anew.
+    SessionLost {
+        /// How many.
+        republished: u16,
+    },
+    /// A data stream is open.
+    StreamOpened {
+        /// Which one; 0 is the control stream.
+        slot: u8,
+    },
+    /// A data stream ended.
+    StreamClosed {
+        /// Which one.
+        slot: u8,
+        /// The code of its reset; `None` for an orderly end.
+        code: Option<u64>,
+    },
+    /// A message larger than the receive buffer was skipped.
+    MessageSkipped {
+        /// Its size in bytes.
+        size: u32,
     },
     /// SUBACK for one filter.
     Subscribed {
@@ -64,8 +85,11 @@ pub enum Event {
     },
     /// The board gave up reconnecting.
     GaveUp,
-    /// The local address or port changed on purpose.
-    MigrationStarted,
+    /// The local address or port changed and the new path is being probed.
+    MigrationStarted {
+        /// The local port from now on.
+        port: u16,
+    },
     /// The peer answered on the new path.
     PathValidated,
     /// The peer did not answer on the new path.
@@ -102,6 +126,8 @@ pub enum HandshakePhase {
     Complete,
     /// The server confirmed the handshake.
     Confirmed,
+    /// CONNECT is written.
+    ConnectSent,
 }
 
 /// How much of the handshake an earlier connection saved.
@@ -133,10 +159,24 @@ pub struct Disconnection {
 pub enum Cause {
     /// The harness asked.
     Requested,
-    /// No CONNACK within [`connect_timeout_ms`](super::Settings::connect_timeout_ms).
+    /// The transport did not open within [`connect_timeout_ms`](super::Settings::connect_timeout_ms).
     ConnectTimeout,
-    /// The peer fell silent: QUIC idle timeout, TCP retransmissions used up, or MQTT keep alive.
+    /// No CONNACK within [`answer_timeout_ms`](super::Settings::answer_timeout_ms).
+    ConnackTimeout,
+    /// No PINGRESP in that time.
+    KeepAliveTimeout,
+    /// The peer fell silent: QUIC idle timeout, TCP retransmissions used up.
     Timeout,
+    /// Nothing came through, and migration did not help or was not possible.
+    Stalled,
+    /// Nobody listens at the broker's address.
+    Refused,
+    /// There is no route, no address or no socket.
+    Unreachable,
+    /// The broker ended the control stream or the TCP connection.
+    EndedByPeer,
+    /// The peer speaks no version of the transport protocol that we do.
+    VersionMismatch,
     /// The peer refused the TCP connection or reset it, or sent a stateless reset.
     Reset,
     /// The peer closed the transport: `code` is the QUIC error or TLS alert.

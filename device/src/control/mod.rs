@@ -137,6 +137,9 @@ mod tests {
             },
             reconnection: Reconnection::Backoff { first_ms: u32::MAX, max_ms: u32::MAX, attempts: u16::MAX },
             connect_timeout_ms: u32::MAX,
+            answer_timeout_ms: u32::MAX,
+            migrate_after_timeouts: u8::MAX,
+            give_up_after_timeouts: u8::MAX,
         }
     }
 
