@@ -17,6 +17,7 @@
 //! one socket belongs to one connection. Not supported: ECN, DATAGRAM frames, the server's preferred
 //! address, unidirectional streams, version 2.
 
+pub mod ack;
 pub mod cid;
 mod config;
 mod connection;
@@ -25,7 +26,9 @@ mod event;
 pub mod frame;
 pub mod packet;
 pub mod protection;
+pub mod recovery;
 mod stats;
+pub mod stream;
 mod stream_id;
 pub mod transport_parameters;
 

@@ -1,0 +1,193 @@
+//! What has been received, and when to say so (RFC 9000 13.2).
+//!
+//! [`Received`] keeps the packet numbers of one space as at most `N` ranges. It answers three questions: is
+//! this packet new, what goes into the next ACK frame, and how long may that frame wait.
+
+use core::ops::RangeInclusive;
+use heapless::Vec;
+
+use crate::time::{Duration, Instant};
+
+/// Ack-eliciting packets that make an acknowledgement due at once (RFC 9000 13.2.2).
+const ACK_EVERY: u8 = 2;
+
+/// Whether a packet number has been seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// Never: process it.
+    New,
+    /// Before, or so old that it might have been: drop it.
+    Duplicate,
+}
+
+/// Whether a received packet asks for an acknowledgement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Elicits {
+    /// It does.
+    Ack,
+    /// It carries only ACK, PADDING or CONNECTION_CLOSE.
+    Nothing,
+}
+
+/// Received packet numbers of one space and the acknowledgement they call for.
+#[derive(Clone, Debug)]
+pub struct Received<const N: usize> {
+    /// Disjoint, not adjacent, the largest first.
+    ranges: Vec<(u64, u64), N>,
+    /// Packet numbers below are taken for duplicates: their range has been pruned.
+    floor: u64,
+    largest_received_at: Instant,
+    largest_eliciting: Option<u64>,
+    unacknowledged: u8,
+    deadline: Option<Instant>,
+}
+
+impl<const N: usize> Default for Received<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Received<N> {
+    /// Nothing received.
+    pub const fn new() -> Self {
+        const { assert!(N >= 2, "a gap needs a range on either side") };
+        Self {
+            ranges: Vec::new(),
+            floor: 0,
+            largest_received_at: Instant::ZERO,
+            largest_eliciting: None,
+            unacknowledged: 0,
+            deadline: None,
+        }
+    }
+
+    /// Whether `packet_number` is new. Asked before the packet's frames are processed.
+    pub fn check(&self, packet_number: u64) -> Seen {
+        let known = self.ranges.iter().find(|(start, _)| *start <= packet_number);
+        match known {
+            Some(&(_, end)) if packet_number <= end => Seen::Duplicate,
+            _ if packet_number < self.floor => Seen::Duplicate,
+            _ => Seen::New,
+        }
+    }
+
+    /// The largest packet number received: truncated packet numbers are decoded against it.
+    pub fn largest(&self) -> Option<u64> {
+        self.ranges.first().map(|&(_, end)| end)
+    }
+
+    /// Records a packet whose frames have been processed.
+    ///
+    /// `max_ack_delay` is how long its acknowledgement may wait; zero in the Initial and Handshake spaces
+    /// (RFC 9000 13.2.1).
+    pub fn on_received(&mut self, now: Instant, packet_number: u64, elicits: Elicits, max_ack_delay: Duration) {
+        if self.check(packet_number) == Seen::Duplicate {
+            return;
+        }
+        let previous_largest = self.largest();
+        if previous_largest.is_none_or(|largest| packet_number > largest) {
+            self.largest_received_at = now;
+        }
+        self.insert(packet_number);
+        if elicits == Elicits::Nothing {
+            return;
+        }
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
+        // Out of order, or the first after a gap: the peer's loss detection waits for the news.
+        let out_of_order = self.largest_eliciting.is_some_and(|largest| packet_number < largest)
+            || previous_largest.is_some_and(|largest| packet_number > largest + 1);
+        self.largest_eliciting = self.largest_eliciting.max(Some(packet_number));
+        let due = if out_of_order || self.unacknowledged >= ACK_EVERY { now } else { now + max_ack_delay };
+        self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
+    }
+
+    /// When an acknowledgement must be sent even if nothing else is.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether an acknowledgement must be sent now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether a packet that is sent anyway should carry an acknowledgement.
+    pub const fn is_pending(&self) -> bool {
+        self.unacknowledged > 0
+    }
+
+    /// Asks for an acknowledgement at once, as after a PING that probes the path.
+    pub const fn force(&mut self, now: Instant) {
+        self.deadline = Some(now);
+    }
+
+    /// The ranges of the next ACK frame, the largest first. Empty if nothing was received.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = RangeInclusive<u64>> + Clone + '_ {
+        self.ranges.iter().map(|&(start, end)| start..=end)
+    }
+
+    /// How long the acknowledgement of the largest packet number has waited (RFC 9000 13.2.5).
+    pub const fn delay(&self, now: Instant) -> Duration {
+        now.saturating_since(self.largest_received_at)
+    }
+
+    /// An ACK frame with all ranges left.
+    pub const fn on_ack_sent(&mut self) {
+        self.unacknowledged = 0;
+        self.deadline = None;
+    }
+
+    /// The peer has acknowledged an ACK frame whose largest packet number was `largest`: what that frame
+    /// said need not be said again (RFC 9000 13.2.4).
+    pub fn on_ack_acknowledged(&mut self, largest: u64) {
+        // The largest range stays, however old: an ACK frame must name at least one.
+        while let Some(&(_, end)) = self.ranges.last() {
+            if end > largest || self.ranges.len() == 1 {
+                break;
+            }
+            self.drop_lowest();
+        }
+        if let Some(lowest) = self.ranges.last_mut()
+            && lowest.0 <= largest
+        {
+            lowest.0 = largest.min(lowest.1);
+            self.floor = self.floor.max(lowest.0);
+        }
+    }
+
+    fn insert(&mut self, number: u64) {
+        let index = self.ranges.iter().position(|&(start, _)| start <= number + 1).unwrap_or(self.ranges.len());
+        let touches_lower = self.ranges.get(index).is_some_and(|&(start, end)| {
+            debug_assert!(number > end || start == number + 1);
+            end + 1 == number
+        });
+        let touches_upper = self.ranges.get(index).is_some_and(|&(start, _)| start == number + 1);
+        if touches_upper {
+            self.ranges[index].0 = number;
+            if self.ranges.get(index + 1).is_some_and(|&(_, end)| end + 1 == number) {
+                self.ranges[index].0 = self.ranges[index + 1].0;
+                self.ranges.remove(index + 1);
+            }
+        } else if touches_lower {
+            self.ranges[index].1 = number;
+        } else {
+            if self.ranges.is_full() {
+                if index == self.ranges.len() {
+                    // Below all ranges kept, yet above the floor: acknowledged never, so never processed
+                    // again either.
+                    self.floor = self.floor.max(number + 1);
+                    return;
+                }
+                self.drop_lowest();
+            }
+            let _ = self.ranges.insert(index, (number, number));
+        }
+    }
+
+    fn drop_lowest(&mut self) {
+        if let Some((_, end)) = self.ranges.pop() {
+            self.floor = self.floor.max(end + 1);
+        }
+    }
+}
