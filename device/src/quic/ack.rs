@@ -81,7 +81,13 @@ impl<const N: usize> Received<N> {
     ///
     /// `max_ack_delay` is how long its acknowledgement may wait; zero in the Initial and Handshake spaces
     /// (RFC 9000 13.2.1).
-    pub fn on_received(&mut self, now: Instant, packet_number: u64, elicits: Elicits, max_ack_delay: Duration) {
+    pub fn on_received(
+        &mut self,
+        now: Instant,
+        packet_number: u64,
+        elicits: Elicits,
+        max_ack_delay: Duration,
+    ) {
         if self.check(packet_number) == Seen::Duplicate {
             return;
         }
@@ -157,7 +163,8 @@ impl<const N: usize> Received<N> {
     }
 
     fn insert(&mut self, number: u64) {
-        let index = self.ranges.iter().position(|&(start, _)| start <= number + 1).unwrap_or(self.ranges.len());
+        let index =
+            self.ranges.iter().position(|&(start, _)| start <= number + 1).unwrap_or(self.ranges.len());
         let touches_lower = self.ranges.get(index).is_some_and(|&(start, end)| {
             debug_assert!(number > end || start == number + 1);
             end + 1 == number

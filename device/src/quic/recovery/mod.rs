@@ -13,8 +13,6 @@ pub mod congestion;
 pub mod pacing;
 pub mod rtt;
 mod sent;
-#[cfg(test)]
-mod tests;
 
 pub use congestion::{Congestion, NewReno};
 pub use pacing::Pacer;
@@ -173,7 +171,22 @@ pub struct Statistics {
     pub evicted: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Statistics {
+    const NEW: Self = Self {
+        packets_sent: 0,
+        packets_lost: 0,
+        bytes_lost: 0,
+        spurious_losses: 0,
+        pto_count: 0,
+        congestion_events: 0,
+        persistent_congestion: 0,
+        bytes_in_flight_max: 0,
+        tracked_max: 0,
+        evicted: 0,
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
 struct SpaceState {
     largest_sent: Option<u64>,
     largest_acked: Option<u64>,
@@ -181,6 +194,17 @@ struct SpaceState {
     loss_time: Option<Instant>,
     ack_eliciting_in_flight: u16,
     probes: u8,
+}
+
+impl SpaceState {
+    const NEW: Self = Self {
+        largest_sent: None,
+        largest_acked: None,
+        last_ack_eliciting: None,
+        loss_time: None,
+        ack_eliciting_in_flight: 0,
+        probes: 0,
+    };
 }
 
 /// What one pass of loss detection took out of flight.
@@ -246,11 +270,11 @@ impl<T: Copy, const N: usize, C: Congestion + Default> Default for Recovery<T, N
 
 impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// Recovery for a new connection.
-    pub fn new(congestion: C) -> Self {
+    pub const fn new(congestion: C) -> Self {
         const { assert!(N > PROBE_RESERVE + HANDSHAKE_RESERVE, "the table must hold more than its reserve") };
         Self {
             table: SentTable::new(),
-            spaces: [SpaceState::default(); 3],
+            spaces: [SpaceState::NEW; 3],
             rtt: RttEstimator::new(),
             congestion,
             pacer: Pacer::new(),
@@ -262,8 +286,26 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             persistent_until: Instant::ZERO,
             period_lost: 0,
             period_spurious: 0,
-            statistics: Statistics::default(),
+            statistics: Statistics::NEW,
         }
+    }
+
+    /// Begins a connection: forgets everything, in place.
+    pub fn restart(&mut self) {
+        self.table.clear();
+        self.spaces = [SpaceState::NEW; 3];
+        self.rtt = RttEstimator::new();
+        self.congestion.reset();
+        self.pacer = Pacer::new();
+        self.bytes_in_flight = 0;
+        self.backoff = 0;
+        self.phase = Phase::InitialKeys;
+        self.timer = None;
+        self.peer_max_ack_delay = DEFAULT_MAX_ACK_DELAY;
+        self.persistent_until = Instant::ZERO;
+        self.period_lost = 0;
+        self.period_spurious = 0;
+        self.statistics = Statistics::NEW;
     }
 
     /// Whether a packet of `bytes` that is in flight may be sent in `space` at `now`.
@@ -511,8 +553,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     }
 
     fn take_rtt_sample(&mut self, now: Instant, sent: Instant, delay: Duration) {
-        let delay =
-            if self.phase == Phase::Confirmed { delay.min(self.peer_max_ack_delay) } else { delay };
+        let delay = if self.phase == Phase::Confirmed { delay.min(self.peer_max_ack_delay) } else { delay };
         self.rtt.update(now, now.saturating_since(sent), delay);
     }
 
@@ -637,7 +678,8 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     }
 
     fn earliest_loss(&self) -> Option<(Instant, Space)> {
-        let times = Space::ALL.iter().filter_map(|&space| Some((self.spaces[space.index()].loss_time?, space)));
+        let times =
+            Space::ALL.iter().filter_map(|&space| Some((self.spaces[space.index()].loss_time?, space)));
         times.min_by_key(|&(time, _)| time)
     }
 

@@ -125,6 +125,12 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
         Self { packets: Vec::new(), outstanding: 0, after_acked: false }
     }
 
+    pub(super) fn clear(&mut self) {
+        self.packets.clear();
+        self.outstanding = 0;
+        self.after_acked = false;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.packets.len()
     }

@@ -18,14 +18,14 @@ mod receive;
 mod send;
 mod state;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use ranges::{Full, RangeSet};
 pub use receive::{BLOCK, ReceiveBuffer};
 pub use send::{Piece, SendBuffer};
 pub use state::Read;
-pub use table::{Control, ControlRecord, Limits, PeerLimits, StreamEvent, StreamPiece, StreamPieceRecord, Streams};
+pub use table::{
+    Control, ControlRecord, Limits, PeerLimits, StreamEvent, StreamPiece, StreamPieceRecord, Streams,
+};
 
 /// The peer broke a rule of streams (RFC 9000 20.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,7 +47,8 @@ impl<const K: usize> RangeSet<K> {
         if range.is_empty() {
             return Ok(());
         }
-        let first = self.ranges.iter().position(|known| known.end >= range.start).unwrap_or(self.ranges.len());
+        let first =
+            self.ranges.iter().position(|known| known.end >= range.start).unwrap_or(self.ranges.len());
         let touched = self.ranges[first..].iter().take_while(|known| known.start <= range.end).count();
         if touched == 0 {
             return self.ranges.insert(first, range).map_err(|_| Full);
@@ -96,6 +97,9 @@ impl<const K: usize> RangeSet<K> {
     /// Removes `range` where that needs no further room: a hole in the middle of a range of a full set stays
     /// filled.
     pub fn remove(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
         let mut index = 0;
         while index < self.ranges.len() {
             let known = self.ranges[index].clone();
@@ -186,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_large_set_is_exact(operations in proptest::collection::vec((any::<bool>(), 0_u64..60, 0_u64..8), 0..60)) {
+        fn a_large_set_is_exact(operations in proptest::collection::vec((any::<bool>(), 0_u64..56, 0_u64..8), 0..60)) {
             let mut set = RangeSet::<40>::new();
             let mut model = [false; 64];
             for (insert, start, len) in operations {

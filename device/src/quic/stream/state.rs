@@ -123,6 +123,16 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
         }
     }
 
+    /// Forgets the stream, if there is one.
+    pub(super) fn vacate(&mut self) {
+        self.id = None;
+        self.sending = Sending::Done;
+        self.receiving = Receiving::Done;
+        self.events = Flags::default();
+        self.outgoing.restart(0);
+        self.incoming.restart();
+    }
+
     /// Makes the slot a fresh stream. The buffers' bytes are left as they are.
     pub(super) fn open(&mut self, id: StreamId, send_limit: usize, send_credit: u64, receive_limit: u64) {
         self.id = Some(id);
@@ -178,6 +188,7 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
             }
             Receiving::Reset { code } => {
                 self.receiving = Receiving::Done;
+                self.events.take(Flags::RESET);
                 Ok(Read::Reset(code))
             }
             Receiving::Unwanted | Receiving::Done => Err(UseError::Finished),

@@ -31,6 +31,11 @@ pub struct PeerLimits {
     pub streams: u64,
 }
 
+impl PeerLimits {
+    /// Nothing is permitted.
+    pub const NONE: Self = Self { data: 0, stream_data_local: 0, stream_data_remote: 0, streams: 0 };
+}
+
 /// A frame about streams other than STREAM itself. Compact: it is part of what is remembered per packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Control {
@@ -178,8 +183,13 @@ pub enum StreamEvent {
     Writable(StreamId),
     /// The stream was finished and the peer has all of it.
     Delivered(StreamId),
-    /// The peer gave up the stream; reading yields the code.
-    Reset(StreamId),
+    /// The peer gave up the stream; what was not read is gone.
+    Reset {
+        /// The stream.
+        id: StreamId,
+        /// The peer's code.
+        code: u64,
+    },
     /// The peer does not want more data; the stream has been reset.
     Stopped {
         /// The stream.
@@ -226,36 +236,68 @@ struct Pending {
     streams_blocked: bool,
 }
 
+impl Pending {
+    const NONE: Self =
+        Self { max_data: false, max_streams: false, data_blocked: false, streams_blocked: false };
+}
+
+impl<const N: usize, const SEND: usize, const BLOCKS: usize> Default for Streams<N, SEND, BLOCKS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BLOCKS> {
-    /// A table without streams.
-    ///
-    /// `limits` beyond what the constants hold are cut down; [`Self::limits`] tells the result, which is what
-    /// the transport parameters must say.
-    pub fn new(limits: Limits) -> Self {
-        let limits = Limits {
-            stream_window: limits.stream_window.min((BLOCKS * BLOCK) as u32),
-            connection_window: limits.connection_window.max(1),
-            peer_streams: limits.peer_streams.min(N as u8),
-            send_buffer: limits.send_buffer.min(SEND as u32),
-        };
+    /// A table at rest: no streams, and no credit for any.
+    pub const fn new() -> Self {
         Self {
             slots: [const { Stream::vacant() }; N],
             stop_codes: [0; N],
-            limits,
-            peer: PeerLimits::default(),
+            limits: Limits { stream_window: 0, connection_window: 0, peer_streams: 0, send_buffer: 0 },
+            peer: PeerLimits::NONE,
             local_opened: 0,
             peer_opened: 0,
-            peer_streams_limit: u64::from(limits.peer_streams),
+            peer_streams_limit: 0,
             data_sent: 0,
             data_received: 0,
-            data_limit: u64::from(limits.connection_window),
+            data_limit: 0,
             data_consumed: 0,
-            pending: Pending::default(),
+            pending: Pending::NONE,
             data_blocked_at: None,
             turn: 0,
             opener_waits: false,
             credit_event: false,
         }
+    }
+
+    /// Begins a connection: forgets all streams. The buffers' bytes stay where they are.
+    ///
+    /// `limits` beyond what the constants hold are cut down; [`Self::limits`] tells the result, which is what
+    /// the transport parameters must say.
+    pub fn restart(&mut self, limits: Limits) {
+        for slot in &mut self.slots {
+            slot.vacate();
+        }
+        let limits = Limits {
+            stream_window: limits.stream_window.min((BLOCKS * BLOCK) as u32),
+            connection_window: limits.connection_window,
+            peer_streams: limits.peer_streams.min(N as u8),
+            send_buffer: limits.send_buffer.min(SEND as u32),
+        };
+        self.limits = limits;
+        self.peer = PeerLimits::NONE;
+        self.local_opened = 0;
+        self.peer_opened = 0;
+        self.peer_streams_limit = u64::from(limits.peer_streams);
+        self.data_sent = 0;
+        self.data_received = 0;
+        self.data_limit = u64::from(limits.connection_window);
+        self.data_consumed = 0;
+        self.pending = Pending::NONE;
+        self.data_blocked_at = None;
+        self.turn = 0;
+        self.opener_waits = false;
+        self.credit_event = false;
     }
 
     /// The limits in force.
@@ -271,7 +313,8 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.raise_streams_credit(peer.streams);
         for stream in &mut self.slots {
             if let Some(id) = stream.id {
-                let credit = if id.is_client_initiated() { peer.stream_data_remote } else { peer.stream_data_local };
+                let credit =
+                    if id.is_client_initiated() { peer.stream_data_remote } else { peer.stream_data_local };
                 stream.send_credit = stream.send_credit.max(credit);
             }
         }
@@ -279,7 +322,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     /// The server refused 0-RTT: what was sent is to be sent again, under its new limits alone.
     pub fn on_early_data_refused(&mut self) {
-        self.peer = PeerLimits::default();
+        self.peer = PeerLimits::NONE;
         self.data_sent = 0;
         self.data_blocked_at = None;
         self.pending.data_blocked = false;
@@ -303,7 +346,8 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     /// # Errors
     /// [`UseError::NoCredit`] or [`UseError::SlotsTaken`]; [`StreamEvent::Credit`] says when to try again.
     pub fn open(&mut self) -> Result<StreamId, UseError> {
-        let local = self.slots.iter().filter(|slot| slot.id.is_some_and(StreamId::is_client_initiated)).count();
+        let local =
+            self.slots.iter().filter(|slot| slot.id.is_some_and(StreamId::is_client_initiated)).count();
         if local + usize::from(self.limits.peer_streams) >= N {
             self.opener_waits = true;
             return Err(UseError::SlotsTaken);
@@ -441,15 +485,21 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
                 StreamEvent::Opened(id)
             } else if stream.events.take(Flags::READABLE) {
                 StreamEvent::Readable(id)
-            } else if stream.events.take(Flags::RESET) {
-                StreamEvent::Reset(id)
+            } else if let (true, Receiving::Reset { code }) =
+                (stream.events.take(Flags::RESET), stream.receiving)
+            {
+                stream.receiving = Receiving::Done;
+                StreamEvent::Reset { id, code }
             } else if stream.events.take(Flags::STOPPED) {
                 StreamEvent::Stopped { id, code: self.stop_codes[index] }
             } else if stream.events.take(Flags::DELIVERED) {
                 StreamEvent::Delivered(id)
-            } else {
-                stream.events.take(Flags::WRITABLE);
+            } else if stream.events.take(Flags::WRITABLE) {
                 StreamEvent::Writable(id)
+            } else {
+                // A reset that a read has reported already.
+                self.release_if_over(index);
+                continue;
             };
             self.release_if_over(index);
             return Some(event);
