@@ -81,6 +81,8 @@ pub struct Settings<'a> {
 pub struct Config<'a> {
     /// Whom to believe and what to offer. The ticket is the client's own: leave it `None`.
     pub tls: crate::tls::Config<'a>,
+    /// The QUIC connection. Whether 0-RTT is used is the policy's.
+    pub quic: crate::quic::Config,
     /// CONNECT's fields.
     pub mqtt: mqtt::Options<'a>,
     /// When to connect, reconnect, migrate.

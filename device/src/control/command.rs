@@ -80,9 +80,9 @@ pub struct Blob {
 pub enum BlobKind {
     /// The certificate of the authority that the broker's chain must end in.
     TrustAnchor,
-    /// The certificate this device shows.
+    /// The certificate this device shows; one that issued it may follow directly.
     ClientCertificate,
-    /// The private key of that certificate, PKCS#8.
+    /// The P-256 private key of that certificate: PKCS#8, or its 32 bytes.
     ClientKey,
 }
 
@@ -198,14 +198,14 @@ pub struct QuicSettings {
     pub streams: StreamMode,
     /// Which congestion controller.
     pub congestion: Congestion,
-    /// Largest UDP payload to probe for, in bytes; 1200 does not probe.
+    /// Largest UDP payload to probe for, 1200 to 1472 bytes; 1200 does not probe.
     pub datagram_max: u16,
     /// Idle timeout offered to the peer in milliseconds; 0 offers none.
     pub idle_timeout_ms: u32,
     /// Sends a PING when nothing was sent for so long, in milliseconds; 0 never does.
     pub keep_alive_ms: u32,
-    /// Round-trip time assumed before the first sample, in milliseconds (RFC 9002 6.2.2: 333).
-    pub initial_rtt_ms: u16,
+    /// Updates the keys after so many packets; 0 only when asked to or at the cipher's limit.
+    pub key_update_packets: u32,
 }
 
 /// How MQTT uses QUIC streams.
@@ -213,17 +213,15 @@ pub struct QuicSettings {
 pub enum StreamMode {
     /// Everything on the control stream.
     Single,
-    /// Each topic of a workload publishes on a data stream of its own (EMQX's data streams).
+    /// The topics of a workload, and the subscriptions, take turns on data streams of their own (EMQX's).
     PerTopic,
 }
 
 /// Congestion control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Congestion {
-    /// NewReno with the RFC's initial window.
+    /// NewReno (RFC 9002 7).
     NewReno,
-    /// NewReno starting from a window of so many bytes.
-    NewRenoFrom(u32),
 }
 
 /// Settings of the MQTT session.
@@ -239,8 +237,6 @@ pub struct MqttSettings {
     pub clean_start: bool,
     /// How long the broker keeps the session after the connection ends, in seconds (MQTT 5).
     pub session_expiry_s: u32,
-    /// Largest number of unacknowledged QoS 1 and 2 messages towards this device (MQTT 5); 0 leaves the default.
-    pub receive_max: u16,
     /// User name.
     pub username: Option<Name>,
     /// Password.

@@ -113,11 +113,11 @@ mod tests {
             resumption: Resumption::EarlyData,
             quic: QuicSettings {
                 streams: StreamMode::PerTopic,
-                congestion: Congestion::NewRenoFrom(u32::MAX),
+                congestion: Congestion::NewReno,
                 datagram_max: u16::MAX,
                 idle_timeout_ms: u32::MAX,
                 keep_alive_ms: u32::MAX,
-                initial_rtt_ms: u16::MAX,
+                key_update_packets: u32::MAX,
             },
             mqtt: MqttSettings {
                 version: MqttVersion::V5,
@@ -125,7 +125,6 @@ mod tests {
                 keep_alive_s: u16::MAX,
                 clean_start: true,
                 session_expiry_s: u32::MAX,
-                receive_max: u16::MAX,
                 username: Some(full()),
                 password: Some(full()),
                 will: Some(Will {
