@@ -1,6 +1,9 @@
 //! Hardware-in-the-loop test and benchmark harness for MQTT over QUIC.
 #![forbid(unsafe_code)]
 
+pub mod broker;
+pub mod certificates;
 pub mod command;
 pub mod firmware;
 pub mod measure;
+pub mod wire;
