@@ -2,7 +2,7 @@
 
 use super::key_schedule::{binder_key, early_secret, finished_mac};
 use super::message::{self, LEGACY_VERSION, VERSION_1_3, extension, kind, write_extension};
-use super::record::size_limit;
+use super::record;
 use super::transcript::Transcript;
 use super::{Config, Error, Secret, Ticket, Transport};
 use crate::codec::{NoSpace, Writer};
@@ -16,6 +16,8 @@ pub(super) struct ClientHello<'a> {
     pub(super) key: &'a PrivateKey,
     pub(super) transport: Transport,
     pub(super) transport_parameters: &'a [u8],
+    /// With records: the longest plaintext the client takes.
+    pub(super) plaintext_len_max: u16,
     pub(super) cookie: Option<&'a [u8]>,
     pub(super) ticket: Option<&'a Ticket>,
     pub(super) early_data: bool,
@@ -79,7 +81,7 @@ impl ClientHello<'_> {
                     out.put(self.transport_parameters)
                 })?;
             }
-            Transport::Records => size_limit::write_extensions(out)?,
+            Transport::Records => record::write_extensions(self.plaintext_len_max, out)?,
         }
         if let Some(cookie) = self.cookie {
             write_extension(out, extension::COOKIE, |out| out.vec16(|out| out.put(cookie)))?;

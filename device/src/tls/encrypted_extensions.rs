@@ -4,7 +4,7 @@ use super::certificate::ExpectCertificate;
 use super::finished::ExpectFinished;
 use super::handshake::{Common, Level, Message, Next, State};
 use super::message::{extension, finish, kind, read_extensions, unexpected_extension};
-use super::{Alert, CipherSuite, Config, Error, Step, Transport};
+use super::{Alert, CipherSuite, Config, Error, Step, Transport, record};
 use crate::codec::Reader;
 use crate::crypto::Crypto;
 
@@ -25,6 +25,7 @@ impl ExpectEncryptedExtensions {
         let quic = common.transport == Transport::Quic;
         let mut transport_parameters = None;
         let mut record_size_limit = None;
+        let mut fragment_limit = None;
         let mut early_data_accepted = false;
         let mut alpn = false;
         read_extensions(&mut message.body.clone(), |id, mut value| {
@@ -43,7 +44,14 @@ impl ExpectEncryptedExtensions {
                 extension::RECORD_SIZE_LIMIT if !quic => {
                     record_size_limit = Some(value.u16("record_size_limit")?);
                 }
-                extension::MAX_FRAGMENT_LENGTH if !quic => return Ok(()),
+                extension::MAX_FRAGMENT_LENGTH if !quic => {
+                    let code = value.u8("max_fragment_length")?;
+                    if record::fragment_code(common.plaintext_len_max) != Some(code) {
+                        let cause = "the server selected a max_fragment_length that was not offered";
+                        return Err(Error::peer(Alert::ILLEGAL_PARAMETER, cause));
+                    }
+                    fragment_limit = Some(record::limit_of_code(code));
+                }
                 extension::EARLY_DATA => {
                     self.check_early_data(common)?;
                     early_data_accepted = true;
@@ -55,6 +63,11 @@ impl ExpectEncryptedExtensions {
             }
             finish(&value, "encrypted_extensions.extension")
         })?;
+        if record_size_limit.is_some() && fragment_limit.is_some() {
+            // RFC 8449 5.
+            let cause = "the server answers both record_size_limit and max_fragment_length";
+            return Err(Error::peer(Alert::ILLEGAL_PARAMETER, cause));
+        }
         if quic && !alpn && !config.alpn.is_empty() {
             // RFC 9001 8.1.
             let cause = "the server did not select an application protocol";
@@ -71,6 +84,7 @@ impl ExpectEncryptedExtensions {
         } else {
             State::Certificate(ExpectCertificate::default())
         };
+        let record_size_limit = record_size_limit.or(fragment_limit);
         let step = Step::EncryptedExtensions { transport_parameters, early_data_accepted, record_size_limit };
         Ok((Some(next), step))
     }

@@ -88,6 +88,8 @@ impl core::fmt::Display for Alert {
 pub enum Fault {
     /// The server broke the protocol, or is not the one it should be.
     Peer,
+    /// Whatever made the server send the alert; it has closed the connection.
+    PeerAlert,
     /// A buffer or bound of this side is too small.
     Resource,
     /// The configuration, or the order of calls.

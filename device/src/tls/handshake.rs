@@ -5,7 +5,7 @@ use super::finished::ExpectFinished;
 use super::server_hello::{ExpectServerHello, new_key};
 use super::ticket::ExpectTicket;
 use super::transcript::Transcript;
-use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message};
+use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message, record};
 use crate::codec::{Reader, Writer};
 use crate::crypto::{Crypto, hkdf};
 use crate::entropy::Entropy;
@@ -95,31 +95,61 @@ impl<C: Crypto> Handshake<C> {
         early_data: EarlyData,
         out: &mut Writer<'_>,
     ) -> Result<Self, Error> {
-        let (Some(&group), Some(&suite)) = (config.groups.first(), config.cipher_suites.first()) else {
+        let transport = if transport_parameters.is_some() { Transport::Quic } else { Transport::Records };
+        let mut handshake = Self::new(transport, record::PLAINTEXT_LEN_MAX as u16);
+        handshake.begin(config, entropy, transport_parameters.unwrap_or_default(), early_data, out)?;
+        Ok(handshake)
+    }
+
+    /// Starts a handshake over records of at most `plaintext_len_max` bytes.
+    pub(super) fn start_records(
+        config: &Config<'_>,
+        entropy: &mut dyn Entropy,
+        plaintext_len_max: u16,
+        out: &mut Writer<'_>,
+    ) -> Result<Self, Error> {
+        let mut handshake = Self::new(Transport::Records, plaintext_len_max);
+        handshake.begin(config, entropy, &[], EarlyData::Omit, out)?;
+        Ok(handshake)
+    }
+
+    fn new(transport: Transport, plaintext_len_max: u16) -> Self {
+        Self { state: State::Failed, common: Common::new(transport, plaintext_len_max) }
+    }
+
+    fn begin(
+        &mut self,
+        config: &Config<'_>,
+        entropy: &mut dyn Entropy,
+        transport_parameters: &[u8],
+        early_data: EarlyData,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Error> {
+        let common = &mut self.common;
+        let (Some(&group), false) = (config.groups.first(), config.cipher_suites.is_empty()) else {
             return Err(Error::caller("the configuration names no group or no cipher suite"));
         };
-        let transport = if transport_parameters.is_some() { Transport::Quic } else { Transport::Records };
         let ticket = config.ticket.filter(|ticket| {
             ticket.is_fresh(config.unix_time_s) && config.cipher_suites.contains(&ticket.suite)
         });
         let early_data = early_data == EarlyData::Offer
-            && transport == Transport::Quic
+            && common.transport == Transport::Quic
             && ticket.is_some_and(|ticket| ticket.max_early_data > 0 && ticket.alpn == config.alpn);
         let mut state = ExpectServerHello {
             random: [0; 32],
             key: new_key(group, entropy)?,
-            transport_parameters: Vec::from_slice(transport_parameters.unwrap_or_default())
+            transport_parameters: Vec::from_slice(transport_parameters)
                 .map_err(|_| Error::caller("the transport parameters are too long to be repeated"))?,
             psk: None,
             early_data: None,
             retried: None,
         };
         entropy.fill(&mut state.random);
-        let mut common = Common::new(transport, suite);
         let hello = ClientHello {
             random: &state.random,
             key: &state.key,
-            transport,
+            transport: common.transport,
+            plaintext_len_max: common.plaintext_len_max,
             transport_parameters: &state.transport_parameters,
             cookie: None,
             ticket,
@@ -132,7 +162,8 @@ impl<C: Crypto> Handshake<C> {
             let secret = hkdf::derive_secret::<C>(suite.hash(), early, b"c e traffic", transcript.as_bytes());
             state.early_data = Some(secret);
         }
-        Ok(Self { state: State::ServerHello(state), common })
+        self.state = State::ServerHello(state);
+        Ok(())
     }
 
     /// The client's early traffic secret, if 0-RTT data is offered, and the suite it is for.
@@ -212,7 +243,9 @@ pub(super) type Next<'m> = (Option<State>, Step<'m>);
 /// What every state needs.
 pub(super) struct Common<C: Crypto> {
     pub(super) transport: Transport,
-    /// The negotiated suite, once known.
+    /// With records: the longest plaintext the client takes.
+    pub(super) plaintext_len_max: u16,
+    /// The negotiated suite, from the ServerHello on.
     pub(super) suite: CipherSuite,
     pub(super) resumed: bool,
     pub(super) transcript: Transcript<C>,
@@ -225,10 +258,11 @@ pub(super) struct Common<C: Crypto> {
 }
 
 impl<C: Crypto> Common<C> {
-    fn new(transport: Transport, suite: CipherSuite) -> Self {
+    fn new(transport: Transport, plaintext_len_max: u16) -> Self {
         Self {
             transport,
-            suite,
+            plaintext_len_max,
+            suite: CipherSuite::Aes128GcmSha256,
             resumed: false,
             transcript: Transcript::new(),
             secret: Secret::zero(0),

@@ -13,6 +13,7 @@ pub(super) mod kind {
     pub(crate) const CERTIFICATE_REQUEST: u8 = 13;
     pub(crate) const CERTIFICATE_VERIFY: u8 = 15;
     pub(crate) const FINISHED: u8 = 20;
+    pub(crate) const KEY_UPDATE: u8 = 24;
     pub(crate) const MESSAGE_HASH: u8 = 254;
 }
 
@@ -45,6 +46,14 @@ pub(super) fn split(message: &[u8]) -> Result<(u8, Reader<'_>), Error> {
     let body = reader.vec24("handshake.length")?;
     finish(&reader, "handshake.length")?;
     Ok((kind, Reader::new(body)))
+}
+
+/// Length of the handshake message at the front of `bytes`, once all of it is there.
+pub(super) fn whole_len(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes);
+    reader.u8("").ok()?;
+    reader.vec24("").ok()?;
+    Some(reader.position())
 }
 
 /// Fails unless everything has been read.

@@ -151,6 +151,7 @@ impl ExpectServerHello {
             key: &self.key,
             transport: common.transport,
             transport_parameters: &self.transport_parameters,
+            plaintext_len_max: common.plaintext_len_max,
             cookie: hello.cookie,
             ticket,
             early_data: false,

@@ -9,6 +9,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::quic::{KeyChange, ServerConnection, Version};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -84,6 +85,34 @@ impl Authority {
 
     pub(crate) fn anchor(&self) -> TrustAnchor<'_> {
         webpki_anchor(&self.root)
+    }
+
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The P-256 scalar of the leaf's key.
+    pub(crate) fn private_scalar(&self) -> [u8; 32] {
+        // PKCS#8 around SEC 1: the scalar follows the version and the octet string's header.
+        let marker = [0x02, 0x01, 0x01, 0x04, 0x20];
+        let start = self.key.windows(5).position(|bytes| bytes == marker).expect("a P-256 key") + 5;
+        self.key[start..start + 32].try_into().expect("32 bytes")
+    }
+
+    /// A server that demands a client certificate of `clients`.
+    pub(crate) fn server_asking_for(&self, clients: &Self) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(clients.root.clone()).expect("a root");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has TLS 1.3 suites")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(self.chain.clone(), self.key())
+            .expect("the key fits the certificate");
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config
     }
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {

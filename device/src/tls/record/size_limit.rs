@@ -6,16 +6,26 @@
 use crate::codec::{NoSpace, Writer};
 use crate::tls::message::{extension, write_extension};
 
-/// Longest plaintext of a record in either direction, in bytes: max_fragment_length has 4,096 as its largest
-/// value, and a certificate chain then takes one record.
-pub const PLAINTEXT_LEN_MAX: usize = 4096;
-
-/// Offers both extensions; a server that knows the first ignores the second (RFC 8449 5).
-pub(crate) fn write_extensions(out: &mut Writer<'_>) -> Result<(), NoSpace> {
+/// Offers both extensions for records of `plaintext_len_max` bytes; a server that knows the first ignores the
+/// second (RFC 8449 5).
+pub(in crate::tls) fn write_extensions(plaintext_len_max: u16, out: &mut Writer<'_>) -> Result<(), NoSpace> {
     // The content type counts as plaintext.
-    write_extension(out, extension::RECORD_SIZE_LIMIT, |out| out.u16(PLAINTEXT_LEN_MAX as u16 + 1))?;
-    write_extension(out, extension::MAX_FRAGMENT_LENGTH, |out| out.u8(MAX_FRAGMENT_LENGTH_4096))
+    write_extension(out, extension::RECORD_SIZE_LIMIT, |out| out.u16(plaintext_len_max + 1))?;
+    match fragment_code(plaintext_len_max) {
+        Some(code) => write_extension(out, extension::MAX_FRAGMENT_LENGTH, |out| out.u8(code)),
+        None => Ok(()),
+    }
 }
 
-/// The code of 2^12 bytes (RFC 6066 4).
-const MAX_FRAGMENT_LENGTH_4096: u8 = 4;
+/// The code of max_fragment_length to offer: 1 to 4 stand for 2^9 to 2^12 bytes, there is none for more.
+pub(in crate::tls) fn fragment_code(plaintext_len_max: u16) -> Option<u8> {
+    match plaintext_len_max.checked_ilog2() {
+        Some(bits @ 9..=13) => Some((bits - 8).min(4) as u8),
+        _ => None,
+    }
+}
+
+/// What `code` allows a record to hold, in the terms of record_size_limit.
+pub(in crate::tls) const fn limit_of_code(code: u8) -> u16 {
+    (1 << (8 + code)) + 1
+}
