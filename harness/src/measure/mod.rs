@@ -1,5 +1,13 @@
 //! From what happened to what it means: the data model of a run, its metrics, and the verdict.
 
+pub mod metric;
+mod read;
 pub mod record;
+mod registry;
+pub mod stats;
+pub mod unit;
 
+pub use metric::{Figure, Metric};
 pub use record::{Direction, Fate, Role, RunRecord, Transport, Trial};
+pub use stats::Statistic;
+pub use unit::Unit;

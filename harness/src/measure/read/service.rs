@@ -1,0 +1,183 @@
+//! Metrics of keeping the service up through disturbances.
+
+use super::{one, samples, span};
+use crate::measure::record::{ConnectCause, Direction, EventKind, Message, Phase, Trial};
+use crate::measure::stats::Observed;
+
+const DIRECTIONS: [Direction; 2] = [Direction::FromBoard, Direction::ToBoard];
+
+pub(crate) fn reconnects(trial: &Trial) -> Option<Observed> {
+    let made = trial.connections.iter().filter(|connection| {
+        connection.cause == ConnectCause::Recovery && connection.elapsed_us(Phase::Connack).is_some()
+    });
+    one(made.count() as f64)
+}
+
+pub(crate) fn reconnect_time(trial: &Trial) -> Option<Observed> {
+    let at = |kind: EventKind| {
+        trial.events.iter().filter(move |event| event.kind == kind).map(|event| event.at_us)
+    };
+    samples(
+        at(EventKind::Disconnected)
+            .map(|lost| span(lost, at(EventKind::Connected).filter(|connected| *connected >= lost).min())),
+    )
+}
+
+pub(crate) fn recovery_time(trial: &Trial) -> Option<Observed> {
+    samples(trial.impairments.iter().filter(|impairment| impairment.kind.interrupts()).filter_map(
+        |impairment| {
+            DIRECTIONS
+                .into_iter()
+                .filter(|direction| impairment.direction.is_none_or(|only| only == *direction))
+                .filter_map(|direction| {
+                    let since = |message: &&Message| {
+                        message.direction == direction && message.intended_us >= impairment.start_us
+                    };
+                    // No message to carry afterwards: this direction cannot tell.
+                    trial.messages.iter().find(since)?;
+                    let arrivals = trial.messages.iter().filter(since).filter_map(|m| m.delivered_us);
+                    let first = arrivals.filter(|arrival| *arrival >= impairment.end_us).min();
+                    Some(span(impairment.end_us, first))
+                })
+                .max_by(f64::total_cmp)
+        },
+    ))
+}
+
+pub(crate) fn gap(trial: &Trial) -> Option<Observed> {
+    let longest = DIRECTIONS.into_iter().filter_map(|direction| longest_gap(trial, direction));
+    one(longest.max_by(f64::total_cmp)?)
+}
+
+/// Longest wait for an arrival in one direction. A pause of the workload is no wait: when everything sent
+/// had arrived, waiting begins with the next intended send.
+fn longest_gap(trial: &Trial, direction: Direction) -> Option<f64> {
+    let messages = || trial.messages.iter().filter(|message| message.direction == direction);
+    let mut since = messages().map(|message| message.intended_us).min()?;
+    let arrived = || messages().filter_map(|m| m.delivered_us.map(|delivered| (m.intended_us, delivered)));
+    let mut intended: Vec<_> = arrived().map(|(intended, _)| intended).collect();
+    let mut arrivals: Vec<_> = arrived().map(|(_, delivered)| delivered).collect();
+    intended.sort_unstable();
+    arrivals.sort_unstable();
+    let mut longest = 0;
+    for (before, arrival) in arrivals.into_iter().enumerate() {
+        // As many begun as arrived means that nothing was on its way.
+        let idle = intended.partition_point(|at| *at <= since) <= before;
+        let waiting_since = if idle { intended[before].max(since) } else { since };
+        longest = longest.max(arrival.saturating_sub(waiting_since));
+        since = since.max(arrival);
+    }
+    let missing =
+        || messages().filter(|message| message.delivered_us.is_none() && message.intended_us > since);
+    if missing().any(|message| message.qos > 0) {
+        return Some(f64::INFINITY);
+    }
+    let tail = missing().map(|message| trial.duration_us.saturating_sub(message.intended_us)).max();
+    Some(longest.max(tail.unwrap_or(0)) as f64)
+}
+
+fn stat_or_events(trial: &Trial, stat: Option<u64>, kind: EventKind) -> Option<Observed> {
+    let events = trial.events.iter().filter(|event| event.kind == kind).count() as f64;
+    one(stat.map_or(events, |count| count as f64))
+}
+
+pub(crate) fn migrations(trial: &Trial) -> Option<Observed> {
+    let stat = trial.transport_stats.as_ref().and_then(|stats| stats.migrations);
+    stat_or_events(trial, stat, EventKind::Migrated)
+}
+
+pub(crate) fn key_updates(trial: &Trial) -> Option<Observed> {
+    let stat = trial.transport_stats.as_ref().and_then(|stats| stats.key_updates);
+    stat_or_events(trial, stat, EventKind::KeyUpdated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::record::{Event, Fate, Impairment, ImpairmentKind, Role, Transport};
+
+    fn message(direction: Direction, intended_us: u64, delivered_us: Option<u64>) -> Message {
+        Message {
+            direction,
+            topic: 0,
+            sequence: 0,
+            qos: 1,
+            size: 64,
+            intended_us,
+            sent_us: Some(intended_us),
+            acked_us: delivered_us,
+            delivered_us,
+            fate: if delivered_us.is_some() { Fate::Delivered } else { Fate::Lost },
+        }
+    }
+
+    fn trial(messages: Vec<Message>) -> Trial {
+        Trial { messages, duration_us: 10_000, ..Trial::new("quic", Transport::Quic, Role::Device, 1) }
+    }
+
+    fn up(intended: u64, delivered: u64) -> Message {
+        message(Direction::FromBoard, intended, Some(delivered))
+    }
+
+    #[test]
+    fn a_gap_is_the_longest_wait_for_an_arrival() {
+        let trial = trial(vec![up(0, 10), up(100, 110), up(200, 900), up(300, 905), up(1000, 1010)]);
+        // From 200, when the next send was due, to its arrival at 900.
+        assert_eq!(gap(&trial), one(700.0));
+    }
+
+    #[test]
+    fn a_pause_of_the_workload_is_no_gap() {
+        assert_eq!(gap(&trial(vec![up(0, 10), up(5000, 5020)])), one(20.0));
+    }
+
+    #[test]
+    fn a_service_that_never_came_back_has_an_infinite_gap() {
+        let lost = message(Direction::FromBoard, 500, None);
+        assert_eq!(gap(&trial(vec![up(0, 10), lost.clone()])), one(f64::INFINITY));
+        let fire_and_forget = Message { qos: 0, ..lost };
+        assert_eq!(gap(&trial(vec![up(0, 10), fire_and_forget])), one(9500.0));
+        assert_eq!(gap(&trial(vec![])), None);
+    }
+
+    fn blackout(start_us: u64, end_us: u64) -> Impairment {
+        let label = "blackout".into();
+        Impairment { start_us, end_us, kind: ImpairmentKind::Blackout, direction: None, label }
+    }
+
+    #[test]
+    fn recovery_counts_from_the_end_of_the_disturbance_in_the_slower_direction() {
+        let mut trial = trial(vec![
+            up(0, 10),
+            up(1500, 2300),
+            message(Direction::ToBoard, 1600, Some(2500)),
+            up(2600, 2610),
+        ]);
+        trial.impairments = vec![blackout(1000, 2000)];
+        assert_eq!(recovery_time(&trial), one(500.0));
+        trial.impairments[0].kind = ImpairmentKind::Degraded;
+        assert_eq!(recovery_time(&trial), None);
+    }
+
+    #[test]
+    fn a_message_from_before_the_disturbance_proves_no_recovery() {
+        let mut trial = trial(vec![up(900, 2100), message(Direction::FromBoard, 1500, None)]);
+        trial.impairments = vec![blackout(1000, 2000)];
+        assert_eq!(recovery_time(&trial), one(f64::INFINITY));
+        trial.messages.pop();
+        assert_eq!(recovery_time(&trial), None, "nothing was sent afterwards, so nothing can be told");
+    }
+
+    #[test]
+    fn a_reconnect_runs_from_noticing_to_connack() {
+        let mut trial = trial(vec![]);
+        let event = |at_us, kind| Event { at_us, kind, detail: String::new() };
+        trial.events = vec![
+            event(0, EventKind::Connected),
+            event(100, EventKind::Disconnected),
+            event(350, EventKind::Connected),
+            event(900, EventKind::Disconnected),
+        ];
+        assert_eq!(reconnect_time(&trial), samples([250.0, f64::INFINITY].into_iter()));
+    }
+}
