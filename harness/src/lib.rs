@@ -6,4 +6,5 @@ pub mod certificates;
 pub mod command;
 pub mod firmware;
 pub mod measure;
+pub mod scenario;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! From what happened to what it means: the data model of a run, its metrics, and the verdict.
 
+pub mod expectation;
 pub mod metric;
 mod read;
 pub mod record;

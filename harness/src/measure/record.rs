@@ -364,7 +364,30 @@ pub struct Connection {
     /// Round trips until CONNACK, counted from flights.
     pub round_trips: Option<f64>,
     /// Why it failed, if it did.
-    pub failure: Option<String>,
+    pub failure: Option<ConnectFailure>,
+}
+
+/// Why a connection attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectFailure {
+    /// What kind of failure.
+    pub kind: ConnectFailureKind,
+    /// The words of whoever gave up.
+    pub detail: String,
+}
+
+/// Kinds of [`ConnectFailure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectFailureKind {
+    /// The client did not accept the server's certificate.
+    Certificate,
+    /// The other side refused: TLS alert, CONNACK with a failure, connection reset.
+    Refused,
+    /// Nothing happened in time.
+    Timeout,
+    /// Anything else.
+    Other,
 }
 
 impl Connection {

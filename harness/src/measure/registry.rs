@@ -91,6 +91,8 @@ pub(super) const REGISTRY: &[Metric] = &[
         "Packets in both directions until CONNACK."),
     metric!("connect.failures", Count, Lower, Exact, Value(Total), |_, t| connect::failures(t),
         "Connection attempts that did not reach CONNACK."),
+    metric!("connect.certificate_refusals", Count, Higher, Exact, Value(Min), |_, t| connect::certificate_refusals(t),
+        "Connection attempts the client gave up because it did not accept the server's certificate. Fewest in any one trial."),
     metric!("connections", Count, Higher, Exact, Value(Total), |_, t| connect::count(t, None),
         "Connections that reached CONNACK."),
     metric!("connections.resumed", Count, Higher, Exact, Value(Total), |_, t| connect::count(t, Some(Resumed)),

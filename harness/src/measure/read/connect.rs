@@ -1,7 +1,7 @@
 //! Metrics of connection attempts.
 
 use super::{one, samples, span};
-use crate::measure::record::{Connection, Handshake, Phase, Trial, Wire};
+use crate::measure::record::{ConnectFailureKind, Connection, Handshake, Phase, Trial, Wire};
 use crate::measure::stats::Observed;
 
 fn attempts(trial: &Trial, kind: Option<Handshake>) -> impl Iterator<Item = &Connection> {
@@ -53,4 +53,9 @@ pub(crate) fn failures(trial: &Trial) -> Option<Observed> {
 
 pub(crate) fn count(trial: &Trial, kind: Option<Handshake>) -> Option<Observed> {
     one(made(trial, kind).count() as f64)
+}
+
+pub(crate) fn certificate_refusals(trial: &Trial) -> Option<Observed> {
+    let refused = attempts(trial, None).filter_map(|connection| connection.failure.as_ref());
+    one(refused.filter(|failure| failure.kind == ConnectFailureKind::Certificate).count() as f64)
 }
