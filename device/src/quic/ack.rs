@@ -198,3 +198,123 @@ impl<const N: usize> Received<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    const DELAY: Duration = Duration::from_millis(25);
+
+    fn at_ms(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn received(numbers: &[u64]) -> Received<4> {
+        let mut received = Received::new();
+        for &number in numbers {
+            received.on_received(Instant::ZERO, number, Elicits::Ack, DELAY);
+        }
+        received
+    }
+
+    #[test]
+    fn one_packet_is_acknowledged_after_the_delay() {
+        let received = received(&[0]);
+        assert!(received.is_pending());
+        assert!(!received.is_due(at_ms(24)));
+        assert!(received.is_due(at_ms(25)));
+        assert_eq!(received.poll_timeout(), Some(at_ms(25)));
+    }
+
+    #[test]
+    fn the_second_packet_is_acknowledged_at_once() {
+        assert!(received(&[0, 1]).is_due(Instant::ZERO));
+    }
+
+    #[test]
+    fn a_gap_and_what_fills_it_are_acknowledged_at_once() {
+        let mut received = received(&[0]);
+        received.on_ack_sent();
+        received.on_received(at_ms(1), 2, Elicits::Ack, DELAY);
+        assert!(received.is_due(at_ms(1)));
+        received.on_ack_sent();
+        received.on_received(at_ms(2), 1, Elicits::Ack, DELAY);
+        assert!(received.is_due(at_ms(2)));
+    }
+
+    #[test]
+    fn packets_that_ask_for_nothing_are_acknowledged_only_along_the_way() {
+        let mut received = received(&[]);
+        received.on_received(Instant::ZERO, 0, Elicits::Nothing, DELAY);
+        assert!(!received.is_pending());
+        assert_eq!(received.poll_timeout(), None);
+        received.on_received(Instant::ZERO, 1, Elicits::Ack, DELAY);
+        assert!(received.ranges().eq([0..=1]));
+    }
+
+    #[test]
+    fn handshake_packets_are_acknowledged_without_delay() {
+        let mut received = Received::<4>::new();
+        received.on_received(at_ms(3), 0, Elicits::Ack, Duration::ZERO);
+        assert!(received.is_due(at_ms(3)));
+    }
+
+    #[test]
+    fn the_reported_delay_is_that_of_the_largest_packet() {
+        let mut received = Received::<4>::new();
+        received.on_received(at_ms(10), 5, Elicits::Ack, DELAY);
+        received.on_received(at_ms(14), 3, Elicits::Ack, DELAY);
+        assert_eq!(received.delay(at_ms(20)), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn when_ranges_run_out_the_oldest_is_forgotten_and_stays_a_duplicate() {
+        let received = received(&[0, 2, 4, 6, 8]);
+        assert!(received.ranges().eq([8..=8, 6..=6, 4..=4, 2..=2]));
+        assert_eq!(received.check(0), Seen::Duplicate);
+        assert_eq!(received.check(1), Seen::New);
+    }
+
+    #[test]
+    fn an_acknowledged_acknowledgement_is_not_repeated() {
+        let mut received = received(&[0, 1, 2, 5, 6, 9]);
+        received.on_ack_acknowledged(6);
+        assert!(received.ranges().eq([9..=9]));
+        for number in 0..7 {
+            assert_eq!(received.check(number), Seen::Duplicate, "{number}");
+        }
+        assert_eq!(received.check(7), Seen::New);
+        received.on_ack_acknowledged(9);
+        assert!(received.ranges().eq([9..=9]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_packet_is_new_at_most_once_and_ranges_name_only_what_came(
+            operations in proptest::collection::vec((0_u64..80, 0_u8..12), 0..200),
+        ) {
+            let mut received = Received::<4>::new();
+            let mut model = BTreeSet::new();
+            for (number, choice) in operations {
+                if choice == 0 {
+                    received.on_ack_acknowledged(number.min(received.largest().unwrap_or(0)));
+                } else {
+                    if received.check(number) == Seen::New {
+                        prop_assert!(model.insert(number), "{} was new twice", number);
+                    }
+                    received.on_received(Instant::ZERO, number, Elicits::Ack, DELAY);
+                    prop_assert_eq!(received.check(number), Seen::Duplicate);
+                }
+                let ranges: Vec<_> = received.ranges().collect();
+                prop_assert!(ranges.len() <= 4);
+                prop_assert!(ranges.windows(2).all(|pair| pair[1].end() + 1 < *pair[0].start()));
+                prop_assert!(ranges.iter().cloned().flatten().all(|number| model.contains(&number)));
+                prop_assert_eq!(received.largest(), model.last().copied());
+            }
+        }
+    }
+}

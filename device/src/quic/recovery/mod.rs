@@ -13,6 +13,8 @@ pub mod congestion;
 pub mod pacing;
 pub mod rtt;
 mod sent;
+#[cfg(test)]
+mod tests;
 
 pub use congestion::{Congestion, NewReno};
 pub use pacing::Pacer;
@@ -406,7 +408,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         if self.phase >= Phase::AddressValidated {
             self.backoff = 0;
         }
-        self.pacer.set_rate(self.congestion.window(), self.rtt.smoothed());
+        self.pacer.set_rate(now, self.congestion.window(), self.rtt.smoothed());
         self.rearm(now);
         Ok(acked)
     }
@@ -423,7 +425,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         }
         if let Some((_, space)) = self.earliest_loss() {
             self.detect_lost(now, space, &mut outcome);
-            self.pacer.set_rate(self.congestion.window(), self.rtt.smoothed());
+            self.pacer.set_rate(now, self.congestion.window(), self.rtt.smoothed());
             self.rearm(now);
             return Some(Expired::Loss);
         }

@@ -1,32 +1,33 @@
-//! Pacing (RFC 9002 7.7): a token bucket kept as a time.
+//! Pacing (RFC 9002 7.7): a leaky bucket.
 //!
-//! Instead of counting tokens, the pacer remembers when the bucket would be full again (the generic cell rate
-//! algorithm). A packet then costs one multiplication; the only division is 32 bits wide and happens when the
-//! window or the RTT changes.
+//! What has left and is not yet paid for by time is the debt. It is counted in units of 64 bytes, so that all
+//! arithmetic is 32 bits wide: a packet costs one division, which the device's core does in hardware.
 
 use crate::time::{Duration, Instant};
 
-/// Bytes that may leave back to back: the initial window (RFC 9002 7.7).
-const BURST: u32 = super::congestion::INITIAL_WINDOW;
-
-/// Bytes per unit of cost: fine enough for an acknowledgement, coarse enough for 32-bit arithmetic.
+/// Bytes per unit: fine enough for an acknowledgement, coarse enough for 32-bit arithmetic.
 const UNIT_SHIFT: u32 = 6;
+
+/// Units that may leave back to back: the initial window (RFC 9002 7.7).
+const BURST: u32 = super::congestion::INITIAL_WINDOW >> UNIT_SHIFT;
 
 /// Spreads packets over the round trip at 5/4 of the window per RTT.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pacer {
-    full_again: Instant,
+    debt: u32,
+    since: Instant,
     us_per_unit: u32,
 }
 
 impl Pacer {
     /// A pacer that does not hold anything back until [`Self::set_rate`].
     pub const fn new() -> Self {
-        Self { full_again: Instant::ZERO, us_per_unit: 0 }
+        Self { debt: 0, since: Instant::ZERO, us_per_unit: 0 }
     }
 
-    /// Adapts to a window of `window` bytes per `rtt`.
-    pub fn set_rate(&mut self, window: u32, rtt: Duration) {
+    /// Adapts to a window of `window` bytes per `rtt`, from `now` on.
+    pub fn set_rate(&mut self, now: Instant, window: u32, rtt: Duration) {
+        self.settle(now);
         let rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
         let spread_us = rtt_us - rtt_us / 5;
         self.us_per_unit = spread_us / (window >> UNIT_SHIFT).max(1);
@@ -34,13 +35,15 @@ impl Pacer {
 
     /// When a packet may leave: `now` or later.
     pub fn earliest(&self, now: Instant) -> Instant {
-        let credit = self.cost(BURST);
-        (self.full_again - credit).max(now)
+        let excess = self.debt.saturating_sub(BURST);
+        let wait = Duration::from_micros(u64::from(excess) * u64::from(self.us_per_unit));
+        (self.since + wait).max(now)
     }
 
     /// A packet of `bytes` left.
     pub fn on_sent(&mut self, now: Instant, bytes: u32) {
-        self.full_again = self.full_again.max(now) + self.cost(bytes);
+        self.settle(now);
+        self.debt = self.debt.saturating_add(bytes >> UNIT_SHIFT);
     }
 
     /// Forgets the past, as after a change of path.
@@ -48,8 +51,17 @@ impl Pacer {
         *self = Self::new();
     }
 
-    fn cost(&self, bytes: u32) -> Duration {
-        Duration::from_micros(u64::from(bytes >> UNIT_SHIFT) * u64::from(self.us_per_unit))
+    /// Pays off the debt by the time that has passed; what is left of a unit stays for the next time.
+    fn settle(&mut self, now: Instant) {
+        let elapsed_us = u32::try_from(now.saturating_since(self.since).as_micros()).unwrap_or(u32::MAX);
+        let paid = elapsed_us.checked_div(self.us_per_unit).unwrap_or(u32::MAX);
+        if paid >= self.debt {
+            self.debt = 0;
+            self.since = now;
+        } else {
+            self.debt -= paid;
+            self.since += Duration::from_micros(u64::from(paid * self.us_per_unit));
+        }
     }
 }
 
@@ -60,7 +72,7 @@ mod tests {
     #[test]
     fn a_burst_leaves_at_once_and_the_rest_is_spread_at_five_fourths_of_the_window() {
         let mut pacer = Pacer::new();
-        pacer.set_rate(12_000, Duration::from_millis(100));
+        pacer.set_rate(Instant::ZERO, 12_000, Duration::from_millis(100));
         let mut now = Instant::from_micros(1_000_000);
         let start = now;
         for _ in 0..10 {
@@ -79,7 +91,7 @@ mod tests {
     #[test]
     fn idle_time_refills_no_more_than_one_burst() {
         let mut pacer = Pacer::new();
-        pacer.set_rate(12_000, Duration::from_millis(100));
+        pacer.set_rate(Instant::ZERO, 12_000, Duration::from_millis(100));
         let now = Instant::from_micros(60_000_000);
         for _ in 0..11 {
             pacer.on_sent(now, 1200);

@@ -18,6 +18,8 @@ mod receive;
 mod send;
 mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use ranges::{Full, RangeSet};
 pub use receive::{BLOCK, ReceiveBuffer};

@@ -201,6 +201,7 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
         }
         if self.incoming.is_at_end() {
             self.receiving = Receiving::Done;
+            self.events.take(Flags::READABLE);
             return Read::Finished;
         }
         Read::Blocked
