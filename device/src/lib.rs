@@ -9,6 +9,7 @@ pub mod crypto;
 pub mod entropy;
 pub mod mqtt;
 pub mod net;
+pub mod node;
 pub mod quic;
 pub mod time;
 pub mod tls;

@@ -220,6 +220,8 @@ pub struct Memory {
     pub instructions: Option<u64>,
     /// Cycles since boot.
     pub cycles: Option<u64>,
+    /// Instructions (cycles, where there is no such counter) spent within the client since boot.
+    pub client_instructions: Option<u64>,
 }
 
 /// A point of the run at which memory is reported.
@@ -271,30 +273,38 @@ pub struct WireStats {
     pub bytes_sent: u64,
     /// Bytes received.
     pub bytes_received: u64,
+    /// UDP datagrams dropped before the wire: the neighbour was not known, or there was no route.
+    pub datagrams_unsent: u32,
+    /// UDP datagrams received from somebody other than the broker, and dropped.
+    pub datagrams_foreign: u32,
 }
 
-/// The transport: QUIC packets, or TCP segments as far as the stack counts them.
+/// The transport, since its connection began; TCP leaves at zero what it does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TransportStats {
-    /// Full handshakes completed.
+    /// Connections accepted by CONNACK after a full handshake, since boot.
     pub handshakes_full: u32,
-    /// Handshakes resumed by ticket.
+    /// The same with a handshake resumed by ticket.
     pub handshakes_resumed: u32,
-    /// Handshakes whose early data was accepted.
+    /// The same with accepted early data.
     pub handshakes_early: u32,
-    /// UDP datagrams (TCP: segments) sent.
+    /// UDP datagrams sent.
     pub datagrams_sent: u32,
-    /// UDP datagrams (TCP: segments) received.
+    /// UDP datagrams received.
     pub datagrams_received: u32,
     /// UDP or TCP payload bytes sent.
     pub bytes_sent: u64,
     /// UDP or TCP payload bytes received.
     pub bytes_received: u64,
+    /// QUIC packets sent.
+    pub packets_sent: u32,
+    /// QUIC packets that authenticated.
+    pub packets_received: u32,
     /// Packets declared lost.
     pub packets_lost: u32,
     /// Packets declared lost whose acknowledgement came after all.
     pub packets_spurious: u32,
-    /// Packets that could not be decrypted or read.
+    /// Packets that could not be used: not authentic, duplicate, malformed.
     pub packets_dropped: u32,
     /// Probe timeouts.
     pub pto_count: u32,
@@ -308,39 +318,49 @@ pub struct TransportStats {
     pub rtt_variation_us: u32,
     /// Congestion window in bytes.
     pub congestion_window: u32,
-    /// Times the congestion window was reduced.
-    pub congestion_events: u32,
     /// Bytes in flight.
     pub bytes_in_flight: u32,
-    /// Key updates completed.
+    /// Key updates, either side's.
     pub key_updates: u32,
-    /// Migrations whose path was validated.
+    /// Migrations done.
     pub migrations: u32,
-    /// Largest UDP payload in use, in bytes.
-    pub datagram_size: u16,
+    /// Most bytes that ever waited in one stream's send buffer.
+    pub send_buffer_max: u32,
+    /// Most bytes that ever waited in one stream's receive buffer.
+    pub receive_buffer_max: u32,
+    /// Most packets that were ever tracked as sent and unacknowledged.
+    pub sent_packets_max: u32,
 }
 
-/// The MQTT session.
+/// The MQTT session and the connection policy, since boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct MqttStats {
-    /// Sessions accepted by CONNACK.
-    pub connects: u32,
-    /// Connections that ended unasked.
-    pub connections_lost: u32,
     /// Connection attempts.
     pub attempts: u32,
-    /// PUBLISH packets sent, repetitions included.
-    pub publishes_sent: u32,
-    /// PUBLISH packets repeated (DUP).
+    /// Sessions accepted by CONNACK.
+    pub connects: u32,
+    /// Times the client asked for another local port.
+    pub migrations_wanted: u32,
+    /// PUBLISH packets sent by quality of service, repetitions included.
+    pub publishes_sent: [u32; 3],
+    /// PUBLISH packets repeated after a reconnect.
     pub publishes_repeated: u32,
-    /// PUBLISH packets received.
-    pub publishes_received: u32,
+    /// Publications completed at QoS 1 and 2.
+    pub acknowledged: u32,
+    /// Messages delivered to the agent by quality of service.
+    pub messages_received: [u32; 3],
     /// QoS 2 messages received again and not delivered again.
     pub duplicates_suppressed: u32,
-    /// PUBACK and PUBCOMP received.
-    pub acknowledged: u32,
-    /// Most messages in flight at a time.
-    pub in_flight_max: u16,
+    /// Messages skipped for their size.
+    pub oversize_skipped: u32,
+    /// Publications refused for want of room.
+    pub refused_full: u32,
+    /// PINGREQ packets sent.
+    pub pings_sent: u32,
+    /// Most bytes that were ever in the store of unacknowledged publications.
+    pub store_bytes_max: u32,
+    /// Most publications that were ever in it.
+    pub store_count_max: u32,
 }
 
 /// The console.

@@ -36,7 +36,7 @@ impl<D: Device> Device for Counted<'_, D> {
 
     fn receive(&mut self, timestamp: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         let (receive, transmit) = self.nic.receive(timestamp)?;
-        let WireStats { frames_sent, frames_received, bytes_sent, bytes_received } = &mut *self.wire;
+        let WireStats { frames_sent, frames_received, bytes_sent, bytes_received, .. } = &mut *self.wire;
         Some((
             Counting { token: receive, frames: frames_received, bytes: bytes_received },
             Counting { token: transmit, frames: frames_sent, bytes: bytes_sent },

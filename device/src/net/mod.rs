@@ -18,7 +18,7 @@ use core::net::{IpAddr, SocketAddr};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::Device;
 use smoltcp::socket::{dhcpv4, tcp, udp};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, Ipv4Cidr};
 
 use crate::control::{Addressing, WireStats};
 use crate::entropy::Entropy;
@@ -79,16 +79,6 @@ pub struct Net<'s> {
     address: Option<IpCidr>,
     local_port: u16,
     wire: WireStats,
-    datagrams: Datagrams,
-}
-
-/// Datagrams that never reached the wire or the client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Datagrams {
-    /// Not sent: the neighbour is not known yet, or there is no route.
-    pub unsent: u32,
-    /// Received from somebody other than the broker.
-    pub foreign: u32,
 }
 
 /// The interface's address changed.
@@ -150,7 +140,6 @@ impl<'s> Net<'s> {
             address: None,
             local_port: 0,
             wire: WireStats::default(),
-            datagrams: Datagrams::default(),
         }
     }
 
@@ -267,7 +256,7 @@ impl<'s> Net<'s> {
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.udp);
         while let Ok((payload, from)) = socket.recv() {
             if from.endpoint != IpEndpoint::from(broker) {
-                self.datagrams.foreign += 1;
+                self.wire.datagrams_foreign += 1;
             } else if let Some(room) = datagram.get_mut(..payload.len()) {
                 room.copy_from_slice(payload);
                 return Some(payload.len());
@@ -290,7 +279,7 @@ impl<'s> Net<'s> {
     pub fn send<D: Device>(&mut self, now: Instant, nic: &mut D, broker: SocketAddr, datagram: &[u8]) {
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.udp);
         if socket.send_slice(datagram, IpEndpoint::from(broker)).is_err() {
-            self.datagrams.unsent += 1;
+            self.wire.datagrams_unsent += 1;
         }
         self.egress(now, nic);
     }
@@ -306,8 +295,9 @@ impl<'s> Net<'s> {
         if port != 0 {
             return port;
         }
-        let picked = DYNAMIC_PORTS | entropy.next_u32() as u16 % DYNAMIC_COUNT;
-        if picked == self.local_port { DYNAMIC_PORTS | (picked + 1) % DYNAMIC_COUNT } else { picked }
+        let dynamic = |number: u16| DYNAMIC_PORTS + number % DYNAMIC_COUNT;
+        let picked = dynamic(entropy.next_u32() as u16);
+        if picked == self.local_port { dynamic(picked + 1) } else { picked }
     }
 
     /// The local UDP port.
@@ -324,11 +314,6 @@ impl<'s> Net<'s> {
     /// Frames and bytes at the NIC.
     pub const fn wire(&self) -> WireStats {
         self.wire
-    }
-
-    /// Datagrams that never reached the wire or the client.
-    pub const fn datagrams(&self) -> Datagrams {
-        self.datagrams
     }
 }
 
@@ -380,7 +365,7 @@ fn set_address(interface: &mut Interface, address: Option<IpCidr>) {
 fn set_gateway(interface: &mut Interface, gateway: IpAddr) -> Result<(), BadAddress> {
     let routes = interface.routes_mut();
     let added = match gateway {
-        IpAddr::V4(gateway) => routes.add_default_ipv4_route(Ipv4Address::from(gateway)).is_ok(),
+        IpAddr::V4(gateway) => routes.add_default_ipv4_route(gateway).is_ok(),
         IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).is_ok(),
     };
     if added { Ok(()) } else { Err(BadAddress) }

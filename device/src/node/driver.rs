@@ -1,0 +1,293 @@
+//! One call's view of the node: everything that moves the client, with the configuration borrowed.
+
+use smoltcp::phy::Device;
+
+use super::translate;
+use super::workload::Attempt;
+use super::{Agent, Board, Console, Loan, Sizes};
+use crate::client::{self, Client, Config, Context, Output};
+use crate::control::{Event, Phase, Report, Sample, Settings, Verdict, WorkloadEnd, payload};
+use crate::crypto::Crypto;
+use crate::mqtt::Token;
+use crate::net::{DATAGRAM_MAX, Ingress, Net};
+use crate::time::Instant;
+
+/// Frames taken from the NIC before the console and the clock get their turn.
+const FRAMES_PER_POLL: usize = 16;
+/// Messages published before the NIC gets its turn.
+const PUBLISHES_PER_POLL: usize = 8;
+
+/// The node's parts for one call.
+pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B> {
+    pub(super) now: Instant,
+    pub(super) settings: &'d Settings,
+    pub(super) config: &'d Config<'d>,
+    pub(super) client: &'d mut Client<C>,
+    pub(super) net: &'d mut Net<'s>,
+    pub(super) datagram: &'d mut [u8; DATAGRAM_MAX],
+    pub(super) agent: &'d mut Agent,
+    pub(super) loan: &'d mut Loan<'l, N, K, B>,
+    pub(super) sizes: Sizes,
+}
+
+/// What an event of the client asks for besides its report.
+enum Followup {
+    Nothing,
+    Memory(Phase),
+    Migrate,
+    Reconnect,
+}
+
+impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> {
+    /// Takes in frames, lets time pass, publishes what is due.
+    pub(super) fn run(&mut self) {
+        if !self.drain() {
+            return;
+        }
+        if let Some(change) = self.net.poll_address() {
+            self.on_address(change);
+        }
+        self.connect_when_up();
+        if self.ingress() && self.time() && self.publish() {
+            self.finish_workload();
+        }
+        self.net.egress(self.now, self.loan.nic);
+    }
+
+    /// Starts the connection that was asked for, once there is an address to start it from.
+    pub(super) fn connect_when_up(&mut self) {
+        if !self.agent.connect_wanted || !self.agent.link_up || !self.net.is_up() || !self.agent.drained {
+            return;
+        }
+        self.agent.connect_wanted = false;
+        self.net.bind(self.settings.local_port, self.loan.entropy);
+        self.agent.report_memory(self.now, Phase::ConnectStart, self.loan.board, self.sizes);
+        self.call(|client, ctx, _| client.connect(ctx));
+    }
+
+    /// Calls the client, counts what it cost, and carries out what it wants.
+    pub(super) fn call<R>(
+        &mut self,
+        call: impl FnOnce(&mut Client<C>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+    ) -> R {
+        let before = self.loan.board.counter();
+        let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
+        let result = call(self.client, &mut ctx, self.datagram);
+        self.agent.count_instructions(before, self.loan.board.counter());
+        self.agent.drained = false;
+        self.drain();
+        result
+    }
+
+    /// Carries out what the client wants until it waits. False if the NIC or the console has to make
+    /// room first: the client must not be called before that.
+    fn drain(&mut self) -> bool {
+        while !self.agent.drained {
+            if !self.agent.telemetry.has_room() {
+                return false;
+            }
+            if !self.net.can_send(self.now, self.loan.nic) {
+                self.agent.nic_busy = true;
+                return false;
+            }
+            let before = self.loan.board.counter();
+            let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
+            let output = self.client.poll_output(&mut ctx, self.datagram);
+            self.agent.count_instructions(before, self.loan.board.counter());
+            let followup = match output {
+                Output::WaitUntil(at) => {
+                    self.agent.client_due = at;
+                    self.agent.drained = true;
+                    Followup::Nothing
+                }
+                Output::Transmit(len) => {
+                    let datagram = &self.datagram[..len];
+                    self.net.send(self.now, self.loan.nic, self.settings.broker, datagram);
+                    Followup::Nothing
+                }
+                Output::Event { at, event } => self.agent.on_event(at, &event),
+            };
+            self.follow(followup);
+        }
+        true
+    }
+
+    fn follow(&mut self, followup: Followup) {
+        match followup {
+            Followup::Nothing => {}
+            Followup::Memory(phase) => {
+                self.agent.report_memory(self.now, phase, self.loan.board, self.sizes);
+            }
+            // Not through `call`: the loop that got the event goes on draining.
+            Followup::Migrate => {
+                let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
+                if self.client.migrate(&mut ctx).is_ok() {
+                    self.net.bind(0, self.loan.entropy);
+                    let port = self.net.local_port();
+                    self.agent.event(self.now, Event::MigrationStarted { port });
+                }
+            }
+            Followup::Reconnect => {
+                let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
+                self.client.connect(&mut ctx);
+            }
+        }
+    }
+
+    /// Takes in what the NIC has, within a bound. False if the client cannot take more.
+    fn ingress(&mut self) -> bool {
+        for _ in 0..FRAMES_PER_POLL {
+            if self.net.ingress(self.now, self.loan.nic) == Ingress::Idle {
+                return true;
+            }
+            while let Some(len) = self.net.receive(self.settings.broker, self.datagram) {
+                self.call(|client, ctx, datagram| client.handle_datagram(ctx, &mut datagram[..len]));
+                if !self.agent.drained {
+                    return false;
+                }
+            }
+        }
+        self.agent.again = true;
+        true
+    }
+
+    fn time(&mut self) -> bool {
+        if self.agent.client_due.is_some_and(|due| due <= self.now) {
+            self.call(|client, ctx, _| client.handle_timeout(ctx));
+        }
+        self.agent.drained
+    }
+
+    /// Publishes what is due, within a bound.
+    fn publish(&mut self) -> bool {
+        for _ in 0..PUBLISHES_PER_POLL {
+            let Some(mut running) = self.agent.workload.take() else { return true };
+            let now = self.now;
+            let attempt = self.call(|client, ctx, datagram| {
+                // The payload is built where datagrams are: the client has copied it before it needs the room.
+                running.publish(now, datagram, |publication| client.publish(ctx, publication))
+            });
+            let run = running.run();
+            self.agent.workload = Some(running);
+            match attempt {
+                Some(Attempt::Settled(sample)) => self.agent.telemetry.sample(now, run, sample),
+                Some(Attempt::Waiting) | None => return self.agent.drained,
+            }
+            if !self.agent.drained {
+                return false;
+            }
+        }
+        self.agent.again = true;
+        true
+    }
+
+    fn finish_workload(&mut self) {
+        let result = self.agent.workload.as_ref().and_then(|running| running.result(self.now));
+        if let Some(result) = result {
+            self.agent.workload = None;
+            self.agent.telemetry.report(&Report::WorkloadDone(result));
+            self.agent.report_memory(self.now, Phase::WorkloadDone, self.loan.board, self.sizes);
+        }
+    }
+}
+
+impl Agent {
+    fn count_instructions(&mut self, before: Option<u64>, after: Option<u64>) {
+        if let (Some(before), Some(after)) = (before, after) {
+            let spent = after.wrapping_sub(before);
+            self.client_instructions = Some(self.client_instructions.unwrap_or(0) + spent);
+        }
+    }
+
+    /// Ends the workload before its time.
+    pub(super) fn end_workload(&mut self, now: Instant, end: WorkloadEnd) {
+        if let Some(running) = self.workload.take() {
+            self.telemetry.report(&Report::WorkloadDone(running.ended(now, end)));
+        }
+    }
+
+    /// Reports an event and says what it asks for.
+    fn on_event(&mut self, at: Instant, event: &client::Event<'_>) -> Followup {
+        if let Some(event) = translate::event(event) {
+            self.event(at, event);
+        }
+        match *event {
+            client::Event::Message(message) => self.on_message(at, message.payload),
+            client::Event::Acknowledged { token, reason } => {
+                self.on_settled(at, token, reason.is_error().then_some(reason.0));
+            }
+            client::Event::Abandoned { token, .. } => self.on_settled(at, token, Some(0)),
+            client::Event::Subscribed { token, codes } => {
+                if let Some(sequence) = self.answered(token) {
+                    let reason = codes.first().copied().unwrap_or(0);
+                    self.event(at, Event::Subscribed { sequence, reason });
+                }
+            }
+            client::Event::Unsubscribed { token, codes } => {
+                if let Some(sequence) = self.answered(token) {
+                    let reason = codes.first().copied().unwrap_or(0);
+                    self.event(at, Event::Unsubscribed { sequence, reason });
+                }
+            }
+            client::Event::RetryAt { at: due, number } => {
+                let delay_ms = due.saturating_since(at).as_millis() as u32;
+                self.event(at, Event::BackingOff { delay_ms, attempt: number });
+            }
+            client::Event::Phase(client::Phase::Started) => return Followup::Memory(Phase::ClientReady),
+            client::Event::Phase(client::Phase::HandshakeComplete) => {
+                return Followup::Memory(Phase::HandshakeComplete);
+            }
+            client::Event::Connected(_) => return Followup::Memory(Phase::MqttConnected),
+            client::Event::Disconnected(_) => return Followup::Memory(Phase::Disconnected),
+            client::Event::Stopped => return self.on_stopped(at),
+            client::Event::MigrationWanted => return Followup::Migrate,
+            _ => {}
+        }
+        Followup::Nothing
+    }
+
+    fn on_stopped(&mut self, at: Instant) -> Followup {
+        if core::mem::take(&mut self.reconnect_wanted) {
+            return Followup::Reconnect;
+        }
+        self.active = false;
+        self.pending.clear();
+        self.filters.clear();
+        self.end_workload(at, WorkloadEnd::Disconnected);
+        Followup::Nothing
+    }
+
+    fn on_message(&mut self, at: Instant, payload: &[u8]) {
+        let (header, verdict) = payload::check(payload);
+        let run = self.workload.as_ref().map_or(0, super::workload::Running::run);
+        let empty = payload::Header { run: 0, topic: 0, sequence: 0, intended_us: 0 };
+        let payload::Header { run: sent_in, topic, sequence, intended_us } = header.unwrap_or(empty);
+        let sample = Sample::Received {
+            run: sent_in,
+            topic,
+            sequence,
+            intended_us,
+            at_us: at.as_micros(),
+            size: payload.len() as u16,
+            verdict: if header.is_none() { Verdict::Foreign } else { verdict },
+        };
+        self.telemetry.sample(at, run, sample);
+    }
+
+    /// A publication of the workload or of a command ended.
+    fn on_settled(&mut self, at: Instant, token: Token, failure: Option<u8>) {
+        if let Some(running) = &mut self.workload
+            && let Some(sample) = running.on_settled(at, token, failure)
+        {
+            let run = running.run();
+            self.telemetry.sample(at, run, sample);
+        } else if let Some(sequence) = self.answered(token) {
+            self.event(at, Event::PublicationDone { sequence });
+        }
+    }
+
+    fn answered(&mut self, token: Token) -> Option<u32> {
+        let index = self.pending.iter().position(|&(waiting, _)| waiting == token)?;
+        Some(self.pending.swap_remove(index).1)
+    }
+}

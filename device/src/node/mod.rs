@@ -1,0 +1,357 @@
+//! The agent: commands in, client and workload driven, telemetry out.
+//!
+//! ```text
+//!   console --> commands --> setup (settings, certificates)
+//!      ^                        |
+//!      |                        v
+//!   telemetry <-- events -- client <--> net <--> NIC
+//!                               ^
+//!                            workload
+//! ```
+//! One [`Node`] runs on every board. It owns no clock, no socket and no thread: the board calls
+//! [`Node::poll`] when a frame or a byte arrived or when the time it last returned has come.
+//!
+//! While the console cannot take what an event would cause to be reported, the node takes in nothing:
+//! frames wait at the NIC, messages stay due. So nothing is dropped unless the NIC drops it, and each
+//! pause is counted.
+
+mod board;
+mod commands;
+mod credentials;
+mod driver;
+mod setup;
+mod telemetry;
+mod translate;
+mod workload;
+
+pub use board::{Board, Console, Figures};
+
+use smoltcp::phy::Device;
+
+use crate::client::Client;
+use crate::control::frame::{Decoder, FRAME_MAX, Piece};
+use crate::control::{Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, clipped};
+use crate::crypto::Crypto;
+use crate::entropy::Entropy;
+use crate::mqtt::Token;
+use crate::net::{self, DATAGRAM_MAX, Net};
+use crate::time::{Duration, Instant};
+
+use commands::Then;
+use driver::Driver;
+use setup::Setup;
+use telemetry::Telemetry;
+use workload::Running;
+
+/// Commands whose answer from the broker is awaited.
+const PENDING_MAX: usize = 16;
+/// Filters whose stream is remembered for unsubscribing.
+const FILTERS_MAX: usize = 16;
+/// Bytes taken from the console at a time.
+const CONSOLE_CHUNK: usize = 64;
+
+/// The memory of a node that is not its own: the client's and the stack's. Constant until lent, so
+/// that a board can put it where it costs no stack.
+pub struct Storage<'s, C: Crypto> {
+    client: Client<C>,
+    net: net::Storage<'s>,
+    datagram: [u8; DATAGRAM_MAX],
+}
+
+impl<C: Crypto> Storage<'_, C> {
+    /// Empty memory.
+    pub const fn new() -> Self {
+        Self { client: Client::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
+    }
+}
+
+impl<C: Crypto> Default for Storage<'_, C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the board lends for one call.
+pub struct Loan<'l, N, K, B> {
+    /// The network interface.
+    pub nic: &'l mut N,
+    /// The byte stream to the harness.
+    pub console: &'l mut K,
+    /// The board's facts and powers.
+    pub board: &'l mut B,
+    /// Randomness.
+    pub entropy: &'l mut dyn Entropy,
+}
+
+/// The agent with everything it drives.
+pub struct Node<'s, C: Crypto> {
+    client: &'s mut Client<C>,
+    net: Net<'s>,
+    datagram: &'s mut [u8; DATAGRAM_MAX],
+    setup: Setup,
+    decoder: Decoder<FRAME_MAX>,
+    agent: Agent,
+}
+
+/// What changes while a connection is driven: all but the settings, which are borrowed meanwhile.
+struct Agent {
+    telemetry: Telemetry,
+    workload: Option<Running>,
+    /// Commands that the broker will answer, by token.
+    pending: heapless::Vec<(Token, u32), PENDING_MAX>,
+    /// Subscribed filters by checksum, and the index of their stream.
+    filters: heapless::Vec<(u32, usize), FILTERS_MAX>,
+    last_command: Option<(u32, Answer)>,
+    booted: bool,
+    link_up: bool,
+    /// Between the command to connect and the end of the last connection.
+    active: bool,
+    /// The harness asked to connect, but the interface has no address yet.
+    connect_wanted: bool,
+    /// Connect again once the connection is closed.
+    reconnect_wanted: bool,
+    /// The client has said all it has to say: it may be called again.
+    drained: bool,
+    /// When the client wants to be called again.
+    client_due: Option<Instant>,
+    /// The NIC could not take a frame that is ready.
+    nic_busy: bool,
+    /// More is to be done at once.
+    again: bool,
+    then: Option<Then>,
+    /// Spent within the client, where the board counts.
+    client_instructions: Option<u64>,
+}
+
+impl<'s, C: Crypto> Node<'s, C> {
+    /// A node that has not reported its boot yet.
+    pub fn new(storage: &'s mut Storage<'s, C>) -> Self {
+        let Storage { client, net, datagram } = storage;
+        Self {
+            client,
+            net: Net::new(net),
+            datagram,
+            setup: Setup::new(),
+            decoder: Decoder::new(),
+            agent: Agent::new(),
+        }
+    }
+
+    /// Bytes of the client's state with the datagram buffer it works in.
+    pub const fn client_bytes() -> usize {
+        size_of::<Client<C>>() + DATAGRAM_MAX
+    }
+
+    /// Bytes of the IP stack's state and buffers.
+    pub const fn net_bytes() -> usize {
+        size_of::<Net<'_>>() + size_of::<net::Storage<'_>>()
+    }
+
+    /// Bytes of the agent's own state: control channel, workload, certificates.
+    pub const fn agent_bytes() -> usize {
+        size_of::<Self>() - size_of::<Net<'_>>()
+    }
+
+    /// Whether the console owes room for reports: the board calls again once it can write.
+    pub const fn has_output(&self) -> bool {
+        self.agent.telemetry.has_output()
+    }
+
+    /// Does all that can be done at `now` and returns when to call again, besides whenever a frame or a
+    /// byte arrives, or the console takes bytes again while [`Node::has_output`]. A time not later than
+    /// `now` means at once; `None` means there is nothing to wait for but these.
+    pub fn poll<N: Device, K: Console, B: Board>(
+        &mut self,
+        now: Instant,
+        loan: &mut Loan<'_, N, K, B>,
+    ) -> Option<Instant> {
+        self.agent.again = false;
+        self.agent.nic_busy = false;
+        if !self.agent.booted {
+            self.agent.booted = true;
+            self.agent.announce(now, loan.board);
+            self.agent.report_memory(now, Phase::Boot, loan.board, Self::SIZES);
+        }
+        self.watch_link(now, loan.board);
+        self.drive(now, loan, |driver| driver.run());
+        self.read_console(now, loan);
+        let stuck = !self.agent.drained;
+        self.agent.telemetry.flush(now, loan.console);
+        if stuck && !self.agent.nic_busy && self.agent.telemetry.has_room() {
+            self.agent.again = true;
+        }
+        self.act(loan.board);
+        self.wake_at(now)
+    }
+
+    const SIZES: Sizes = Sizes {
+        client: Self::client_bytes() as u32,
+        net: Self::net_bytes() as u32,
+        agent: Self::agent_bytes() as u32,
+    };
+
+    /// Lets `act` drive the client with the settings there are; `None` when there are none.
+    fn drive<N: Device, K: Console, B: Board, R>(
+        &mut self,
+        now: Instant,
+        loan: &mut Loan<'_, N, K, B>,
+        act: impl FnOnce(&mut Driver<'_, '_, 's, C, N, K, B>) -> R,
+    ) -> Option<R> {
+        let Self { client, net, datagram, setup, agent, .. } = self;
+        setup.with_config(now, |settings, config| {
+            act(&mut Driver { now, settings, config, client, net, datagram, agent, loan, sizes: Self::SIZES })
+        })
+    }
+
+    fn watch_link(&mut self, now: Instant, board: &impl Board) {
+        let up = board.link_is_up();
+        if up != self.agent.link_up {
+            self.agent.link_up = up;
+            self.agent.event(now, if up { Event::LinkUp } else { Event::LinkDown });
+        }
+    }
+
+    /// Carries out what the harness asks, as far as the answers find room.
+    fn read_console<N: Device, K: Console, B: Board>(&mut self, now: Instant, loan: &mut Loan<'_, N, K, B>) {
+        let mut chunk = [0; CONSOLE_CHUNK];
+        while self.agent.drained && self.agent.telemetry.has_room() {
+            let len = loan.console.read(&mut chunk);
+            if len == 0 {
+                return;
+            }
+            let mut input = &chunk[..len];
+            // A command is longer than a chunk may hold two of, so one answer's room is enough for each.
+            while let Some(piece) = self.decoder.next(&mut input) {
+                match piece {
+                    Piece::Message(message) => {
+                        let command = Command::decode(message);
+                        self.on_command(now, command.ok(), loan);
+                    }
+                    Piece::Damaged(_) => self.on_command(now, None, loan),
+                    // The harness sends no text; line noise is none of our business.
+                    Piece::Text(_) => {}
+                }
+            }
+        }
+    }
+
+    fn on_command<N: Device, K: Console, B: Board>(
+        &mut self,
+        now: Instant,
+        command: Option<Command>,
+        loan: &mut Loan<'_, N, K, B>,
+    ) {
+        let Some(Command { sequence, request }) = command else {
+            self.agent.telemetry.count_damaged();
+            self.agent.event(now, Event::CommandDamaged);
+            return;
+        };
+        let answer = match self.agent.last_command {
+            Some((last, answer)) if last == sequence => answer,
+            _ => self.execute(now, sequence, &request, loan),
+        };
+        self.agent.last_command = Some((sequence, answer));
+        self.agent.telemetry.report(&Report::Reply { sequence, answer });
+    }
+
+    /// Fails or restarts, once the answer to the command is out.
+    fn act(&mut self, board: &mut impl Board) {
+        if self.agent.telemetry.has_output() {
+            return;
+        }
+        match self.agent.then.take() {
+            Some(Then::Crash(fault)) => board.crash(fault),
+            Some(Then::Reboot) => board.reboot(),
+            None => {}
+        }
+    }
+
+    fn wake_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.agent.again {
+            return Some(now);
+        }
+        if self.agent.nic_busy {
+            return Some(now + NIC_BUSY_WAIT);
+        }
+        let agent = &self.agent;
+        let samples = agent.telemetry.samples_due();
+        if !agent.drained {
+            // Until the console takes bytes, nothing else can go on.
+            return samples;
+        }
+        let workload = agent.workload.as_ref().and_then(|running| {
+            // A message that is due already waits for the client, not for the time.
+            running.next_due().filter(|&due| due > now).or_else(|| running.drain_ends())
+        });
+        let net = self.net.poll_at(now);
+        [agent.client_due, net, workload, samples].into_iter().flatten().min()
+    }
+}
+
+/// How long to wait for a NIC that has no room for a frame.
+const NIC_BUSY_WAIT: Duration = Duration::from_micros(500);
+
+/// State sizes, as memory reports tell them.
+#[derive(Clone, Copy)]
+struct Sizes {
+    client: u32,
+    net: u32,
+    agent: u32,
+}
+
+impl Agent {
+    const fn new() -> Self {
+        Self {
+            telemetry: Telemetry::new(),
+            workload: None,
+            pending: heapless::Vec::new(),
+            filters: heapless::Vec::new(),
+            last_command: None,
+            booted: false,
+            link_up: false,
+            active: false,
+            connect_wanted: false,
+            reconnect_wanted: false,
+            drained: true,
+            client_due: None,
+            nic_busy: false,
+            again: false,
+            then: None,
+            client_instructions: None,
+        }
+    }
+
+    fn announce(&mut self, now: Instant, board: &impl Board) {
+        self.telemetry.report(&Report::Boot(Boot {
+            protocol: PROTOCOL_VERSION,
+            board: clipped(board.name()),
+            firmware: clipped(env!("CARGO_PKG_VERSION")),
+            reset: board.reset_reason(),
+            at_us: now.as_micros(),
+        }));
+    }
+
+    fn event(&mut self, at: Instant, event: Event) {
+        self.telemetry.report(&Report::Event { at_us: at.as_micros(), event });
+    }
+
+    fn report_memory(&mut self, at: Instant, phase: Phase, board: &mut impl Board, sizes: Sizes) {
+        let figures = board.figures();
+        self.telemetry.report(&Report::Memory(Memory {
+            phase,
+            at_us: at.as_micros(),
+            heap_free: figures.heap_free,
+            heap_free_min: figures.heap_free_min,
+            stack_max: figures.stack_max,
+            stack_phase_max: figures.stack_phase_max,
+            stack_size: figures.stack_size,
+            static_ram: figures.static_ram,
+            client_bytes: sizes.client,
+            net_bytes: sizes.net,
+            agent_bytes: sizes.agent,
+            instructions: figures.instructions,
+            cycles: figures.cycles,
+            client_instructions: self.client_instructions,
+        }));
+    }
+}
