@@ -68,7 +68,8 @@ impl Comparison {
     /// Whether `actual` meets it. Numbers that differ by rounding only are equal.
     #[must_use]
     pub fn holds(self, actual: f64, limit: f64) -> bool {
-        let equal = actual == limit || (actual - limit).abs() <= 1e-9 * actual.abs().max(limit.abs());
+        let gap = (actual - limit).abs();
+        let equal = actual == limit || gap.is_finite() && gap <= 1e-9 * actual.abs().max(limit.abs());
         match self {
             Self::AtMost => equal || actual < limit,
             Self::Below => !equal && actual < limit,

@@ -205,8 +205,10 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|candidate| {
             // A prefix counts as near: people write `latency` for `publish.latency`.
             let contained = !name.is_empty() && (candidate.contains(name) || name.contains(candidate));
-            let likeness = strsim::jaro_winkler(name, candidate).max(if contained { 0.86 } else { 0.0 });
-            (candidate, likeness)
+            // So does a single slip of the fingers, however short the name.
+            let slip = strsim::osa_distance(name, candidate) == 1;
+            let likeness = strsim::jaro_winkler(name, candidate);
+            (candidate, likeness.max(if contained { 0.86 } else { 0.0 }).max(if slip { 0.95 } else { 0.0 }))
         })
         .filter(|(_, likeness)| *likeness > 0.75)
         .max_by(|a, b| a.1.total_cmp(&b.1))
