@@ -7,4 +7,5 @@ pub mod command;
 pub mod firmware;
 pub mod measure;
 pub mod scenario;
+pub mod peer;
 pub mod wire;
