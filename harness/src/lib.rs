@@ -6,6 +6,6 @@ pub mod certificates;
 pub mod command;
 pub mod firmware;
 pub mod measure;
-pub mod scenario;
 pub mod peer;
+pub mod scenario;
 pub mod wire;

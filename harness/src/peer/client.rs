@@ -404,7 +404,7 @@ impl Actor {
             client_to_connack: wire.map(|(sent, _)| sent),
             server_to_connack: wire.map(|(_, received)| received),
             round_trips: None,
-            failure: outcome.as_ref().err().map(ToString::to_string),
+            failure: outcome.as_ref().err().map(ConnectError::to_record),
         });
         outcome
     }

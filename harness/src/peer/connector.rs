@@ -20,7 +20,9 @@ use tokio_rustls::TlsConnector;
 use super::Clock;
 use crate::certificates::Identity;
 use crate::measure::Transport;
-use crate::measure::record::{Handshake, Mark, Phase, TransportStats, Wire};
+use crate::measure::record::{
+    ConnectFailure, ConnectFailureKind, Handshake, Mark, Phase, TransportStats, Wire,
+};
 
 const ALPN: &[u8] = b"mqtt";
 /// Headers below a UDP payload: IPv4 or IPv6, and UDP.
@@ -105,6 +107,22 @@ pub enum ConnectError {
     /// The connection ended before CONNACK.
     #[error("the connection ended before CONNACK: {0}")]
     Closed(String),
+}
+
+impl ConnectError {
+    /// The failure in the report's terms.
+    #[must_use]
+    pub fn to_record(&self) -> ConnectFailure {
+        let kind = match self {
+            Self::Certificate(_) => ConnectFailureKind::Certificate,
+            Self::Alpn | Self::Refused(_) | Self::Handshake(_) | Self::Closed(_) => {
+                ConnectFailureKind::Refused
+            }
+            Self::TimedOut(_) => ConnectFailureKind::Timeout,
+            Self::Settings(_) | Self::Network(_) => ConnectFailureKind::Other,
+        };
+        ConnectFailure { kind, detail: self.to_string() }
+    }
 }
 
 /// Opens connections to one broker. It keeps the tickets, so resumption works from the second one on.
