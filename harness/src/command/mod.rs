@@ -5,6 +5,7 @@
 mod build;
 mod doctor;
 mod exit;
+mod list;
 mod size;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The scenarios, or with --metrics what their expectations may name.
+    List(list::Arguments),
     /// What this machine has and lacks, each with its remedy.
     Doctor,
     /// Build a board's firmware.
@@ -94,6 +97,7 @@ impl Failure {
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
+        Command::List(list) => list::run(&list, arguments.common.format),
         Command::Doctor => doctor::run(arguments.common.format),
         Command::Build(build) => build::run(&build),
         Command::Size(size) => size::run(&size, arguments.common.format),

@@ -35,18 +35,8 @@ fn stack_top() -> usize {
 /// Paints the unused stack and closes the guard below it.
 ///
 /// Called once, first thing in `main`: only the frames of `main` and of this function are in use.
-#[inline(never)]
 pub fn init() {
-    let sp: usize;
-    // SAFETY: reads the stack pointer, touches neither memory nor flags.
-    unsafe { asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
-    let mut word = stack_bottom();
-    // Leave room for the frames this loop itself may use.
-    while word < sp - 128 {
-        // SAFETY: `stack_bottom()..sp - 128` lies in RAM above all static data and below every live frame.
-        unsafe { (word as *mut u32).write_volatile(PAINT) };
-        word += 4;
-    }
+    repaint();
     let napot = guard_start() >> 2 | ((GUARD_LEN >> 3) - 1);
     // L (locked: holds in machine mode too), A = NAPOT, no R, W, X.
     let config: usize = 0b1001_1000;
@@ -57,7 +47,39 @@ pub fn init() {
     }
 }
 
-/// Most bytes of stack in use at any time since boot (or since [`repaint`]).
+/// Paints the stack below the caller's frame, so that [`stack_high_water`] starts anew.
+#[inline(never)]
+pub fn repaint() {
+    let sp: usize;
+    // SAFETY: reads the stack pointer, touches neither memory nor flags.
+    unsafe { asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    let mut word = stack_bottom();
+    // Leave room for what this loop itself may push.
+    while word < sp - 64 {
+        // SAFETY: `stack_bottom()..sp - 64` lies in RAM above all static data and below every live frame.
+        unsafe { (word as *mut u32).write_volatile(PAINT) };
+        word += 4;
+    }
+}
+
+/// Reads on past the end of RAM, as a walk over an exhausted pool would; the machine traps.
+pub fn exhaust() {
+    let mut word = stack_top();
+    loop {
+        // SAFETY: the first address outside RAM traps, which is the purpose; nothing is written.
+        core::hint::black_box(unsafe { (word as *const u32).read_volatile() });
+        word += 4;
+    }
+}
+
+/// The number that QEMU's generic loader put behind the stack; zero if it was not asked to.
+pub fn loaded_seed() -> u64 {
+    // SAFETY: the linker script keeps the 16 bytes from `_stack_start` to the end of RAM free of objects, and
+    // `_stack_start` is aligned to 16.
+    unsafe { (stack_top() as *const u64).read_volatile() }
+}
+
+/// Most bytes of stack in use at any time since the last [`repaint`].
 pub fn stack_high_water() -> usize {
     let mut word = stack_bottom();
     // SAFETY: the range lies in RAM and holds plain words; volatile, since the compiler knows of no object here.
