@@ -76,8 +76,8 @@ pub enum Step<'m> {
 
 /// The client's side of one handshake.
 pub struct Handshake<C: Crypto> {
-    state: State,
-    common: Common<C>,
+    pub(super) state: State,
+    pub(super) common: Common<C>,
 }
 
 impl<C: Crypto> Handshake<C> {
@@ -258,7 +258,7 @@ pub(super) struct Common<C: Crypto> {
 }
 
 impl<C: Crypto> Common<C> {
-    fn new(transport: Transport, plaintext_len_max: u16) -> Self {
+    pub(super) fn new(transport: Transport, plaintext_len_max: u16) -> Self {
         Self {
             transport,
             plaintext_len_max,

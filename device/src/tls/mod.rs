@@ -25,6 +25,8 @@ mod key_schedule;
 mod leaf;
 mod message;
 pub mod record;
+#[cfg(test)]
+mod rfc8448;
 mod server_hello;
 mod ticket;
 mod transcript;

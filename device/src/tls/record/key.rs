@@ -3,7 +3,7 @@ use crate::tls::{Transport, next_application_secret};
 use zeroize::Zeroize;
 
 /// One direction's protection (RFC 8446 5.3, 7.3).
-pub(super) struct RecordKey<C: Crypto> {
+pub(in crate::tls) struct RecordKey<C: Crypto> {
     suite: CipherSuite,
     secret: Secret,
     key: C::AeadKey,
@@ -12,7 +12,7 @@ pub(super) struct RecordKey<C: Crypto> {
 }
 
 impl<C: Crypto> RecordKey<C> {
-    pub(super) fn new(suite: CipherSuite, secret: Secret) -> Self {
+    pub(in crate::tls) fn new(suite: CipherSuite, secret: Secret) -> Self {
         let mut bytes = [0; KEY_LEN_MAX];
         let key = &mut bytes[..suite.key_len()];
         hkdf::expand_label::<C>(suite.hash(), &secret, b"key", &[], key);
@@ -24,24 +24,24 @@ impl<C: Crypto> RecordKey<C> {
     }
 
     /// The key after a KeyUpdate (RFC 8446 7.2).
-    pub(super) fn update(&mut self) {
+    pub(in crate::tls) fn update(&mut self) {
         let next = next_application_secret::<C>(Transport::Records, self.suite, &self.secret);
         *self = Self::new(self.suite, next);
     }
 
     /// Whether so many records were protected that the key should change (RFC 8446 5.5).
-    pub(super) const fn is_worn(&self) -> bool {
+    pub(in crate::tls) const fn is_worn(&self) -> bool {
         self.sequence >= RECORDS_PER_KEY
     }
 
     /// Protects all of `text` but the last 16 bytes, which become the tag.
-    pub(super) fn seal(&mut self, header: &[u8], text: &mut [u8]) {
+    pub(in crate::tls) fn seal(&mut self, header: &[u8], text: &mut [u8]) {
         let nonce = self.next_nonce();
         self.key.seal(&nonce, header, text);
     }
 
     /// Removes protection and returns the plaintext's length.
-    pub(super) fn open(&mut self, header: &[u8], text: &mut [u8]) -> Result<usize, BadTag> {
+    pub(in crate::tls) fn open(&mut self, header: &[u8], text: &mut [u8]) -> Result<usize, BadTag> {
         let nonce = self.next_nonce();
         self.key.open(&nonce, header, text)
     }

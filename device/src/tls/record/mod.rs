@@ -9,6 +9,8 @@ mod outgoing;
 mod size_limit;
 mod stream;
 
+#[cfg(test)]
+pub(super) use key::RecordKey;
 pub(super) use size_limit::{fragment_code, limit_of_code, write_extensions};
 pub use stream::{Closed, TlsStream};
 
