@@ -193,7 +193,7 @@ fn chain_error(error: &webpki::Error) -> Error {
         E::CertNotValidForName(_) => (Alert::BAD_CERTIFICATE, "the certificate is for another server name"),
         E::UnknownIssuer => (Alert::UNKNOWN_CA, "no trust anchor has issued the certificate"),
         E::InvalidSignatureForPublicKey => {
-            (Alert::DECRYPT_ERROR, "a signature in the certificate chain is wrong")
+            (Alert::BAD_CERTIFICATE, "a signature in the certificate chain is wrong")
         }
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             (Alert::UNSUPPORTED_CERTIFICATE, "the certificate's extended key usage excludes TLS servers")

@@ -60,8 +60,21 @@ impl Authority {
         algorithm: &'static rcgen::SignatureAlgorithm,
         adjust: impl FnOnce(&mut CertificateParams),
     ) -> Self {
+        Self::build(algorithm, "test root", adjust)
+    }
+
+    /// A chain whose root has another name than that of the others.
+    pub(crate) fn with_root_name(algorithm: &'static rcgen::SignatureAlgorithm, name: &str) -> Self {
+        Self::build(algorithm, name, |_| {})
+    }
+
+    fn build(
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        root_name: &str,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let root_key = KeyPair::generate_for(algorithm).expect("a key");
-        let root_params = ca_params("test root");
+        let root_params = ca_params(root_name);
         let root = root_params.self_signed(&root_key).expect("a root");
         let root_issuer = Issuer::from_params(&root_params, &root_key);
 
