@@ -41,14 +41,14 @@ impl<'a, const IN: usize, const OUT: usize> Wire<'a, IN, OUT> {
     /// Moves bytes until nothing more happens.
     fn run(&mut self) -> Result<(), Error> {
         loop {
-            let idle = self.to_server() & self.from_server()?;
+            let idle = self.deliver_to_server() & self.deliver_to_client()?;
             if idle {
                 return Ok(());
             }
         }
     }
 
-    fn to_server(&mut self) -> bool {
+    fn deliver_to_server(&mut self) -> bool {
         let pending = self.client.transmit();
         let len = pending.len().min(self.chunk);
         if len == 0 {
@@ -67,7 +67,7 @@ impl<'a, const IN: usize, const OUT: usize> Wire<'a, IN, OUT> {
         false
     }
 
-    fn from_server(&mut self) -> Result<bool, Error> {
+    fn deliver_to_client(&mut self) -> Result<bool, Error> {
         while self.server.wants_write() {
             self.server.write_tls(&mut self.to_client).expect("writing to memory");
         }
@@ -171,7 +171,7 @@ fn record_beyond_the_buffer_ends_the_connection_with_record_overflow() {
     wire.server.writer().write_all(&data(INCOMING_LEN - OVERHEAD + 1)).expect("room");
     let error = wire.run().expect_err("the record does not fit");
     assert_eq!((error.alert, error.fault), (Alert::RECORD_OVERFLOW, Fault::Resource));
-    wire.to_server();
+    wire.deliver_to_server();
     assert!(wire.client.write(b"more").is_err());
 }
 

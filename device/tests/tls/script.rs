@@ -24,6 +24,9 @@ pub(crate) type Extensions = Vec<(u16, Vec<u8>)>;
 /// Changes a finished message of some type.
 type Edit = Box<dyn Fn(u8, &mut Vec<u8>)>;
 
+/// Signs what a CertificateVerify covers.
+pub(crate) type Signer = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// What the server will send.
 pub(crate) struct Script {
     pub(crate) version: u16,
@@ -38,7 +41,7 @@ pub(crate) struct Script {
     /// Certificates with their encoded extensions.
     pub(crate) chain: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) scheme: u16,
-    pub(crate) signing_key: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    pub(crate) signing_key: Signer,
     /// The messages, in order, with the level each is sent at.
     pub(crate) order: Vec<(u8, Level)>,
     /// What goes into a NewSessionTicket.
@@ -126,7 +129,7 @@ pub(crate) fn ticket(lifetime_s: u32, identity: &[u8], extensions: &[u8]) -> Vec
 }
 
 /// Signs with the authority's leaf key.
-pub(crate) fn signer(authority: &Authority) -> Box<dyn Fn(&[u8]) -> Vec<u8>> {
+pub(crate) fn signer(authority: &Authority) -> Signer {
     let provider = rustls::crypto::ring::default_provider();
     let key = provider.key_provider.load_private_key(authority.key()).expect("a supported key");
     let all = [
