@@ -238,23 +238,34 @@ impl RemoteCids {
 
     /// RETIRE_CONNECTION_ID for `sequence` was sent.
     pub fn on_retirement_sent(&mut self, sequence: u64) {
-        self.set_retirement(Retirement::Due(sequence), Some(Retirement::InFlight(sequence)));
+        if let Some(slot) = self.retirements.iter_mut().find(|slot| **slot == Some(Retirement::Due(sequence)))
+        {
+            *slot = Some(Retirement::InFlight(sequence));
+        }
     }
 
     /// RETIRE_CONNECTION_ID for `sequence` was acknowledged.
-    pub fn on_retirement_acked(&mut self, sequence: u64) {
-        self.set_retirement(Retirement::InFlight(sequence), None);
+    ///
+    /// Here and in [`Self::on_retirement_lost`] the low half of the number will do: fewer than
+    /// [`RETIREMENTS_MAX`] are under way.
+    pub fn on_retirement_acked(&mut self, sequence: u16) {
+        if let Some(slot) = self.in_flight(sequence) {
+            *slot = None;
+        }
     }
 
     /// RETIRE_CONNECTION_ID for `sequence` was lost.
-    pub fn on_retirement_lost(&mut self, sequence: u64) {
-        self.set_retirement(Retirement::InFlight(sequence), Some(Retirement::Due(sequence)));
+    pub fn on_retirement_lost(&mut self, sequence: u16) {
+        if let Some(slot) = self.in_flight(sequence)
+            && let Some(Retirement::InFlight(sequence)) = *slot
+        {
+            *slot = Some(Retirement::Due(sequence));
+        }
     }
 
-    fn set_retirement(&mut self, from: Retirement, to: Option<Retirement>) {
-        if let Some(slot) = self.retirements.iter_mut().find(|slot| **slot == Some(from)) {
-            *slot = to;
-        }
+    fn in_flight(&mut self, low: u16) -> Option<&mut Option<Retirement>> {
+        let matches = |slot: &&mut Option<Retirement>| matches!(slot, Some(Retirement::InFlight(sequence)) if *sequence as u16 == low);
+        self.retirements.iter_mut().find(matches)
     }
 
     fn retire_below(&mut self, bound: u64) -> Result<(), TransportError> {
@@ -362,7 +373,7 @@ mod tests {
         let mut both = [first, second];
         both.sort_unstable();
         assert_eq!(both, [0, 1]);
-        cids.on_retirement_lost(first);
+        cids.on_retirement_lost(first as u16);
         assert_eq!(cids.next_retirement(), Some(first));
     }
 

@@ -236,8 +236,8 @@ pub enum StreamError {
     Finished,
     /// The peer reset its sending side with this code.
     Reset(u64),
-    /// The peer asked to stop sending with this code.
-    Stopped(u64),
+    /// The peer asked to stop sending; the event told its code.
+    Stopped,
     /// The connection is not open (yet, or any more).
     NotOpen,
 }
@@ -250,7 +250,7 @@ impl core::fmt::Display for StreamError {
             Self::NoSlot => f.write_str("every stream slot is in use: finish a stream first"),
             Self::Finished => f.write_str("the sending side is finished or reset already"),
             Self::Reset(code) => write!(f, "the peer reset the stream with code {code:#x}"),
-            Self::Stopped(code) => write!(f, "the peer stopped reading the stream with code {code:#x}"),
+            Self::Stopped => f.write_str("the peer does not want more of the stream"),
             Self::NotOpen => f.write_str("the connection is not open"),
         }
     }

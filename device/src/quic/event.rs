@@ -20,6 +20,18 @@ pub enum Phase {
     Confirmed,
 }
 
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; PHASES] = [
+        Self::Started,
+        Self::Retried,
+        Self::ServerHello,
+        Self::CertificateVerified,
+        Self::Complete,
+        Self::Confirmed,
+    ];
+}
+
 /// How many [`Phase`]s there are.
 pub const PHASES: usize = 6;
 

@@ -3,6 +3,8 @@
 use crate::time::{Duration, Instant};
 
 use super::event::PHASES;
+use super::path::Path;
+use super::recovery::{Congestion, Recovery};
 
 /// Figures about a connection, all counted since `connect`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,4 +49,80 @@ pub struct Stats {
     pub datagram_len: u16,
     /// Most bytes that CRYPTO reassembly held at a time.
     pub crypto_buffer_high: u16,
+}
+
+/// What the connection counts itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters {
+    pub(super) phases: [Option<Instant>; PHASES],
+    datagrams_sent: u32,
+    bytes_sent: u64,
+    datagrams_received: u32,
+    bytes_received: u64,
+    pub(super) packets_sent: u32,
+    pub(super) packets_received: u32,
+    packets_dropped: u32,
+    pub(super) key_updates: u32,
+    pub(super) migrations: u32,
+}
+
+impl Counters {
+    pub(super) const NONE: Self = Self {
+        phases: [None; PHASES],
+        datagrams_sent: 0,
+        bytes_sent: 0,
+        datagrams_received: 0,
+        bytes_received: 0,
+        packets_sent: 0,
+        packets_received: 0,
+        packets_dropped: 0,
+        key_updates: 0,
+        migrations: 0,
+    };
+
+    pub(super) fn on_datagram_sent(&mut self, len: usize) {
+        self.datagrams_sent += 1;
+        self.bytes_sent += len as u64;
+    }
+
+    pub(super) fn on_datagram_received(&mut self, len: usize) {
+        self.datagrams_received += 1;
+        self.bytes_received += len as u64;
+    }
+
+    pub(super) fn on_packet_dropped(&mut self) {
+        self.packets_dropped += 1;
+    }
+
+    pub(super) fn stats<T: Copy, const N: usize, G: Congestion>(
+        &self,
+        recovery: &Recovery<T, N, G>,
+        path: &Path,
+        crypto_buffer_high: u16,
+    ) -> Stats {
+        let rtt = recovery.rtt();
+        let losses = recovery.statistics();
+        Stats {
+            phases: self.phases,
+            datagrams_sent: self.datagrams_sent,
+            bytes_sent: self.bytes_sent,
+            datagrams_received: self.datagrams_received,
+            bytes_received: self.bytes_received,
+            packets_sent: self.packets_sent,
+            packets_received: self.packets_received,
+            packets_dropped: self.packets_dropped,
+            packets_lost: losses.packets_lost,
+            packets_spuriously_lost: losses.spurious_losses,
+            pto_count: losses.pto_count,
+            key_updates: self.key_updates,
+            migrations: self.migrations,
+            rtt_latest: rtt.latest(),
+            rtt_smoothed: rtt.smoothed(),
+            rtt_min: rtt.min(),
+            congestion_window: recovery.congestion().window(),
+            bytes_in_flight: recovery.bytes_in_flight(),
+            datagram_len: path.datagram_len(),
+            crypto_buffer_high,
+        }
+    }
 }

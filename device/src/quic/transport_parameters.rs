@@ -4,7 +4,7 @@
 //! { id | length | value } *
 //! ```
 
-use crate::codec::{NoSpace, Reader, VARINT_MAX, Writer, varint_len};
+use crate::codec::{NoSpace, Reader, Writer, varint_len};
 use crate::time::Duration;
 
 use super::cid::{ConnectionId, RESET_TOKEN_LEN, ResetToken};
@@ -114,6 +114,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Nothing is permitted.
+    pub const NONE: Self = Self {
+        max_data: 0,
+        max_stream_data_bidi_local: 0,
+        max_stream_data_bidi_remote: 0,
+        max_streams_bidi: 0,
+    };
     /// Bytes of the longest encoding.
     pub const LEN_MAX: usize = 4 * 8;
 
@@ -306,13 +313,6 @@ impl PeerParameters {
         }
         Ok(())
     }
-
-    /// A delay as an ACK frame encodes it (RFC 9000 19.3).
-    pub const fn ack_delay(&self, encoded: u64) -> Duration {
-        let limit = VARINT_MAX >> ACK_DELAY_EXPONENT_MAX;
-        let encoded = if encoded > limit { limit } else { encoded };
-        Duration::from_micros(encoded << self.ack_delay_exponent)
-    }
 }
 
 fn cid(value: &[u8]) -> Result<ConnectionId, TransportError> {
@@ -346,6 +346,7 @@ const fn invalid(reason: &'static str) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::VARINT_MAX;
 
     fn parameter(id: u64, value: &[u8]) -> heapless::Vec<u8, 64> {
         let mut bytes = [0; 64];

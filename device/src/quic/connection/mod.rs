@@ -1,16 +1,53 @@
 //! The connection: one state, entered by datagrams, time and calls.
+//!
+//! Dispatch decides, leaves compute: `receive` takes datagrams apart, `frames` hands each frame to whom it
+//! concerns, `handshake` drives TLS, `transmit` puts datagrams together, `timers` watches the clock,
+//! `migration` and `close` do what their names say.
 
-use core::marker::PhantomData;
+mod close;
+mod frames;
+mod handshake;
+mod migration;
+mod receive;
+mod record;
+mod streams;
+mod timers;
+mod transmit;
+
+use heapless::Vec;
 
 use crate::crypto::Crypto;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+use crate::tls;
 
-use super::config::{Config, Context};
-use super::error::{ConnectError, StreamError};
-use super::{Event, Stats, StreamId};
+use super::cid::{ConnectionId, REMOTE_CIDS_MAX, RemoteCids};
+use super::config::{Config, Context, Grease};
+use super::crypto_streams::{CryptoReceive, CryptoSend};
+use super::error::{CloseReason, ConnectError, TransportError};
+use super::event::{EarlyDataOutcome, Event, Phase};
+use super::keys::OneRttKeys;
+use super::path::Path;
+use super::protection::{Direction, LevelKeys};
+use super::recovery::{NewReno, Recovery, Space};
+use super::stats::Counters;
+use super::stream::{self, Streams};
+use super::transport_parameters::{Limits, LocalParameters, Migration, PeerParameters};
+
+use close::Closing;
+use record::{ReceivedPackets, Record};
 
 /// Longest address validation token kept, in bytes: quinn's have 60 to 90, MsQuic's about 100.
 pub const TOKEN_LEN_MAX: usize = 192;
+
+/// Sent packets tracked at a time. A window of ten full datagrams needs ten; small messages at a high rate
+/// are held back when 32 of them are under way.
+pub const SENT_PACKETS_MAX: usize = 32;
+
+/// Length of the identifier the first Initial goes to; at least 8 (RFC 9000 7.2).
+const INITIAL_DESTINATION_LEN: usize = 8;
+
+/// How long an acknowledgement may wait, as announced to the server (RFC 9000 13.2.1).
+const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// What a read found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,160 +60,395 @@ pub enum Read {
     Finished,
 }
 
-/// A client's connection, idle until [`Connection::connect`] and reusable after its end.
-pub struct Connection<C: Crypto> {
-    crypto: PhantomData<C>,
+/// Where the connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Not in use.
+    Idle,
+    /// Shaking hands, or open.
+    Open,
+    /// This end has closed it and answers what still comes (RFC 9000 10.2.1).
+    Closing(Closing),
+    /// The peer has closed it; nothing is sent any more (RFC 9000 10.2.2).
+    Draining { until: Instant },
 }
 
-impl<C: Crypto> Connection<C> {
+/// What was agreed on with the peer, as far as it is needed after the handshake.
+#[derive(Clone, Copy, Debug)]
+struct Agreed {
+    /// The smaller of both idle timeouts; zero for none.
+    idle_timeout: Duration,
+    ack_delay_exponent: u8,
+    migration: Migration,
+    max_udp_payload_size: u16,
+    /// To be remembered with a ticket.
+    limits: Limits,
+}
+
+/// What the transport parameters have to confirm (RFC 9000 7.3).
+#[derive(Clone, Copy, Debug)]
+struct HandshakeIds {
+    /// Where the very first Initial went.
+    original: ConnectionId,
+    /// The source of the server's first Initial.
+    server: Option<ConnectionId>,
+    /// The source of its Retry.
+    retry: Option<ConnectionId>,
+}
+
+/// 0-RTT, from the offer to the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum EarlyData {
+    NotOffered,
+    /// Offered under these limits of the connection before.
+    Offered(Limits),
+    Accepted,
+    Rejected,
+}
+
+/// Keys of each level, while they are needed.
+struct Keys<C: Crypto> {
+    initial: Option<LevelKeys<C>>,
+    early: Option<Direction<C>>,
+    handshake: Option<LevelKeys<C>>,
+    one_rtt: Option<OneRttKeys<C>>,
+}
+
+/// Things to send that no other part remembers.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// A PING, to keep the connection alive.
+    ping: bool,
+    /// A key update was asked for.
+    key_update: bool,
+}
+
+/// Events not yet polled, as state: nothing can overflow.
+#[derive(Clone, Copy, Debug)]
+struct Events {
+    /// One bit per phase reached.
+    phases: u8,
+    connected: bool,
+    ticket: bool,
+    token: bool,
+    path_validated: bool,
+    path_failed: bool,
+    key_updated: bool,
+    closed: Option<CloseReason>,
+}
+
+/// A client's connection, idle until [`Connection::connect`] and reusable after its end.
+///
+/// `STREAMS` bidirectional streams at a time with `SEND` bytes of send and `BLOCKS` x 32 bytes of receive
+/// buffer each.
+pub struct Connection<C: Crypto, const STREAMS: usize = 1, const SEND: usize = 2048, const BLOCKS: usize = 64>
+{
+    state: State,
+    phase: Phase,
+    config: Config,
+    agreed: Agreed,
+    early_data: EarlyData,
+    events: Events,
+    pending: Pending,
+    ids: HandshakeIds,
+    cids: RemoteCids,
+    path: Path,
+    token: Vec<u8, TOKEN_LEN_MAX>,
+    tls: Option<tls::Handshake<C>>,
+    keys: Keys<C>,
+    crypto_in: CryptoReceive,
+    crypto_out: CryptoSend,
+    next_number: [u64; 3],
+    received: ReceivedPackets,
+    recovery: Recovery<Record, SENT_PACKETS_MAX>,
+    streams: Streams<STREAMS, SEND, BLOCKS>,
+    started: Instant,
+    /// When a packet was last received, or an ack-eliciting one sent after that (RFC 9000 10.1).
+    active_at: Instant,
+    sent_since_received: bool,
+    /// Until when the pacer holds packets back.
+    paced_until: Option<Instant>,
+    /// Packets that failed to authenticate.
+    forged: u64,
+    counters: Counters,
+}
+
+impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
+    Connection<C, STREAMS, SEND, BLOCKS>
+{
     /// A connection at rest.
-    #[expect(clippy::new_without_default, reason = "large; belongs into a static")]
+    #[expect(clippy::new_without_default, reason = "large: belongs into a static")]
     pub const fn new() -> Self {
-        Self { crypto: PhantomData }
+        Self {
+            state: State::Idle,
+            phase: Phase::Started,
+            config: Config::new(),
+            agreed: Agreed::NONE,
+            early_data: EarlyData::NotOffered,
+            events: Events::NONE,
+            pending: Pending::NONE,
+            ids: HandshakeIds { original: ConnectionId::EMPTY, server: None, retry: None },
+            cids: RemoteCids::new(ConnectionId::EMPTY),
+            path: Path::new(),
+            token: Vec::new(),
+            tls: None,
+            keys: Keys::NONE,
+            crypto_in: CryptoReceive::new(),
+            crypto_out: CryptoSend::new(),
+            next_number: [0; 3],
+            received: ReceivedPackets::new(),
+            recovery: Recovery::new(NewReno::new()),
+            streams: Streams::new(),
+            started: Instant::ZERO,
+            active_at: Instant::ZERO,
+            sent_since_received: false,
+            paced_until: None,
+            forged: 0,
+            counters: Counters::NONE,
+        }
     }
 
     /// Starts a handshake with the server of `ctx.tls`, resuming with the ticket there, if any.
     ///
-    /// `token` is what an earlier connection's [`super::SessionStore`] received, or empty.
+    /// `token` is what an earlier connection's [`super::SessionStore`] received, or empty. If 0-RTT is
+    /// configured and the ticket allows it, streams can be opened and written at once.
     ///
     /// # Errors
-    /// If the connection is in use or the configuration cannot be offered.
+    /// If the connection is open or the configuration cannot be offered; it is unchanged then, or at rest.
     pub fn connect(
         &mut self,
         config: &Config,
         ctx: &mut Context<'_>,
         token: &[u8],
     ) -> Result<(), ConnectError> {
-        let _ = (config, ctx, token);
-        Err(ConnectError::Busy)
+        if self.state == State::Open {
+            return Err(ConnectError::Busy);
+        }
+        config.check()?;
+        self.restart(config, ctx.now);
+        // A token that is too long is left out: it only spares a round trip.
+        self.token = Vec::from_slice(token).unwrap_or_default();
+
+        let mut destination = [0; INITIAL_DESTINATION_LEN];
+        ctx.entropy.fill(&mut destination);
+        let destination = ConnectionId::new(&destination).ok_or(ConnectError::Configuration("identifier"))?;
+        self.ids = HandshakeIds { original: destination, server: None, retry: None };
+        self.cids = RemoteCids::new(destination);
+        self.keys.initial = Some(LevelKeys::initial(&destination));
+        self.start_tls(ctx).map_err(ConnectError::Tls)?;
+        self.state = State::Open;
+        self.reach(ctx.now, Phase::Started);
+        Ok(())
     }
 
-    /// Takes in the payload of a UDP datagram from the server; it is decrypted in place.
-    ///
-    /// Whatever it holds, the outcome shows in [`Self::poll_event`].
-    pub fn handle_datagram(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) {
-        let _ = (ctx, datagram);
+    /// Everything but the buffers' bytes as it was in the beginning.
+    fn restart(&mut self, config: &Config, now: Instant) {
+        self.state = State::Idle;
+        self.config = *config;
+        self.agreed = Agreed { idle_timeout: config.idle_timeout, ..Agreed::NONE };
+        self.early_data = EarlyData::NotOffered;
+        self.events = Events::NONE;
+        self.pending = Pending::NONE;
+        self.path = Path::new();
+        self.tls = None;
+        self.keys = Keys::NONE;
+        self.crypto_in.restart();
+        self.crypto_out.restart();
+        self.next_number = [0; 3];
+        self.received = ReceivedPackets::new();
+        self.recovery.restart();
+        self.streams.restart(stream::Limits {
+            stream_window: u32::MAX,
+            connection_window: (STREAMS * BLOCKS * stream::BLOCK) as u32,
+            peer_streams: config.server_streams,
+            send_buffer: u32::MAX,
+        });
+        self.started = now;
+        self.active_at = now;
+        self.sent_since_received = false;
+        self.paced_until = None;
+        self.forged = 0;
+        self.counters = Counters::NONE;
     }
 
-    /// Does what is due at `ctx.now`; call it when [`Self::poll_timeout`] has passed.
-    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
-        let _ = ctx;
-    }
+    fn start_tls(&mut self, ctx: &mut Context<'_>) -> Result<(), tls::Error> {
+        let limits = self.streams.limits();
+        let mut grease = [0; 4];
+        ctx.entropy.fill(&mut grease);
+        let parameters = LocalParameters {
+            max_idle_timeout_ms: self.config.idle_timeout.as_millis(),
+            max_udp_payload_size: self.config.receive_datagram_len,
+            initial_max_data: u64::from(limits.connection_window),
+            initial_max_stream_data: u64::from(limits.stream_window),
+            initial_max_streams_bidi: u64::from(limits.peer_streams),
+            max_ack_delay_ms: MAX_ACK_DELAY.as_millis(),
+            active_connection_id_limit: REMOTE_CIDS_MAX as u64,
+            grease: (self.config.grease == Grease::On).then_some(u32::from_ne_bytes(grease)),
+        };
+        let mut bytes = [0; LocalParameters::LEN_MAX];
+        let mut writer = crate::codec::Writer::new(&mut bytes);
+        parameters.encode(&mut writer).expect("LEN_MAX is the longest encoding");
 
-    /// Puts the next datagram into `buffer` and returns its length; `None` when there is nothing to
-    /// send now. Call until `None`.
-    ///
-    /// `buffer` has at least `Config::send_datagram_len` bytes.
-    pub fn poll_transmit(&mut self, ctx: &mut Context<'_>, buffer: &mut [u8]) -> Option<usize> {
-        let _ = (ctx, buffer);
-        None
-    }
-
-    /// When [`Self::handle_timeout`] wants to be called, if nothing else happens before.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        // Without remembered limits there is nothing 0-RTT data could go by.
+        let remembered = ctx.tls.ticket.and_then(|ticket| Limits::decode(ticket.application()));
+        let offer = if remembered.is_some() { self.config.early_data } else { tls::EarlyData::Omit };
+        let mut out = self.crypto_out.writer();
+        let tls = tls::Handshake::start(ctx.tls, ctx.entropy, Some(writer.written()), offer, &mut out)?;
+        let len = out.len();
+        self.crypto_out.on_flight(Space::Initial, len);
+        if let (Some((suite, secret)), Some(limits)) = (tls.early_secret(), remembered) {
+            self.keys.early = Some(Direction::derive(suite, secret));
+            self.early_data = EarlyData::Offered(limits);
+            self.streams.set_peer_limits(limits.into());
+        }
+        self.tls = Some(tls);
+        Ok(())
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        if let Some(event) = self.poll_connection_event() {
+            return Some(event);
+        }
+        if let Some(event) = self.streams.poll_event() {
+            return Some(streams::event(event));
+        }
+        self.events.closed.take().map(Event::Closed)
     }
 
-    /// Opens a bidirectional stream.
-    ///
-    /// # Errors
-    /// [`StreamError::NoCredit`], [`StreamError::NoSlot`] or [`StreamError::NotOpen`].
-    pub fn open_stream(&mut self) -> Result<StreamId, StreamError> {
-        Err(StreamError::NotOpen)
+    fn poll_connection_event(&mut self) -> Option<Event> {
+        let events = &mut self.events;
+        if events.phases != 0 {
+            let bit = events.phases.trailing_zeros() as usize;
+            events.phases &= events.phases - 1;
+            return Some(Event::Handshake(Phase::ALL[bit]));
+        }
+        if core::mem::take(&mut events.connected) {
+            let resumed = self.tls.as_ref().is_some_and(tls::Handshake::is_resumed);
+            return Some(Event::Connected { resumed, early_data: self.early_data.outcome() });
+        }
+        let flags = [
+            (&mut events.ticket, Event::TicketStored),
+            (&mut events.token, Event::TokenStored),
+            (&mut events.path_validated, Event::PathValidated),
+            (&mut events.path_failed, Event::PathFailed),
+            (&mut events.key_updated, Event::KeyUpdated),
+        ];
+        flags.into_iter().find_map(|(flag, event)| core::mem::take(flag).then_some(event))
     }
 
-    /// Buffers bytes for sending and returns how many of them found room.
-    ///
-    /// # Errors
-    /// If the stream is unknown, finished, or stopped by the peer.
-    pub fn stream_write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, StreamError> {
-        let _ = bytes;
-        Err(StreamError::Unknown(id))
-    }
-
-    /// How many bytes [`Self::stream_write`] would take now.
-    pub fn stream_capacity(&self, id: StreamId) -> usize {
-        let _ = id;
-        0
-    }
-
-    /// Reads received bytes in order.
-    ///
-    /// # Errors
-    /// If the stream is unknown or reset by the peer.
-    pub fn stream_read(&mut self, id: StreamId, bytes: &mut [u8]) -> Result<Read, StreamError> {
-        let _ = bytes;
-        Err(StreamError::Unknown(id))
-    }
-
-    /// How many bytes [`Self::stream_read`] would return now, given room.
-    pub fn stream_readable(&self, id: StreamId) -> usize {
-        let _ = id;
-        0
-    }
-
-    /// Ends the sending side after what was written.
-    ///
-    /// # Errors
-    /// If the stream is unknown, or finished or reset already.
-    pub fn finish(&mut self, id: StreamId) -> Result<(), StreamError> {
-        Err(StreamError::Unknown(id))
-    }
-
-    /// Gives the sending side up: what was written may never arrive.
-    ///
-    /// # Errors
-    /// If the stream is unknown, or its sending side is over.
-    pub fn reset(&mut self, id: StreamId, code: u64) -> Result<(), StreamError> {
-        let _ = code;
-        Err(StreamError::Unknown(id))
-    }
-
-    /// Asks the peer to send no more.
-    ///
-    /// # Errors
-    /// If the stream is unknown, or its receiving side is over.
-    pub fn stop_sending(&mut self, id: StreamId, code: u64) -> Result<(), StreamError> {
-        let _ = code;
-        Err(StreamError::Unknown(id))
-    }
-
-    /// Ends the connection with an application error code; [`Event::Closed`] follows once the peer has
-    /// had time to hear of it.
-    pub fn close(&mut self, now: Instant, code: u64, reason: &'static str) {
-        let _ = (now, code, reason);
-    }
-
-    /// Drops the connection at once and silently: the state is free for the next [`Self::connect`].
-    pub fn abandon(&mut self) {}
-
-    /// The local address changed: moves to a fresh connection identifier, validates the path and starts
-    /// congestion control anew (RFC 9000 9.2).
-    pub fn on_local_address_changed(&mut self, ctx: &mut Context<'_>) {
-        let _ = ctx;
-    }
-
-    /// Asks for a key update; it happens with the next packet, if the rules allow one now
+    /// Asks for a key update; it happens with the next packet that the rules permit one for
     /// (RFC 9001 6.1).
-    pub fn update_keys(&mut self) {}
+    pub fn update_keys(&mut self) {
+        self.pending.key_update = self.state == State::Open;
+    }
 
     /// Whether the connection is open, or opening.
     pub fn is_active(&self) -> bool {
-        false
+        self.state == State::Open
     }
 
     /// Probe timeouts in a row since the peer last acknowledged something.
     pub fn consecutive_timeouts(&self) -> u32 {
-        0
+        u32::from(self.recovery.backoff())
     }
 
     /// Figures so far.
-    pub fn stats(&self) -> Stats {
-        Stats::default()
+    pub fn stats(&self) -> super::Stats {
+        self.counters.stats(&self.recovery, &self.path, self.crypto_in.high())
+    }
+
+    fn reach(&mut self, now: Instant, phase: Phase) {
+        self.phase = self.phase.max(phase);
+        self.events.phases |= 1 << phase as u8;
+        self.counters.phases[phase as usize] = Some(now);
+    }
+
+    /// Whether 1-RTT keys exist.
+    fn is_complete(&self) -> bool {
+        self.phase >= Phase::Complete
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.phase >= Phase::Confirmed
+    }
+}
+
+impl Agreed {
+    const NONE: Self = Self {
+        idle_timeout: Duration::ZERO,
+        ack_delay_exponent: 3,
+        migration: Migration::Allowed,
+        max_udp_payload_size: u16::MAX,
+        limits: Limits::NONE,
+    };
+
+    fn new(config: &Config, peer: &PeerParameters) -> Self {
+        let idle_timeout = match (config.idle_timeout, peer.max_idle_timeout) {
+            (own, Duration::ZERO) => own,
+            (Duration::ZERO, peer) => peer,
+            (own, peer) => own.min(peer),
+        };
+        Self {
+            idle_timeout,
+            ack_delay_exponent: peer.ack_delay_exponent,
+            migration: peer.migration,
+            max_udp_payload_size: peer.max_udp_payload_size,
+            limits: peer.limits,
+        }
+    }
+}
+
+impl Pending {
+    const NONE: Self = Self { ping: false, key_update: false };
+}
+
+impl Events {
+    const NONE: Self = Self {
+        phases: 0,
+        connected: false,
+        ticket: false,
+        token: false,
+        path_validated: false,
+        path_failed: false,
+        key_updated: false,
+        closed: None,
+    };
+}
+
+impl EarlyData {
+    const fn outcome(self) -> EarlyDataOutcome {
+        match self {
+            Self::NotOffered | Self::Offered(_) => EarlyDataOutcome::NotOffered,
+            Self::Accepted => EarlyDataOutcome::Accepted,
+            Self::Rejected => EarlyDataOutcome::Rejected,
+        }
+    }
+}
+
+impl<C: Crypto> Keys<C> {
+    const NONE: Self = Self { initial: None, early: None, handshake: None, one_rtt: None };
+}
+
+impl From<TransportError> for CloseReason {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+impl From<tls::Error> for CloseReason {
+    fn from(error: tls::Error) -> Self {
+        Self::Tls(error)
+    }
+}
+
+impl From<Limits> for stream::PeerLimits {
+    fn from(limits: Limits) -> Self {
+        Self {
+            data: limits.max_data,
+            stream_data_local: limits.max_stream_data_bidi_local,
+            stream_data_remote: limits.max_stream_data_bidi_remote,
+            streams: limits.max_streams_bidi,
+        }
     }
 }

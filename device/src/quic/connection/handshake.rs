@@ -1,0 +1,166 @@
+//! The TLS handshake: CRYPTO bytes in, keys and flights out (RFC 9001 4).
+
+use crate::codec::Writer;
+use crate::crypto::{Crypto, Secret};
+use crate::tls::{self, CipherSuite, Step};
+
+use super::super::crypto_streams::Kept;
+use super::super::error::{CloseReason, TransportCode, TransportError};
+use super::super::keys::OneRttKeys;
+use super::super::protection::LevelKeys;
+use super::super::recovery::Space;
+use super::super::transport_parameters::{Limits, PeerParameters};
+use super::{Agreed, Connection, Context, EarlyData, Phase};
+
+/// What a message led to, once it no longer borrows the buffer.
+enum Outcome {
+    Nothing,
+    SecondHello,
+    HandshakeKeys { suite: CipherSuite, client: Secret, server: Secret },
+    Parameters { parameters: PeerParameters, early_data_accepted: bool },
+    CertificateVerified,
+    Complete { suite: CipherSuite, client: Secret, server: Secret },
+    TicketStored,
+}
+
+impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
+    Connection<C, STREAMS, SEND, BLOCKS>
+{
+    /// CRYPTO bytes arrived: every message they complete goes to TLS.
+    pub(super) fn on_crypto(
+        &mut self,
+        ctx: &mut Context<'_>,
+        space: Space,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<Kept, CloseReason> {
+        if self.crypto_in.insert(space, offset, data)? == Kept::No {
+            return Ok(Kept::No);
+        }
+        while let Some(len) = self.crypto_in.message_len()? {
+            let (outcome, flight) = self.run_tls(ctx, len)?;
+            self.crypto_in.consume(len);
+            self.on_outcome(ctx, outcome, flight)?;
+        }
+        Ok(Kept::Yes)
+    }
+
+    /// Gives TLS the message at the start of the buffer. Returns what it led to and how many bytes TLS
+    /// wrote.
+    fn run_tls(&mut self, ctx: &mut Context<'_>, len: usize) -> Result<(Outcome, usize), CloseReason> {
+        let Self { tls, crypto_in, crypto_out, agreed, .. } = self;
+        let Some(tls) = tls else { return Ok((Outcome::Nothing, 0)) };
+        let level = Self::level(crypto_in.level());
+        let mut out = crypto_out.writer();
+        let step = tls.handle_message(ctx.tls, ctx.entropy, level, crypto_in.message(len), &mut out)?;
+        let outcome = match step {
+            Step::Continue => Outcome::Nothing,
+            Step::SecondClientHello => Outcome::SecondHello,
+            Step::HandshakeKeys { suite, client, server } => Outcome::HandshakeKeys { suite, client, server },
+            Step::EncryptedExtensions { transport_parameters, early_data_accepted, .. } => {
+                let Some(bytes) = transport_parameters else {
+                    let reason = "the server sent no transport parameters";
+                    // RFC 9001 8.2: missing_extension.
+                    let code = TransportCode::crypto(tls::Alert::MISSING_EXTENSION.0);
+                    return Err(TransportError::new(code, reason).into());
+                };
+                Outcome::Parameters { parameters: PeerParameters::decode(bytes)?, early_data_accepted }
+            }
+            Step::CertificateVerified => Outcome::CertificateVerified,
+            Step::Complete { suite, client, server } => Outcome::Complete { suite, client, server },
+            Step::Ticket(ticket) => store_ticket(ctx, &agreed.limits, &ticket),
+        };
+        Ok((outcome, out.len()))
+    }
+
+    fn on_outcome(
+        &mut self,
+        ctx: &mut Context<'_>,
+        outcome: Outcome,
+        flight: usize,
+    ) -> Result<(), CloseReason> {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::SecondHello => {
+                self.crypto_out.on_flight(Space::Initial, flight);
+                self.reject_early_data(ctx);
+            }
+            Outcome::HandshakeKeys { suite, client, server } => {
+                self.crypto_in.advance(Space::Handshake)?;
+                self.keys.handshake = Some(LevelKeys::derive(suite, &client, &server));
+                self.recovery.on_handshake_keys(ctx.now);
+                self.reach(ctx.now, Phase::ServerHello);
+            }
+            Outcome::Parameters { parameters, early_data_accepted } => {
+                self.on_parameters(ctx, &parameters, early_data_accepted)?;
+            }
+            Outcome::CertificateVerified => self.reach(ctx.now, Phase::CertificateVerified),
+            Outcome::Complete { suite, client, server } => {
+                self.crypto_in.advance(Space::Application)?;
+                self.crypto_out.on_flight(Space::Handshake, flight);
+                self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server));
+                self.keys.early = None;
+                self.events.connected = true;
+                self.reach(ctx.now, Phase::Complete);
+            }
+            Outcome::TicketStored => self.events.ticket = true,
+        }
+        Ok(())
+    }
+
+    fn on_parameters(
+        &mut self,
+        ctx: &mut Context<'_>,
+        parameters: &PeerParameters,
+        early_data_accepted: bool,
+    ) -> Result<(), CloseReason> {
+        let server = self.ids.server.unwrap_or(super::ConnectionId::EMPTY);
+        parameters.check_connection_ids(&self.ids.original, &server, self.ids.retry.as_ref())?;
+        if let EarlyData::Offered(remembered) = self.early_data {
+            if !early_data_accepted {
+                self.reject_early_data(ctx);
+            } else if !parameters.limits.covers(&remembered) {
+                let reason = "lower limits than those that 0-RTT data went by";
+                return Err(TransportError::violation(reason).into());
+            } else {
+                self.early_data = EarlyData::Accepted;
+            }
+        }
+        if let Some(token) = parameters.reset_token {
+            self.cids.set_initial_token(token);
+        }
+        if let Some((cid, token)) = parameters.preferred {
+            self.cids.on_new(1, 0, cid, token)?;
+        }
+        self.agreed = Agreed::new(&self.config, parameters);
+        self.recovery.set_peer_max_ack_delay(parameters.max_ack_delay);
+        self.streams.set_peer_limits(parameters.limits.into());
+        Ok(())
+    }
+
+    /// 0-RTT data does not count: all of it goes out again with 1-RTT keys (RFC 9001 4.6.2).
+    fn reject_early_data(&mut self, ctx: &Context<'_>) {
+        if !self.has_early_data() {
+            return;
+        }
+        self.early_data = EarlyData::Rejected;
+        self.keys.early = None;
+        // The streams rewind as a whole; nothing else is sent as 0-RTT.
+        self.recovery.requeue_space(ctx.now, Space::Application, |_| {});
+        self.streams.on_early_data_refused();
+    }
+}
+
+/// Keeps a ticket together with the limits that 0-RTT data will go by.
+fn store_ticket(ctx: &mut Context<'_>, limits: &Limits, ticket: &tls::NewTicket<'_>) -> Outcome {
+    // A ticket that is too long is as good as none.
+    let Some(mut ticket) = ticket.to_ticket() else { return Outcome::Nothing };
+    let mut bytes = [0; Limits::LEN_MAX];
+    let mut writer = Writer::new(&mut bytes);
+    limits.encode(&mut writer).expect("LEN_MAX is the longest encoding");
+    if ticket.set_application(writer.written()).is_err() {
+        return Outcome::Nothing;
+    }
+    ctx.store.on_ticket(ticket);
+    Outcome::TicketStored
+}

@@ -1,0 +1,37 @@
+//! Moving to another local address (RFC 9000 9).
+
+use crate::crypto::Crypto;
+
+use super::super::recovery::PathChange;
+use super::super::transport_parameters::Migration;
+use super::{Connection, Context, State};
+
+impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
+    Connection<C, STREAMS, SEND, BLOCKS>
+{
+    /// The local address changed: moves to a fresh connection identifier, validates the path and starts
+    /// congestion control anew (RFC 9000 9.2).
+    ///
+    /// Before the handshake is confirmed, or if the server does not want its clients to move, the address
+    /// has changed all the same: the connection then carries on as if a NAT had done it, and the server
+    /// decides (RFC 9000 9.3). The same holds without a spare identifier.
+    ///
+    /// Deviates from RFC 9000 9.5 (MUST NOT reuse an identifier from another address) in that last case
+    /// only: the old address is gone, and the alternative is to lose the connection.
+    pub fn on_local_address_changed(&mut self, ctx: &mut Context<'_>) {
+        if self.state != State::Open {
+            return;
+        }
+        self.counters.migrations += 1;
+        self.recovery.on_path_changed(ctx.now, PathChange::Address);
+        if !self.is_confirmed() || self.agreed.migration == Migration::Disabled {
+            // A PING tells the server of the new address.
+            self.pending.ping = true;
+            return;
+        }
+        if !self.cids.active().is_empty() {
+            self.cids.rotate();
+        }
+        self.path.begin_validation();
+    }
+}

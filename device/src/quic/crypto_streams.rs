@@ -1,0 +1,393 @@
+//! The CRYPTO streams: handshake messages in and out (RFC 9000 7.5, 19.6).
+//!
+//! One buffer each way serves all levels in turn. Whoever has moved on to the next level needs nothing
+//! of the one before: keys of a level exist only once every message of the level before has been read.
+
+use crate::codec::Writer;
+
+use super::error::{TransportCode, TransportError};
+use super::recovery::Space;
+use super::stream::RangeSet;
+
+/// Bytes of handshake messages that can await their missing parts, in bytes: as RFC 9000 7.5 demands, and
+/// enough for a certificate chain of three with P-256 keys.
+pub const CRYPTO_RECEIVE_LEN: usize = 4096;
+/// Bytes of this client's largest flight: a ClientHello with a ticket of 512 bytes, or a certificate.
+pub const CRYPTO_SEND_LEN: usize = 1280;
+/// Gaps that can be tracked while handshake bytes arrive out of order.
+const GAPS: usize = 8;
+/// Lost pieces that are remembered apart from each other.
+const LOST_RANGES: usize = 4;
+/// Type and length in front of a handshake message (RFC 8446 4).
+const MESSAGE_HEADER_LEN: usize = 4;
+
+/// Whether bytes found room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// All of them, or they were known.
+    Yes,
+    /// Too many gaps: the packet must not be acknowledged, so that it comes again.
+    No,
+}
+
+/// Puts handshake bytes in order; messages are read where they lie.
+#[derive(Debug)]
+pub struct CryptoReceive {
+    bytes: [u8; CRYPTO_RECEIVE_LEN],
+    level: Space,
+    /// Offset of the first byte in the buffer, which is the start of a message.
+    start: u64,
+    /// Contiguous bytes in the buffer.
+    ready: usize,
+    /// What has arrived beyond the first gap.
+    beyond: RangeSet<GAPS>,
+    /// Where the streams of the levels before this one ended.
+    ended: [u64; 3],
+    high: u16,
+}
+
+impl CryptoReceive {
+    /// Awaits Initial messages.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; CRYPTO_RECEIVE_LEN],
+            level: Space::Initial,
+            start: 0,
+            ready: 0,
+            beyond: RangeSet::new(),
+            ended: [0; 3],
+            high: 0,
+        }
+    }
+
+    /// Forgets everything. The buffer's bytes stay where they are.
+    pub fn restart(&mut self) {
+        self.level = Space::Initial;
+        self.start = 0;
+        self.ready = 0;
+        self.beyond.clear();
+        self.ended = [0; 3];
+        self.high = 0;
+    }
+
+    /// Takes the bytes of a CRYPTO frame.
+    ///
+    /// # Errors
+    /// `CRYPTO_BUFFER_EXCEEDED` beyond the buffer, `PROTOCOL_VIOLATION` for new bytes at a level that is
+    /// over.
+    pub fn insert(&mut self, level: Space, offset: u64, data: &[u8]) -> Result<Kept, TransportError> {
+        let end = offset + data.len() as u64;
+        if level != self.level {
+            return if level < self.level && end <= self.ended[level.index()] {
+                Ok(Kept::Yes)
+            } else {
+                Err(TransportError::violation("CRYPTO data at a level that is over"))
+            };
+        }
+        if end > self.start + CRYPTO_RECEIVE_LEN as u64 {
+            return Err(TransportError::new(
+                TransportCode::CRYPTO_BUFFER_EXCEEDED,
+                "more handshake data than the buffer holds",
+            ));
+        }
+        let contiguous = self.start + self.ready as u64;
+        if end <= contiguous {
+            return Ok(Kept::Yes);
+        }
+        let from = offset.max(contiguous);
+        if from > contiguous && self.beyond.insert(from..end).is_err() {
+            return Ok(Kept::No);
+        }
+        let at = (from - self.start) as usize;
+        let new = &data[(from - offset) as usize..];
+        self.bytes[at..at + new.len()].copy_from_slice(new);
+        if from == contiguous {
+            self.ready = at + new.len();
+            self.join();
+        }
+        self.high = self.high.max((end - self.start) as u16);
+        Ok(Kept::Yes)
+    }
+
+    /// The length of the whole message at the start of the buffer, if there is one.
+    ///
+    /// # Errors
+    /// `CRYPTO_BUFFER_EXCEEDED` if the message can never be whole.
+    pub fn message_len(&self) -> Result<Option<usize>, TransportError> {
+        let Some(&[_, a, b, c]) = self.bytes[..self.ready].first_chunk::<MESSAGE_HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let len = MESSAGE_HEADER_LEN + u32::from_be_bytes([0, a, b, c]) as usize;
+        if len > CRYPTO_RECEIVE_LEN {
+            return Err(TransportError::new(
+                TransportCode::CRYPTO_BUFFER_EXCEEDED,
+                "a handshake message is longer than the buffer",
+            ));
+        }
+        Ok((len <= self.ready).then_some(len))
+    }
+
+    /// The first `len` bytes.
+    pub fn message(&self, len: usize) -> &[u8] {
+        &self.bytes[..len]
+    }
+
+    /// Drops the first `len` bytes.
+    pub fn consume(&mut self, len: usize) {
+        let end = self.beyond.iter().last().map_or(self.ready, |range| (range.end - self.start) as usize);
+        self.bytes.copy_within(len..end, 0);
+        self.start += len as u64;
+        self.ready -= len;
+    }
+
+    /// Moves on: further bytes belong to `level`.
+    ///
+    /// # Errors
+    /// `PROTOCOL_VIOLATION` if bytes of the level so far are left over (RFC 9001 4.1.3).
+    pub fn advance(&mut self, level: Space) -> Result<(), TransportError> {
+        if self.ready > 0 || !self.beyond.is_empty() {
+            return Err(TransportError::violation("handshake data is left over when the keys change"));
+        }
+        self.ended[self.level.index()] = self.start;
+        self.level = level;
+        self.start = 0;
+        Ok(())
+    }
+
+    /// The level that is being read.
+    pub const fn level(&self) -> Space {
+        self.level
+    }
+
+    /// Most bytes that the buffer held.
+    pub const fn high(&self) -> u16 {
+        self.high
+    }
+
+    fn join(&mut self) {
+        while let Some(first) = self.beyond.first() {
+            let contiguous = self.start + self.ready as u64;
+            if first.start > contiguous {
+                return;
+            }
+            self.ready = self.ready.max((first.end - self.start) as usize);
+            self.beyond.take_first(first.end - first.start);
+        }
+    }
+}
+
+/// A piece of this client's handshake bytes: what one CRYPTO frame carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CryptoPiece {
+    /// Offset in the stream of its level; a client sends a few kilobytes at most.
+    pub offset: u16,
+    /// How many bytes.
+    pub len: u16,
+}
+
+/// Handshake bytes to be sent, until they are acknowledged.
+#[derive(Debug)]
+pub struct CryptoSend {
+    bytes: [u8; CRYPTO_SEND_LEN],
+    level: Space,
+    /// Offset of the first byte of the buffer.
+    start: u16,
+    /// Bytes in the buffer.
+    len: u16,
+    /// Bytes of the buffer that were sent at least once.
+    sent: u16,
+    lost: RangeSet<LOST_RANGES>,
+}
+
+impl CryptoSend {
+    /// Nothing to send.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; CRYPTO_SEND_LEN],
+            level: Space::Initial,
+            start: 0,
+            len: 0,
+            sent: 0,
+            lost: RangeSet::new(),
+        }
+    }
+
+    /// Forgets everything. The buffer's bytes stay where they are.
+    pub fn restart(&mut self) {
+        self.level = Space::Initial;
+        self.start = 0;
+        self.len = 0;
+        self.sent = 0;
+        self.lost.clear();
+    }
+
+    /// Where TLS writes its next flight. It takes the place of the flight before, which the server must
+    /// have received to have answered it; [`Self::on_flight`] tells how long it is.
+    pub const fn writer(&mut self) -> Writer<'_> {
+        Writer::new(&mut self.bytes)
+    }
+
+    /// A flight of `len` bytes at `level` has been written.
+    pub fn on_flight(&mut self, level: Space, len: usize) {
+        self.start = if level == self.level { self.start + self.len } else { 0 };
+        self.level = level;
+        self.len = len as u16;
+        self.sent = 0;
+        self.lost.clear();
+    }
+
+    /// Whether there is something to send at `level`.
+    pub fn wants_to_send(&self, level: Space) -> bool {
+        level == self.level && (self.sent < self.len || !self.lost.is_empty())
+    }
+
+    /// The next piece of at most `max_len` bytes, lost ones first; it counts as sent.
+    pub fn next_piece(&mut self, level: Space, max_len: usize) -> Option<CryptoPiece> {
+        if level != self.level || max_len == 0 {
+            return None;
+        }
+        if let Some(lost) = self.lost.take_first(max_len as u64) {
+            return Some(CryptoPiece { offset: lost.start as u16, len: (lost.end - lost.start) as u16 });
+        }
+        let len = (self.len - self.sent).min(max_len as u16);
+        let piece = CryptoPiece { offset: self.start + self.sent, len };
+        self.sent += len;
+        (len > 0).then_some(piece)
+    }
+
+    /// The bytes of a piece.
+    pub fn bytes(&self, piece: CryptoPiece) -> &[u8] {
+        let at = usize::from(piece.offset - self.start);
+        &self.bytes[at..at + usize::from(piece.len)]
+    }
+
+    /// The server has the piece.
+    pub fn on_acked(&mut self, level: Space, piece: CryptoPiece) {
+        if level == self.level {
+            self.lost.remove(u64::from(piece.offset)..u64::from(piece.offset) + u64::from(piece.len));
+        }
+    }
+
+    /// The piece is to be sent again, if it belongs to the current flight.
+    pub fn on_lost(&mut self, level: Space, piece: CryptoPiece) {
+        if level == self.level && piece.offset >= self.start {
+            let start = u64::from(piece.offset);
+            self.lost.insert_coarsely(start..start + u64::from(piece.len));
+        }
+    }
+
+    /// The whole flight is to be sent again, as if for the first time.
+    pub fn rewind(&mut self) {
+        self.sent = 0;
+        self.lost.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(len: u8) -> [u8; 64] {
+        let mut bytes = [7; 64];
+        bytes[..4].copy_from_slice(&[1, 0, 0, len]);
+        bytes
+    }
+
+    #[test]
+    fn a_message_is_whole_when_its_last_gap_closes() {
+        let mut receive = CryptoReceive::new();
+        let bytes = message(60);
+        for piece in [30..64, 10..20, 2..5, 0..3, 18..31] {
+            assert_eq!(receive.message_len(), Ok(None));
+            let kept = receive.insert(Space::Initial, piece.start as u64, &bytes[piece]);
+            assert_eq!(kept, Ok(Kept::Yes));
+        }
+        assert_eq!(receive.message_len(), Ok(None), "5..10 is missing");
+        receive.insert(Space::Initial, 4, &bytes[4..12]).expect("fits");
+        assert_eq!(receive.message_len(), Ok(Some(64)));
+        assert_eq!(receive.message(64), bytes);
+    }
+
+    #[test]
+    fn bytes_beyond_a_gap_survive_the_message_before_them() {
+        let mut receive = CryptoReceive::new();
+        let first = message(4);
+        let second = message(60);
+        receive.insert(Space::Initial, 0, &first[..8]).expect("fits");
+        receive.insert(Space::Initial, 8 + 32, &second[32..]).expect("fits");
+        receive.consume(8);
+        receive.insert(Space::Initial, 8, &second[..32]).expect("fits");
+        assert_eq!(receive.message_len(), Ok(Some(64)));
+        assert_eq!(receive.message(64), second);
+    }
+
+    #[test]
+    fn offsets_beyond_the_buffer_are_refused() {
+        let mut receive = CryptoReceive::new();
+        let error = receive.insert(Space::Initial, CRYPTO_RECEIVE_LEN as u64, &[0]).unwrap_err();
+        assert_eq!(error.code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
+        let error = receive.insert(Space::Initial, (1 << 62) - 2, &[0]).unwrap_err();
+        assert_eq!(error.code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
+    }
+
+    #[test]
+    fn a_message_that_can_never_be_whole_is_refused_at_its_header() {
+        let mut receive = CryptoReceive::new();
+        receive.insert(Space::Initial, 0, &[11, 0, 0x10, 0]).expect("fits");
+        assert_eq!(receive.message_len().unwrap_err().code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
+    }
+
+    #[test]
+    fn too_many_gaps_leave_the_packet_unacknowledged() {
+        let mut receive = CryptoReceive::new();
+        for gap in 1..=GAPS as u64 {
+            assert_eq!(receive.insert(Space::Initial, gap * 10, &[1]), Ok(Kept::Yes));
+        }
+        assert_eq!(receive.insert(Space::Initial, 900, &[1]), Ok(Kept::No));
+    }
+
+    #[test]
+    fn a_level_that_is_over_takes_repetitions_only() {
+        let mut receive = CryptoReceive::new();
+        receive.insert(Space::Initial, 0, &message(4)[..8]).expect("fits");
+        receive.consume(8);
+        receive.advance(Space::Handshake).expect("nothing left");
+        assert_eq!(receive.insert(Space::Initial, 0, &[1; 8]), Ok(Kept::Yes));
+        let error = receive.insert(Space::Initial, 8, &[1]).unwrap_err();
+        assert_eq!(error.code, TransportCode::PROTOCOL_VIOLATION);
+        assert_eq!(receive.insert(Space::Handshake, 0, &[1]), Ok(Kept::Yes));
+    }
+
+    #[test]
+    fn left_over_data_at_a_key_change_is_a_violation() {
+        let mut receive = CryptoReceive::new();
+        receive.insert(Space::Initial, 9, &[1]).expect("fits");
+        assert_eq!(receive.advance(Space::Handshake).unwrap_err().code, TransportCode::PROTOCOL_VIOLATION);
+    }
+
+    #[test]
+    fn lost_pieces_go_first_and_once() {
+        let mut send = CryptoSend::new();
+        send.writer().put(&[1, 2, 3, 4, 5, 6]).expect("fits");
+        send.on_flight(Space::Initial, 6);
+        let first = send.next_piece(Space::Initial, 4).expect("data");
+        send.on_lost(Space::Initial, first);
+        assert_eq!(send.next_piece(Space::Initial, 100), Some(first));
+        assert_eq!(send.bytes(first), [1, 2, 3, 4]);
+        let second = send.next_piece(Space::Initial, 100).expect("the rest");
+        assert_eq!(send.bytes(second), [5, 6]);
+        assert!(!send.wants_to_send(Space::Initial));
+    }
+
+    #[test]
+    fn a_second_hello_continues_the_stream_and_forgets_the_first() {
+        let mut send = CryptoSend::new();
+        send.on_flight(Space::Initial, 6);
+        let old = send.next_piece(Space::Initial, 100).expect("first hello");
+        send.on_flight(Space::Initial, 8);
+        send.on_lost(Space::Initial, old);
+        assert_eq!(send.next_piece(Space::Initial, 100), Some(CryptoPiece { offset: 6, len: 8 }));
+        send.on_flight(Space::Handshake, 3);
+        assert_eq!(send.next_piece(Space::Handshake, 100), Some(CryptoPiece { offset: 0, len: 3 }));
+    }
+}
