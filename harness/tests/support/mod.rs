@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::allow_attributes, reason = "`expect` would fail in the binary that uses everything")]
 
+pub mod raw;
+
 use std::sync::Arc;
 use std::time::Duration;
 

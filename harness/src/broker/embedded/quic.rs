@@ -128,7 +128,9 @@ pub(super) async fn accept_loop(shared: Arc<Shared>, endpoint: Endpoint, policy:
 async fn serve(shared: Arc<Shared>, incoming: Incoming, policy: QuicPolicy) {
     let client = incoming.remote_address();
     let admission = shared.admit();
-    let connection = match establish(&shared, incoming, policy).await {
+    // Its close code arrives only after the handshake (RFC 9000 10.2.3), so that is waited for.
+    let early = admission.is_some() && policy.authentication == ClientAuthentication::None;
+    let connection = match establish(&shared, incoming, policy, early).await {
         Ok(connection) => connection,
         Err(error) => {
             shared.events.record(BrokerEventKind::HandshakeFailed {
@@ -155,20 +157,18 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, policy: QuicPolicy) {
     served.run().await;
 }
 
-/// Brings the handshake so far that data may flow: for anonymous clients that is at once, so that 0-RTT data
-/// are answered in the server's first flight.
+/// Brings the handshake so far that data may flow. With `early` that is at once, so that 0-RTT data are
+/// answered in the server's first flight; without, when the client is known.
 async fn establish(
     shared: &Arc<Shared>,
     incoming: Incoming,
     policy: QuicPolicy,
+    early: bool,
 ) -> Result<Connection, ConnectionError> {
     let client = incoming.remote_address();
     let connecting = incoming.accept()?;
-    let early = match policy.authentication {
-        ClientAuthentication::None => connecting.into_0rtt(),
-        ClientAuthentication::Required => Err(connecting),
-    };
-    let (connection, finished) = match early {
+    let opened = if early { connecting.into_0rtt() } else { Err(connecting) };
+    let (connection, finished) = match opened {
         Ok((connection, finished)) => (connection, Some(finished)),
         Err(connecting) => {
             let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, connecting);
@@ -230,9 +230,10 @@ impl Served<'_> {
             never = self.refuse_unidirectional_streams() => match never {},
             ending = self.watch() => ending,
         };
-        self.over.cancel();
         self.record_end(ending);
+        // Before the data streams go: dropped first, they would end with a FIN.
         self.close(ending, send, recv).await;
+        self.over.cancel();
         self.streams.close();
         self.streams.wait().await;
     }
