@@ -5,6 +5,7 @@ pub mod broker;
 pub mod certificates;
 pub mod command;
 pub mod firmware;
+pub mod link;
 pub mod measure;
 pub mod peer;
 pub mod scenario;

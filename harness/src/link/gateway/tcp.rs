@@ -1,0 +1,355 @@
+//! TCP through the gateway: the board's connections end here and are bridged to loopback connections.
+//!
+//! A connection is answered only after the loopback one stands, so that a refused port is refused to the
+//! board, too. Data is moved only as far as the other side has room, FIN and RST are passed on.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, TcpPacket};
+
+use super::{GatewayConfig, MTU, Protocol, TcpAfterRebinding, Verdict};
+use crate::link::event_loop::{Interest, Token};
+use crate::link::outside::Outside;
+
+/// Buffer towards the board and from it, per connection: a window no microcontroller fills.
+const BUFFER: usize = 64 * 1024;
+
+/// Most connections at once; further ones are refused.
+const FLOWS_MAX: usize = 64;
+
+/// Most loopback connections kept after a rebinding. Behind a real NAT the broker is not told, and goes on
+/// believing in the connection until it times out.
+const RETIRED_MAX: usize = 64;
+
+/// A connection as the board sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tuple {
+    board: SocketAddrV4,
+    service: SocketAddrV4,
+}
+
+struct Flow {
+    id: u64,
+    tuple: Tuple,
+    handle: SocketHandle,
+    host: TcpStream,
+    progress: Progress,
+}
+
+/// How far a connection has come on the loopback side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    connected: bool,
+    /// The board's FIN was passed on.
+    board_finished: bool,
+    /// The broker's FIN was passed on.
+    host_finished: bool,
+    /// The broker's side is broken; the board's is being reset.
+    broken: bool,
+    /// Data for the broker waits for room.
+    clogged: bool,
+}
+
+/// All connections, and the TCP stack that ends them.
+pub(super) struct Tcp {
+    interface: Interface,
+    wire: Wire,
+    sockets: SocketSet<'static>,
+    flows: Vec<Flow>,
+    retired: VecDeque<TcpStream>,
+    next_id: u64,
+}
+
+impl Tcp {
+    pub(super) fn new(address: Ipv4Addr, prefix_len: u8, now: Duration) -> Self {
+        let mut wire = Wire::default();
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wire, instant(now));
+        interface.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(address.into(), prefix_len)).expect("an interface has room for one");
+        });
+        // Services may have addresses of their own; the default route makes the stack answer for them.
+        interface.set_any_ip(true);
+        interface.routes_mut().add_default_ipv4_route(address).expect("a table has room for one");
+        let sockets = SocketSet::new(Vec::new());
+        Self { interface, wire, sockets, flows: Vec::new(), retired: VecDeque::new(), next_id: 0 }
+    }
+
+    /// Takes a segment that came out of the link.
+    pub(super) fn handle_packet(
+        &mut self,
+        packet: Vec<u8>,
+        config: &GatewayConfig,
+        outside: Outside,
+    ) -> Verdict {
+        let ip = Ipv4Packet::new_unchecked(&packet[..]);
+        let Ok(tcp) = TcpPacket::new_checked(ip.payload()) else { return Verdict::Damaged };
+        if !tcp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()) {
+            return Verdict::Damaged;
+        }
+        let tuple = Tuple {
+            board: SocketAddrV4::new(ip.src_addr(), tcp.src_port()),
+            service: SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()),
+        };
+        let opens = tcp.syn() && !tcp.ack();
+        let known = self.flows.iter().position(|flow| flow.tuple == tuple);
+        match known {
+            // The board has reused the port of a connection that is over.
+            Some(old) if opens && !self.sockets.get::<Socket>(self.flows[old].handle).is_open() => {
+                self.forget(old);
+                self.open(tuple, config, outside);
+            }
+            None if opens => self.open(tuple, config, outside),
+            None if config.tcp_after_rebinding == TcpAfterRebinding::Silence => return Verdict::Unmapped,
+            // What belongs to no connection is reset by the stack.
+            _ => {}
+        }
+        self.wire.incoming.push_back(packet);
+        Verdict::Taken
+    }
+
+    /// Begins a connection to the service. If that fails at once there is no socket, and the stack resets.
+    fn open(&mut self, tuple: Tuple, config: &GatewayConfig, outside: Outside) {
+        let Some(target) = config.host(Protocol::Tcp, tuple.service) else { return };
+        if self.flows.len() == FLOWS_MAX {
+            return;
+        }
+        let Ok(host) = outside.tcp(target) else { return };
+        let buffer = || SocketBuffer::new(vec![0; BUFFER]);
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.set_congestion_control(CongestionControl::Reno);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(smoltcp::time::Duration::from_millis(10)));
+        socket.pause_synack(true);
+        let endpoint = (*tuple.service.ip(), tuple.service.port());
+        socket.listen(endpoint).expect("a fresh socket listens on any port but 0");
+        let handle = self.sockets.add(socket);
+        let id = self.next_id;
+        self.next_id += 1;
+        self.flows.push(Flow { id, tuple, handle, host, progress: Progress::default() });
+    }
+
+    /// Drops a connection without a word to the board.
+    fn forget(&mut self, index: usize) -> TcpStream {
+        let flow = self.flows.swap_remove(index);
+        self.sockets.remove(flow.handle);
+        flow.host
+    }
+
+    /// Moves data both ways.
+    pub(super) fn pump(&mut self, now: Duration) {
+        self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
+        for flow in &mut self.flows {
+            flow.pump(self.sockets.get_mut(flow.handle));
+        }
+        // Sends what was just taken from the broker, window updates, and resets.
+        self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
+        for index in (0..self.flows.len()).rev() {
+            if self.flows[index].is_over(self.sockets.get(self.flows[index].handle)) {
+                let progress = self.flows[index].progress;
+                let host = self.forget(index);
+                if !(progress.board_finished && progress.host_finished) {
+                    reset(&host);
+                }
+            }
+        }
+    }
+
+    /// Packets for the board.
+    pub(super) fn take_outgoing(&mut self) -> std::collections::vec_deque::Drain<'_, Vec<u8>> {
+        self.wire.outgoing.drain(..)
+    }
+
+    /// Forgets all connections as a NAT does: neither end is told.
+    pub(super) fn rebind(&mut self) {
+        for index in (0..self.flows.len()).rev() {
+            let host = self.forget(index);
+            if self.retired.len() == RETIRED_MAX {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(host);
+        }
+    }
+
+    pub(super) fn interest<'a>(&'a self, interest: &mut Interest<'a>) {
+        for flow in &self.flows {
+            let socket = self.sockets.get::<Socket>(flow.handle);
+            if flow.progress.broken {
+                continue;
+            }
+            if !flow.progress.connected || flow.progress.clogged {
+                interest.write(&flow.host, Token::Tcp(flow.id));
+            }
+            if flow.progress.connected && !flow.progress.host_finished && socket.can_send() {
+                interest.read(&flow.host, Token::Tcp(flow.id));
+            }
+        }
+    }
+
+    pub(super) fn next_timeout(&mut self, now: Duration) -> Option<Duration> {
+        self.interface.poll_delay(instant(now), &self.sockets).map(Into::into)
+    }
+}
+
+impl Flow {
+    fn pump(&mut self, socket: &mut Socket<'_>) {
+        if self.progress.broken {
+            return;
+        }
+        if !self.progress.connected {
+            match connection(&self.host) {
+                Connection::Pending => return,
+                Connection::Failed => return self.break_off(socket),
+                Connection::Established => {
+                    self.progress.connected = true;
+                    socket.pause_synack(false);
+                }
+            }
+        }
+        self.board_to_host(socket);
+        self.host_to_board(socket);
+    }
+
+    fn board_to_host(&mut self, socket: &mut Socket<'_>) {
+        self.progress.clogged = false;
+        while socket.can_recv() {
+            let host = &mut self.host;
+            let written = socket.recv(|data| match host.write(data) {
+                Ok(written) => (written, Ok(written)),
+                Err(error) => (0, Err(error.kind())),
+            });
+            match written {
+                Ok(Ok(1..)) | Ok(Err(ErrorKind::Interrupted)) => {}
+                Ok(Err(ErrorKind::WouldBlock)) => {
+                    self.progress.clogged = true;
+                    return;
+                }
+                Ok(_) => return self.break_off(socket),
+                Err(_) => return,
+            }
+        }
+        let finished =
+            matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if finished && !self.progress.board_finished {
+            self.progress.board_finished = true;
+            // Fails only if the broker is gone, which reading from it will tell.
+            let _ = self.host.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn host_to_board(&mut self, socket: &mut Socket<'_>) {
+        while !self.progress.host_finished && socket.can_send() {
+            let host = &mut self.host;
+            let read = socket.send(|room| match host.read(room) {
+                Ok(read) => (read, Ok(read)),
+                Err(error) => (0, Err(error.kind())),
+            });
+            match read {
+                Ok(Ok(0)) => {
+                    self.progress.host_finished = true;
+                    socket.close();
+                }
+                Ok(Ok(_)) | Ok(Err(ErrorKind::Interrupted)) => {}
+                Ok(Err(ErrorKind::WouldBlock)) | Err(_) => return,
+                Ok(Err(_)) => return self.break_off(socket),
+            }
+        }
+    }
+
+    /// Passes a broken loopback connection on to the board.
+    fn break_off(&mut self, socket: &mut Socket<'_>) {
+        self.progress.broken = true;
+        socket.abort();
+    }
+
+    /// Whether nothing is left to do on the board's side.
+    fn is_over(&self, socket: &Socket<'_>) -> bool {
+        match socket.state() {
+            // An aborted socket keeps its peer until the reset is sent.
+            State::Closed => socket.remote_endpoint().is_none() || !self.progress.broken,
+            // The segment that should have opened it was not one after all.
+            State::Listen => true,
+            _ => false,
+        }
+    }
+}
+
+enum Connection {
+    Pending,
+    Established,
+    Failed,
+}
+
+fn connection(host: &TcpStream) -> Connection {
+    if !matches!(host.take_error(), Ok(None)) {
+        return Connection::Failed;
+    }
+    match host.peer_addr() {
+        Ok(_) => Connection::Established,
+        Err(error) if error.kind() == ErrorKind::NotConnected => Connection::Pending,
+        Err(_) => Connection::Failed,
+    }
+}
+
+/// Closes with a reset, as the board did.
+fn reset(host: &TcpStream) {
+    // On failure it closes with a FIN instead: the broker learns of the end either way.
+    let _ = socket2::SockRef::from(host).set_linger(Some(Duration::ZERO));
+}
+
+fn instant(now: Duration) -> Instant {
+    Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The stack's network device: two queues.
+#[derive(Default)]
+struct Wire {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
+}
+
+struct Incoming(Vec<u8>);
+
+struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl Device for Wire {
+    type RxToken<'a> = Incoming;
+    type TxToken<'a> = Outgoing<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outgoing<'_>)> {
+        let packet = self.incoming.pop_front()?;
+        Some((Incoming(packet), Outgoing(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {
+        Some(Outgoing(&mut self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU;
+        capabilities
+    }
+}
+
+impl RxToken for Incoming {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Outgoing<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = vec![0; len];
+        let result = f(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
