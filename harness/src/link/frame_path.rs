@@ -66,7 +66,7 @@ impl FramePath {
             listener,
             _socket_file: path,
             cable,
-            gateway: Gateway::new(self.gateway, Duration::ZERO),
+            gateway: Gateway::new(self.gateway),
             checksums: checksums(&self.setup.config),
         };
         LinkHandle::start(&self.setup, carrier)

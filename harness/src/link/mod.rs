@@ -28,6 +28,9 @@ mod stream_proxy;
 mod udp_proxy;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use capture::Capture;
 pub use frame_path::{FramePath, Nic};
 pub use gateway::{GatewayConfig, Protocol, Service, TcpAfterRebinding};

@@ -67,10 +67,12 @@ pub struct GatewayConfig {
     pub services: Vec<Service>,
     /// What rebinding does to TCP.
     pub tcp_after_rebinding: TcpAfterRebinding,
+    /// Shortest retransmission timeout of the gateway's TCP towards the board, at least 1 ms.
+    pub tcp_rto_min: Duration,
 }
 
 impl Default for GatewayConfig {
-    /// Gateway 10.77.0.1/24, board 10.77.0.2, nothing to reach yet.
+    /// Gateway 10.77.0.1/24, board 10.77.0.2, nothing to reach yet; TCP retransmits as Linux does.
     fn default() -> Self {
         Self {
             address: Ipv4Addr::new(10, 77, 0, 1),
@@ -78,6 +80,7 @@ impl Default for GatewayConfig {
             prefix_len: 24,
             services: Vec::new(),
             tcp_after_rebinding: TcpAfterRebinding::default(),
+            tcp_rto_min: Duration::from_millis(200),
         }
     }
 }
@@ -136,8 +139,8 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(config: GatewayConfig, now: Duration) -> Self {
-        let tcp = Tcp::new(config.address, config.prefix_len, now);
+    pub(super) fn new(config: GatewayConfig) -> Self {
+        let tcp = Tcp::new(&config);
         Self {
             config,
             board_mac: EthernetAddress::BROADCAST,

@@ -2,6 +2,11 @@
 //!
 //! A connection is answered only after the loopback one stands, so that a refused port is refused to the
 //! board, too. Data is moved only as far as the other side has room, FIN and RST are passed on.
+//!
+//! To the board this is the broker's TCP: Reno with fast retransmit, without selective acknowledgements. Its
+//! shortest retransmission timeout is fixed at a second, where the kernels brokers run on wait 200 ms; so
+//! its clock runs as many times as fast as makes its second that long, and everything it does keeps its
+//! proportions. Reports on TCP should say so.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -21,7 +26,10 @@ use crate::link::outside::Outside;
 /// Buffer towards the board and from it, per connection: a window no microcontroller fills.
 const BUFFER: usize = 64 * 1024;
 
-/// Most connections at once; further ones are refused.
+/// How long an acknowledgement waits for data to ride on.
+const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// Most connections at once; beyond, the oldest is forgotten, as a NAT does whose table is full.
 const FLOWS_MAX: usize = 64;
 
 /// Most loopback connections kept after a rebinding. Behind a real NAT the broker is not told, and goes on
@@ -65,12 +73,20 @@ pub(super) struct Tcp {
     flows: Vec<Flow>,
     retired: VecDeque<TcpStream>,
     next_id: u64,
+    /// How many times as fast as real time the stack's clock runs.
+    pace: u32,
 }
 
+/// The stack's shortest retransmission timeout by its own clock (RFC 6298 2.4).
+const STACK_RTO_MIN: Duration = Duration::from_secs(1);
+
 impl Tcp {
-    pub(super) fn new(address: Ipv4Addr, prefix_len: u8, now: Duration) -> Self {
+    pub(super) fn new(config: &GatewayConfig) -> Self {
+        let rto_min = config.tcp_rto_min.max(Duration::from_millis(1));
+        let pace = (STACK_RTO_MIN.as_millis() / rto_min.as_millis()).clamp(1, 1000) as u32;
         let mut wire = Wire::default();
-        let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wire, instant(now));
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wire, Instant::ZERO);
+        let (address, prefix_len) = (config.address, config.prefix_len);
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(address.into(), prefix_len)).expect("an interface has room for one");
         });
@@ -78,7 +94,14 @@ impl Tcp {
         interface.set_any_ip(true);
         interface.routes_mut().add_default_ipv4_route(address).expect("a table has room for one");
         let sockets = SocketSet::new(Vec::new());
-        Self { interface, wire, sockets, flows: Vec::new(), retired: VecDeque::new(), next_id: 0 }
+        Self { interface, wire, sockets, flows: Vec::new(), retired: VecDeque::new(), next_id: 0, pace }
+    }
+
+    /// A moment by the stack's clock.
+    fn instant(&self, now: Duration) -> Instant {
+        Instant::from_micros(
+            i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_mul(self.pace.into()),
+        )
     }
 
     /// Takes a segment that came out of the link.
@@ -117,15 +140,17 @@ impl Tcp {
     /// Begins a connection to the service. If that fails at once there is no socket, and the stack resets.
     fn open(&mut self, tuple: Tuple, config: &GatewayConfig, outside: Outside) {
         let Some(target) = config.host(Protocol::Tcp, tuple.service) else { return };
-        if self.flows.len() == FLOWS_MAX {
-            return;
+        if self.flows.len() == FLOWS_MAX
+            && let Some(oldest) = (0..FLOWS_MAX).min_by_key(|index| self.flows[*index].id)
+        {
+            self.forget(oldest);
         }
         let Ok(host) = outside.tcp(target) else { return };
         let buffer = || SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
-        socket.set_ack_delay(Some(smoltcp::time::Duration::from_millis(10)));
+        socket.set_ack_delay(Some((ACK_DELAY * self.pace).into()));
         socket.pause_synack(true);
         let endpoint = (*tuple.service.ip(), tuple.service.port());
         socket.listen(endpoint).expect("a fresh socket listens on any port but 0");
@@ -144,12 +169,13 @@ impl Tcp {
 
     /// Moves data both ways.
     pub(super) fn pump(&mut self, now: Duration) {
-        self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
+        let now = self.instant(now);
+        self.interface.poll(now, &mut self.wire, &mut self.sockets);
         for flow in &mut self.flows {
             flow.pump(self.sockets.get_mut(flow.handle));
         }
         // Sends what was just taken from the broker, window updates, and resets.
-        self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
+        self.interface.poll(now, &mut self.wire, &mut self.sockets);
         for index in (0..self.flows.len()).rev() {
             if self.flows[index].is_over(self.sockets.get(self.flows[index].handle)) {
                 let progress = self.flows[index].progress;
@@ -193,7 +219,8 @@ impl Tcp {
     }
 
     pub(super) fn next_timeout(&mut self, now: Duration) -> Option<Duration> {
-        self.interface.poll_delay(instant(now), &self.sockets).map(Into::into)
+        let delay: Duration = self.interface.poll_delay(self.instant(now), &self.sockets)?.into();
+        Some(delay / self.pace)
     }
 }
 
@@ -301,10 +328,6 @@ fn connection(host: &TcpStream) -> Connection {
 fn reset(host: &TcpStream) {
     // On failure it closes with a FIN instead: the broker learns of the end either way.
     let _ = socket2::SockRef::from(host).set_linger(Some(Duration::ZERO));
-}
-
-fn instant(now: Duration) -> Instant {
-    Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The stack's network device: two queues.
