@@ -1,1 +1,40 @@
 //! The device client against quinn-proto in virtual time.
+//!
+//! ```text
+//!   Pair
+//!     client    device::quic::Connection, or device::client::Client with its MQTT session
+//!       |  ^
+//!      link     the harness's link model: loss, delay, reordering, corruption, blackouts, rebinding
+//!       v  |
+//!     server    quinn-proto endpoint over rustls, and a service on its streams: echo, or an MQTT broker
+//! ```
+//!
+//! No sockets, no threads, no sleeps: one clock, which jumps from event to event.
+//!
+//! # What is identical on every run of a seed
+//! Every decision (the link's, the client's entropy, quinn-proto's own generator, the workload) is drawn from the
+//! seed, so the time, direction, size and fate of each datagram and every verdict repeat exactly; [`Trace`]
+//! hashes them. What rustls and ring draw (ephemeral keys, nonces, session identifiers) cannot be seeded: bytes
+//! inside packets differ from run to run, their sizes do not. For that the simulated server signs with Ed25519,
+//! whose signatures have one size, by a certificate made from a fixed key.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+pub mod identity;
+mod pair;
+mod quic_client;
+mod random;
+#[cfg(test)]
+mod reference;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use clock::Clock;
+pub use pair::{ClientSide, Pair, PairOptions};
+pub use quic_client::{ClientOptions, QuicClient};
+pub use random::Random;
+pub use server::{Echo, Server, ServerOptions, Service};
+pub use trace::Trace;

@@ -1,0 +1,111 @@
+//! Who the simulated server is: certificates, and the trust anchors that go with them.
+
+use std::sync::{Arc, OnceLock};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
+    SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
+
+/// The name in each certificate.
+pub const SERVER_NAME: &str = "broker.test";
+
+/// Certificates before the root in the chain of the amplification test.
+const LONG_CHAIN: usize = 9;
+
+/// A server's certificate chain and key, and the root that vouches for it.
+#[derive(Debug)]
+pub struct Identity {
+    /// Leaf first; the root is left out.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whom the client must trust.
+    pub anchors: Vec<TrustAnchor<'static>>,
+    key: Vec<u8>,
+}
+
+impl Identity {
+    /// The leaf's private key.
+    #[must_use]
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+
+    /// Ed25519 throughout, from fixed keys: every byte is the same on every run.
+    #[must_use]
+    pub fn fixed() -> Arc<Self> {
+        static FIXED: OnceLock<Arc<Identity>> = OnceLock::new();
+        FIXED.get_or_init(|| Arc::new(Self::build(1, &mut ed25519))).clone()
+    }
+
+    /// As [`Self::fixed`] with so long a chain that the server's first flight exceeds three client datagrams.
+    #[must_use]
+    pub fn long_chain() -> Arc<Self> {
+        static LONG: OnceLock<Arc<Identity>> = OnceLock::new();
+        LONG.get_or_init(|| Arc::new(Self::build(LONG_CHAIN, &mut ed25519))).clone()
+    }
+
+    /// ECDSA P-256, leaf, intermediate and root, as real brokers have. Sizes of signatures vary.
+    #[must_use]
+    pub fn p256() -> Arc<Self> {
+        static P256: OnceLock<Arc<Identity>> = OnceLock::new();
+        P256.get_or_init(|| {
+            let mut generate =
+                |_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("ring generates P-256 keys");
+            Arc::new(Self::build(2, &mut generate))
+        })
+        .clone()
+    }
+
+    /// A root, and `depth` certificates below it of which the last is the server's.
+    fn build(depth: usize, key: &mut dyn FnMut(u8) -> KeyPair) -> Self {
+        let root_params = authority("Simulated Root", 0);
+        let root_key = key(0);
+        let root = root_params.self_signed(&root_key).expect("the parameters are complete");
+        let mut issuer = Issuer::new(root_params, root_key);
+        let mut chain = Vec::new();
+        for level in 1..depth {
+            let params = authority(&format!("Simulated Intermediate {level}"), level as u8);
+            let own_key = key(level as u8);
+            chain.push(
+                params.signed_by(&own_key, &issuer).expect("the parameters are complete").der().clone(),
+            );
+            issuer = Issuer::new(params, own_key);
+        }
+        let mut params = parameters(SERVER_NAME, depth as u8);
+        params.subject_alt_names =
+            vec![rcgen::SanType::DnsName(SERVER_NAME.try_into().expect("a DNS name is ASCII"))];
+        let leaf_key = key(depth as u8);
+        chain.push(params.signed_by(&leaf_key, &issuer).expect("the parameters are complete").der().clone());
+        chain.reverse();
+        let anchor = webpki::anchor_from_trusted_cert(root.der()).expect("rcgen writes valid certificates");
+        Self { chain, anchors: vec![anchor.to_owned()], key: leaf_key.serialize_der() }
+    }
+}
+
+fn parameters(name: &str, serial: u8) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2049, 1, 1);
+    // A serial number of rcgen's choice could vary in length.
+    params.serial_number = Some(SerialNumber::from(vec![0x10 + serial]));
+    params
+}
+
+fn authority(name: &str, serial: u8) -> CertificateParams {
+    let mut params = parameters(name, serial);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+/// An Ed25519 key whose 32 secret bytes are all `number`: RFC 8410's PKCS#8 around them.
+fn ed25519(number: u8) -> KeyPair {
+    let mut pkcs8 =
+        vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    pkcs8.extend([number; 32]);
+    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &PKCS_ED25519)
+        .expect("any 32 bytes are an Ed25519 key")
+}

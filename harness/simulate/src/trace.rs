@@ -1,0 +1,71 @@
+//! What happened, in one number: equal traces mean equal runs.
+
+use crate::Clock;
+use link::Direction;
+
+/// A running hash over each datagram's time, direction, size and fate, and optionally the lines themselves.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    hash: u64,
+    datagrams: u64,
+    lines: Option<Vec<String>>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, datagrams: 0, lines: None }
+    }
+}
+
+impl Trace {
+    /// Keeps the lines, for reading.
+    pub fn keep_lines(&mut self) {
+        self.lines.get_or_insert_default();
+    }
+
+    /// The hash so far (FNV-1a, 64 bits).
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Datagrams so far.
+    #[must_use]
+    pub const fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// The lines so far; empty unless they are kept.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        self.lines.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn datagram(&mut self, now: Clock, direction: Direction, size: usize, arrivals: &[Clock]) {
+        self.datagrams += 1;
+        self.number(now.as_micros());
+        self.number(direction.index() as u64);
+        self.number(size as u64);
+        for arrival in arrivals {
+            self.number(arrival.as_micros());
+        }
+        self.note(now, || match arrivals {
+            [] => format!("{direction:4} {size} B lost"),
+            [first, ..] => format!("{direction:4} {size} B x{} until {first}", arrivals.len()),
+        });
+    }
+
+    /// Adds a remark to the lines, if they are kept. It does not change the hash.
+    pub fn note(&mut self, now: Clock, remark: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{now} {}", remark()));
+        }
+    }
+
+    /// Adds a number to the hash.
+    pub fn number(&mut self, number: u64) {
+        for byte in number.to_le_bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
