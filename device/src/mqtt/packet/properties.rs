@@ -5,7 +5,7 @@
 //! Property Length (variable byte integer) { Identifier (1 byte), Value }*
 //! ```
 
-use super::{PacketType, varint, varint_len};
+use super::{PacketType, varint};
 use crate::codec::{NoSpace, Reader, Writer};
 use crate::mqtt::{Error, topic};
 
@@ -335,19 +335,12 @@ impl<'a> Properties<'a> {
         first: Option<Property<'_>>,
         w: &mut Writer<'_>,
     ) -> Result<(), NoSpace> {
-        let start = w.len();
-        // Almost always fewer than 128 bytes: a one-byte length, widened afterwards when needed.
-        w.u8(0)?;
-        if let Some(first) = first {
-            first.encode(w)?;
-        }
-        self.write_values(w)?;
-        let len = w.len() - start - 1;
-        let extra = varint_len(len) - 1;
-        w.zeros(extra)?;
-        let written = w.written_mut();
-        written.copy_within(start + 1..start + 1 + len, start + 1 + extra);
-        varint::encode(&mut Writer::new(&mut written[start..]), u32::try_from(len).map_err(|_| NoSpace)?)
+        super::with_length(w, 0, |w| {
+            if let Some(first) = first {
+                first.encode(w)?;
+            }
+            self.write_values(w)
+        })
     }
 
     /// Writes the values without their length.
