@@ -12,7 +12,8 @@ pub mod topic;
 pub use packet::{Properties, Property};
 pub use reason::{Error, ReasonCode};
 pub use session::{
-    Message, Options, Publication, Replay, RequestError, SessionStats, Slot, Start, StreamEnd, Streams, Token,
+    Event, Message, Notice, Options, Publication, Replay, RequestError, Session, SessionStats, Slot, Start,
+    StreamEnd, Streams, Token,
 };
 
 /// The protocol version spoken, as CONNECT names it (3.1.2.2).

@@ -137,6 +137,11 @@ impl<'a> Property<'a> {
         }
     }
 
+    /// Whether a `packet` may hold it (table 2-4).
+    pub const fn belongs_to(&self, packet: PacketType) -> bool {
+        places(self.id()) & packet.bit() != 0
+    }
+
     fn encode(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
         w.u8(self.id())?;
         match *self {
@@ -277,6 +282,14 @@ impl<'a> Properties<'a> {
         match self.0 {
             Source::List(list) => list.is_empty(),
             Source::Wire(bytes) => bytes.is_empty(),
+        }
+    }
+
+    /// Size of the values if they came from the wire; zero for a list.
+    pub(in crate::mqtt) const fn wire_len(&self) -> usize {
+        match self.0 {
+            Source::List(_) => 0,
+            Source::Wire(bytes) => bytes.len(),
         }
     }
 

@@ -49,7 +49,7 @@ pub trait Streams {
     /// Reads up to `bytes.len()` bytes in order and returns how many.
     fn read(&mut self, slot: Slot, bytes: &mut [u8]) -> usize;
 
-    /// How the peer ended the stream, once everything before that has been read.
+    /// How the peer ended the stream, once no more will become readable than is now.
     fn ended(&mut self, slot: Slot) -> Option<StreamEnd>;
 
     /// Ends this side's use of the stream of `slot`; the slot has none afterwards.
@@ -75,6 +75,9 @@ pub enum StreamEnd {
 /// Largest packet received, in bytes: a payload of 1 KiB, and 128 bytes for topic and properties. Announced as
 /// maximum packet size.
 pub const RX_PACKET_MAX: usize = 1024 + 128;
+
+/// Largest PUBLISH sent, in bytes: what a stream takes at once when its send buffer is empty.
+pub const TX_PACKET_MAX: usize = RX_PACKET_MAX;
 
 /// Longest topic name this client publishes to, in bytes.
 pub const TOPIC_MAX: usize = 128;

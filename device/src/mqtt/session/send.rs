@@ -1,0 +1,449 @@
+//! Writing: what is due out of the tables, into streams with room.
+
+use super::alias::Naming;
+use super::store::Phase;
+use super::subscriptions::{self, State as RequestState};
+use super::{
+    BeginError, Notice, Options, Publication, Replay, RequestError, Session, Slot, State, Streams, TOPIC_MAX,
+    TX_PACKET_MAX, Token,
+};
+use crate::codec::Writer;
+use crate::mqtt::packet::{
+    Ack, AckKind, Connect, Delivery, Packet, PacketType, Properties, Property, Publish, Subscribe,
+    Unsubscribe,
+};
+use crate::mqtt::{Duplicate, Filter, Qos, ReasonCode, Retain, Version, topic};
+use crate::time::Instant;
+
+/// Properties of CONNECT: four of the session's, the rest the caller's.
+const CONNECT_PROPERTIES_MAX: usize = 12;
+
+/// Everything in front of a PUBLISH's payload: topic, identifier, and properties up to 128 bytes.
+const HEAD_MAX: usize = TOPIC_MAX + 128 + 16;
+
+/// SUBSCRIBE of all filters that the table holds.
+const REQUEST_MAX: usize = subscriptions::BYTES + 8;
+
+impl Session {
+    pub(super) fn write_connect(
+        &mut self,
+        options: &Options<'_>,
+        streams: &mut dyn Streams,
+    ) -> Result<(), BeginError> {
+        let mut list = heapless::Vec::<Property<'_>, CONNECT_PROPERTIES_MAX>::new();
+        let own = [
+            Property::SessionExpiryInterval(options.session_expiry_s),
+            Property::ReceiveMaximum(super::incoming::RECEIVE_MAXIMUM),
+            Property::MaximumPacketSize(super::RX_PACKET_MAX as u32),
+            Property::TopicAliasMaximum(super::alias::INCOMING_MAX),
+        ];
+        for property in own.into_iter().chain(options.properties.iter()) {
+            list.push(property).map_err(|_| BeginError::Options)?;
+        }
+        let connect = Connect {
+            version: options.version,
+            clean_start: self.is_fresh,
+            keep_alive_s: options.keep_alive_s,
+            properties: Properties::of(&list),
+            client_id: options.client_id,
+            will: options.will,
+            user_name: options.user_name,
+            password: options.password,
+        };
+        // Nothing is read before CONNECT is written, so the receive buffer is free.
+        let mut w = Writer::new(&mut self.rx);
+        connect.encode(&mut w).map_err(|_| BeginError::Options)?;
+        if streams.writable(Slot::CONTROL) < w.len() {
+            return Err(BeginError::Blocked);
+        }
+        streams.write(Slot::CONTROL, w.written());
+        Ok(())
+    }
+
+    /// Takes a publication: QoS 0 is written now, QoS 1 and 2 are stored and written as soon as possible.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing is stored or written then.
+    pub fn publish(
+        &mut self,
+        now: Instant,
+        options: &Options<'_>,
+        publication: &Publication<'_>,
+        streams: &mut dyn Streams,
+    ) -> Result<Option<Token>, RequestError> {
+        self.check(options.version, publication)?;
+        let slot = publication.slot;
+        if publication.qos == Qos::AtMostOnce {
+            return self.publish_now(now, options.version, publication, streams).map(|()| None);
+        }
+        let token = self.allocate(slot);
+        self.open_stream(slot);
+        if let Err(error) = self.store.push(token, publication) {
+            self.stats.refused_full += u32::from(error == RequestError::Full);
+            return Err(error);
+        }
+        self.stats.store_bytes_max = self.stats.store_bytes_max.max(self.store.bytes() as u32);
+        self.stats.store_count_max = self.stats.store_count_max.max(self.store.len() as u32);
+        Ok(Some(token))
+    }
+
+    fn check(&self, version: Version, publication: &Publication<'_>) -> Result<(), RequestError> {
+        if publication.topic.len() > TOPIC_MAX || !topic::is_topic_name(publication.topic) {
+            return Err(RequestError::TopicInvalid);
+        }
+        if !publication.properties.is_empty() {
+            let fits = |property: Property<'_>| {
+                property.belongs_to(PacketType::Publish)
+                    && !matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_))
+            };
+            if version == Version::V3_1_1 || !publication.properties.iter().all(fits) {
+                return Err(RequestError::PropertyInvalid);
+            }
+        }
+        if self.state == State::Open {
+            self.check_limits(publication.qos, publication.retain)?;
+        }
+        // Encoded once without an alias, its longest form, so that nothing is stored that cannot be sent.
+        let mut head = [0; HEAD_MAX];
+        let mut w = Writer::new(&mut head);
+        self.packet_of(publication).encode_head(version, None, &mut w).map_err(|_| RequestError::TooLarge)?;
+        let len = w.len() + publication.payload.len();
+        if len > TX_PACKET_MAX || len as u64 > u64::from(self.limits.maximum_packet_size) {
+            return Err(RequestError::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, qos: Qos, retain: Retain) -> Result<(), RequestError> {
+        if qos > self.limits.maximum_qos {
+            return Err(RequestError::QosNotSupported);
+        }
+        if retain == Retain::Yes && !self.limits.retains {
+            return Err(RequestError::RetainNotSupported);
+        }
+        Ok(())
+    }
+
+    fn packet_of<'p>(&self, publication: &Publication<'p>) -> Publish<'p> {
+        Publish {
+            duplicate: Duplicate::No,
+            delivery: match publication.qos {
+                Qos::AtMostOnce => Delivery::AtMostOnce,
+                // Any identifier: only the size matters.
+                _ => Delivery::AtLeastOnce(super::FIRST_ID),
+            },
+            retain: publication.retain,
+            topic: publication.topic,
+            properties: publication.properties,
+            payload: publication.payload,
+        }
+    }
+
+    fn publish_now(
+        &mut self,
+        now: Instant,
+        version: Version,
+        publication: &Publication<'_>,
+        streams: &mut dyn Streams,
+    ) -> Result<(), RequestError> {
+        let slot = publication.slot;
+        self.open_stream(slot);
+        let may_write = match self.state {
+            State::Open => true,
+            State::Connecting(replay) => replay == Replay::Safe && publication.replay == Replay::Safe,
+            State::Closed => false,
+        };
+        if !may_write || !self.slots[slot.index()].is_open {
+            return Err(RequestError::NotConnected);
+        }
+        let naming = self.naming(slot, publication.topic);
+        if !put_publish(self.packet_of(publication), naming, version, slot, streams) {
+            self.stats.refused_full += 1;
+            return Err(RequestError::Full);
+        }
+        self.on_publish_written(now, slot, naming, publication.topic, Qos::AtMostOnce, Duplicate::No);
+        Ok(())
+    }
+
+    /// Aliases are used on the control stream only: whether EMQX keeps them apart on data streams is not
+    /// specified.
+    fn naming(&self, slot: Slot, topic: &str) -> Naming {
+        if slot != Slot::CONTROL || self.limits.topic_alias_maximum == 0 {
+            return Naming::Name;
+        }
+        self.aliases_out.name(topic, self.limits.topic_alias_maximum)
+    }
+
+    fn on_publish_written(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        naming: Naming,
+        topic: &str,
+        qos: Qos,
+        duplicate: Duplicate,
+    ) {
+        if let Naming::Define(_) = naming {
+            self.aliases_out.on_defined(topic);
+        }
+        self.on_sent(now, slot);
+        self.stats.publishes_sent[usize::from(qos.bits())] += 1;
+        if duplicate == Duplicate::Yes {
+            self.stats.publishes_resent += 1;
+        }
+    }
+
+    /// Only the control stream counts for keep alive: brokers differ on the others.
+    fn on_sent(&mut self, now: Instant, slot: Slot) {
+        if slot == Slot::CONTROL {
+            self.last_sent = now;
+        }
+    }
+
+    /// Subscribes to `filters` on the stream of `slot`.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing is noted then.
+    pub fn subscribe(&mut self, slot: Slot, filters: &[Filter<'_>]) -> Result<Token, RequestError> {
+        let token = self.allocate(slot);
+        self.subscriptions.subscribe(token, filters)?;
+        self.on_request(slot);
+        Ok(token)
+    }
+
+    /// Ends the subscriptions to `filters` on the stream of `slot`.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing is noted then.
+    pub fn unsubscribe(&mut self, slot: Slot, filters: &[&str]) -> Result<Token, RequestError> {
+        let token = self.allocate(slot);
+        self.subscriptions.unsubscribe(token, filters)?;
+        self.on_request(slot);
+        Ok(token)
+    }
+
+    fn on_request(&mut self, slot: Slot) {
+        self.open_stream(slot);
+        self.stats.subscription_bytes_max =
+            self.stats.subscription_bytes_max.max(self.subscriptions.bytes() as u32);
+    }
+
+    /// Writes what is due, as far as the streams have room.
+    pub(super) fn send(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
+        if self.state == State::Open {
+            if let Some(slot) = self.open_data_stream(streams) {
+                return Some(Notice::StreamOpened(slot));
+            }
+            if self.incoming.has_due() {
+                self.send_acks(now, streams);
+            }
+            if self.subscriptions.has_due() {
+                self.send_requests(now, streams);
+            }
+        }
+        if self.store.has_due()
+            && let Some(notice) = self.send_stored(now, streams)
+        {
+            return Some(notice);
+        }
+        self.send_ping(now, streams);
+        None
+    }
+
+    /// Opens a data stream that is needed, if the server's limit allows it.
+    fn open_data_stream(&mut self, streams: &mut dyn Streams) -> Option<Slot> {
+        let slot = Slot::all().skip(1).find(|slot| {
+            let state = &self.slots[slot.index()];
+            state.is_wanted && !state.is_open && state.closures <= super::REOPENED_MAX
+        })?;
+        if !streams.open_stream(slot) {
+            return None;
+        }
+        self.slots[slot.index()].is_open = true;
+        Some(slot)
+    }
+
+    fn send_acks(&mut self, now: Instant, streams: &mut dyn Streams) {
+        for slot in Slot::all() {
+            if !self.slots[slot.index()].is_open {
+                continue;
+            }
+            while let Some((index, token, kind, reason)) = self.incoming.due(slot) {
+                if !put(Packet::Ack(kind, Ack::new(token.id, reason)), self.version, slot, streams) {
+                    break;
+                }
+                self.incoming.on_written(index);
+                self.on_sent(now, slot);
+            }
+        }
+    }
+
+    fn send_requests(&mut self, now: Instant, streams: &mut dyn Streams) {
+        for slot in Slot::all() {
+            if !self.slots[slot.index()].is_open {
+                continue;
+            }
+            while let Some((token, state)) = self.subscriptions.due(slot) {
+                if !self.put_request(token, state, streams) {
+                    break;
+                }
+                self.subscriptions.on_written(token, state);
+                self.on_sent(now, slot);
+            }
+        }
+    }
+
+    fn put_request(&self, token: Token, state: RequestState, streams: &mut dyn Streams) -> bool {
+        let mut bytes = [0; REQUEST_MAX];
+        let mut w = Writer::new(&mut bytes);
+        let filters = self.subscriptions.filters(token, state);
+        let encoded = match state {
+            RequestState::SubscribeDue => {
+                Subscribe::encode_filters(token.id, Properties::NONE, filters, self.version, &mut w)
+            }
+            _ => {
+                let names = filters.map(|filter| filter.filter);
+                Unsubscribe::encode_filters(token.id, Properties::NONE, names, self.version, &mut w)
+            }
+        };
+        let fits = encoded.is_ok() && streams.writable(token.slot) >= w.len();
+        if fits {
+            streams.write(token.slot, w.written());
+        }
+        fits
+    }
+
+    /// Writes stored publications in their order; a slot without room stops only itself.
+    fn send_stored(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
+        let mut blocked = [false; super::SLOTS];
+        let mut in_flight = self.store.in_flight();
+        let mut index = 0;
+        while let Some(entry) = self.store.entry(index).copied() {
+            let slot = entry.token.slot;
+            let is_blocked = &mut blocked[slot.index()];
+            let may_write = match self.state {
+                State::Open => true,
+                // Order matters: what is not replay-safe holds back what comes after it.
+                _ => self.may_send_early(entry.phase, entry.replay),
+            };
+            *is_blocked |= !self.slots[slot.index()].is_open || !may_write;
+            if *is_blocked || matches!(entry.phase, Phase::Published | Phase::Released) {
+                index += 1;
+                continue;
+            }
+            if entry.phase == Phase::PubrelDue {
+                let ack = Packet::Ack(AckKind::Pubrel, Ack::new(entry.token.id, ReasonCode::SUCCESS));
+                if put(ack, self.version, slot, streams) {
+                    self.store.on_written(index);
+                    self.on_sent(now, slot);
+                } else {
+                    *is_blocked = true;
+                }
+            } else {
+                if let Err(error) = self.check_stored(index) {
+                    self.store.abandon(index);
+                    return Some(Notice::Abandoned { token: entry.token, error });
+                }
+                if in_flight < usize::from(self.limits.receive_maximum)
+                    && self.put_stored(now, index, streams)
+                {
+                    in_flight += 1;
+                } else {
+                    *is_blocked = true;
+                }
+            }
+            index += 1;
+        }
+        None
+    }
+
+    fn may_send_early(&self, phase: Phase, replay: Replay) -> bool {
+        self.state == State::Connecting(Replay::Safe) && phase == Phase::PublishDue && replay == Replay::Safe
+    }
+
+    /// Whether this server takes the publication at all: its limits may differ from the last one's.
+    fn check_stored(&self, index: usize) -> Result<(), RequestError> {
+        let Some(publish) = self.store.publish(index) else { return Ok(()) };
+        self.check_limits(publish.delivery.qos(), publish.retain)?;
+        if self.limits.maximum_packet_size == u32::MAX {
+            return Ok(());
+        }
+        let mut head = [0; HEAD_MAX];
+        let mut w = Writer::new(&mut head);
+        let fits = publish.encode_head(self.version, None, &mut w).is_ok()
+            && w.len() + publish.payload.len() <= self.limits.maximum_packet_size as usize;
+        if fits { Ok(()) } else { Err(RequestError::TooLarge) }
+    }
+
+    fn put_stored(&mut self, now: Instant, index: usize, streams: &mut dyn Streams) -> bool {
+        let Some((publish, token)) =
+            self.store.publish(index).zip(self.store.entry(index).map(|entry| entry.token))
+        else {
+            return false;
+        };
+        let slot = token.slot;
+        let naming = self.naming(slot, publish.topic);
+        let (topic, qos, duplicate) = (publish.topic, publish.delivery.qos(), publish.duplicate);
+        if !put_publish(publish, naming, self.version, slot, streams) {
+            return false;
+        }
+        if let Naming::Define(_) = naming {
+            self.aliases_out.on_defined(topic);
+        }
+        self.on_publish_written(now, slot, Naming::Name, "", qos, duplicate);
+        self.store.on_written(index);
+        true
+    }
+
+    fn send_ping(&mut self, now: Instant, streams: &mut dyn Streams) {
+        let is_due = self.state == State::Open
+            && !self.keep_alive.is_zero()
+            && self.answer_due.is_none()
+            && now >= self.last_sent + self.keep_alive;
+        if is_due && put(Packet::Pingreq, self.version, Slot::CONTROL, streams) {
+            self.on_sent(now, Slot::CONTROL);
+            self.answer_due = Some(now + self.answer_timeout);
+            self.stats.pings_sent += 1;
+        }
+    }
+}
+
+/// Writes a small packet if there is room for all of it.
+fn put(packet: Packet<'_>, version: Version, slot: Slot, streams: &mut dyn Streams) -> bool {
+    let mut bytes = [0; 16];
+    let mut w = Writer::new(&mut bytes);
+    let fits = packet.encode(version, &mut w).is_ok() && streams.writable(slot) >= w.len();
+    if fits {
+        streams.write(slot, w.written());
+    }
+    fits
+}
+
+/// Writes a PUBLISH if there is room for all of it.
+fn put_publish(
+    mut publish: Publish<'_>,
+    naming: Naming,
+    version: Version,
+    slot: Slot,
+    streams: &mut dyn Streams,
+) -> bool {
+    let alias = match naming {
+        Naming::Name => None,
+        Naming::Define(alias) => Some(alias),
+        Naming::Alias(alias) => {
+            publish.topic = "";
+            Some(alias)
+        }
+    };
+    let mut head = [0; HEAD_MAX];
+    let mut w = Writer::new(&mut head);
+    let fits = publish.encode_head(version, alias, &mut w).is_ok()
+        && streams.writable(slot) >= w.len() + publish.payload.len();
+    if fits {
+        streams.write(slot, w.written());
+        if !publish.payload.is_empty() {
+            streams.write(slot, publish.payload);
+        }
+    }
+    fits
+}

@@ -1,0 +1,388 @@
+//! Subscriptions and the requests about them, remembered so that they can be renewed (3.8-3.11).
+//!
+//! One record per filter and slot stands in a byte arena, in the order of request:
+//!
+//! ```text
+//! Length (1 byte), Slot (1), Options (1), State (1), Packet Identifier (2), Filter
+//! ```
+//!
+//! The records of one request share its packet identifier. A request is written when its stream has
+//! room, and again after a reconnect, so it is never half-written and never lost.
+
+use super::{RequestError, Slot, Token};
+use crate::mqtt::{Filter, PacketId, topic};
+
+/// Bytes for all records: ten filters of 32 bytes.
+pub(super) const BYTES: usize = 384;
+
+/// Longest filter in bytes.
+const FILTER_MAX: usize = 200;
+
+const HEAD: usize = 6;
+const SLOT: usize = 1;
+const OPTIONS: usize = 2;
+const STATE: usize = 3;
+const ID: usize = 4;
+
+/// Where a record stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum State {
+    /// SUBSCRIBE is to be written.
+    SubscribeDue,
+    /// SUBSCRIBE is written.
+    Subscribing,
+    /// The server granted it.
+    Granted,
+    /// UNSUBSCRIBE is to be written.
+    UnsubscribeDue,
+    /// UNSUBSCRIBE is written.
+    Unsubscribing,
+}
+
+impl State {
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::SubscribeDue,
+            1 => Self::Subscribing,
+            2 => Self::Granted,
+            3 => Self::UnsubscribeDue,
+            _ => Self::Unsubscribing,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    position: usize,
+    len: usize,
+    token: Token,
+    options: u8,
+    state: State,
+}
+
+pub(super) struct Subscriptions {
+    bytes: [u8; BYTES],
+    len: usize,
+    due: u8,
+}
+
+impl Subscriptions {
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; BYTES], len: 0, due: 0 }
+    }
+
+    /// Bytes in use.
+    pub(super) const fn bytes(&self) -> usize {
+        self.len
+    }
+
+    pub(super) const fn has_due(&self) -> bool {
+        self.due > 0
+    }
+
+    /// Whether `token` belongs to a request without an answer.
+    pub(super) fn contains(&self, token: Token) -> bool {
+        self.records().any(|record| record.token == token && record.state != State::Granted)
+    }
+
+    /// Notes a SUBSCRIBE. A filter that is subscribed to already gets the new options.
+    ///
+    /// # Errors
+    /// `FilterInvalid`, or `Full` without room or while an earlier request about a filter is unanswered.
+    pub(super) fn subscribe(&mut self, token: Token, filters: &[Filter<'_>]) -> Result<(), RequestError> {
+        Self::check(filters.iter().map(|filter| filter.filter))?;
+        if filters.iter().any(|filter| filter.no_local && filter.filter.starts_with("$share/")) {
+            return Err(RequestError::FilterInvalid);
+        }
+        let requests = filters.iter().map(|filter| (filter.filter, filter.options(crate::mqtt::Version::V5)));
+        self.request(token, requests, State::SubscribeDue)
+    }
+
+    /// Notes an UNSUBSCRIBE.
+    ///
+    /// # Errors
+    /// As for [`Self::subscribe`].
+    pub(super) fn unsubscribe(&mut self, token: Token, filters: &[&str]) -> Result<(), RequestError> {
+        Self::check(filters.iter().copied())?;
+        self.request(token, filters.iter().map(|filter| (*filter, 0)), State::UnsubscribeDue)
+    }
+
+    fn check<'f>(mut filters: impl ExactSizeIterator<Item = &'f str>) -> Result<(), RequestError> {
+        let is_valid = |filter: &str| topic::is_topic_filter(filter) && filter.len() <= FILTER_MAX;
+        if filters.len() == 0 || !filters.all(is_valid) {
+            return Err(RequestError::FilterInvalid);
+        }
+        Ok(())
+    }
+
+    fn request<'f>(
+        &mut self,
+        token: Token,
+        requests: impl Iterator<Item = (&'f str, u8)> + Clone,
+        state: State,
+    ) -> Result<(), RequestError> {
+        let mut needed = 0;
+        for (filter, _) in requests.clone() {
+            match self.find(token.slot, filter) {
+                Some(record) if record.state != State::Granted => return Err(RequestError::Full),
+                Some(_) => {}
+                None => needed += HEAD + filter.len(),
+            }
+        }
+        if self.len + needed > BYTES {
+            return Err(RequestError::Full);
+        }
+        for (filter, options) in requests {
+            let position = match self.find(token.slot, filter) {
+                Some(record) => record.position,
+                None => self.append(filter),
+            };
+            let [high, low] = token.id.value().to_be_bytes();
+            let head = &mut self.bytes[position..position + HEAD];
+            head[SLOT..].copy_from_slice(&[token.slot.index() as u8, options, state as u8, high, low]);
+        }
+        self.count_due();
+        Ok(())
+    }
+
+    /// Appends the filter behind a head to be filled; the room was checked.
+    fn append(&mut self, filter: &str) -> usize {
+        let position = self.len;
+        self.len = position + HEAD + filter.len();
+        self.bytes[position] = filter.len() as u8;
+        self.bytes[position + HEAD..self.len].copy_from_slice(filter.as_bytes());
+        position
+    }
+
+    /// The oldest request to be written on `slot`, and whether it is UNSUBSCRIBE.
+    pub(super) fn due(&self, slot: Slot) -> Option<(Token, State)> {
+        self.records()
+            .find(|record| {
+                record.token.slot == slot
+                    && matches!(record.state, State::SubscribeDue | State::UnsubscribeDue)
+            })
+            .map(|record| (record.token, record.state))
+    }
+
+    /// The filters of the request `token` in `state`, in their order.
+    pub(super) fn filters(&self, token: Token, state: State) -> impl Iterator<Item = Filter<'_>> {
+        self.records()
+            .filter(move |record| record.token == token && record.state == state)
+            .filter_map(|record| Filter::from_options(self.filter(&record), record.options).ok())
+    }
+
+    /// The request is written.
+    pub(super) fn on_written(&mut self, token: Token, state: State) {
+        let next = match state {
+            State::SubscribeDue => State::Subscribing,
+            _ => State::Unsubscribing,
+        };
+        self.change(|record| (record.token == token && record.state == state).then_some(next));
+    }
+
+    /// SUBACK came: refused filters are forgotten. False if the codes do not answer an open request.
+    pub(super) fn on_suback(&mut self, token: Token, codes: &[u8]) -> bool {
+        let asked = |record: &Record| record.token == token && record.state == State::Subscribing;
+        if self.records().filter(|record| asked(record)).count() != codes.len() {
+            return false;
+        }
+        let mut position = 0;
+        for &code in codes {
+            while let Some(record) = self.record(position).filter(|record| !asked(record)) {
+                position = record.position + record.len;
+            }
+            if code < 0x80 {
+                self.bytes[position + STATE] = State::Granted as u8;
+            } else {
+                self.remove(position);
+            }
+        }
+        true
+    }
+
+    /// UNSUBACK came. False if no request waits for it.
+    pub(super) fn on_unsuback(&mut self, token: Token) -> bool {
+        let mut is_known = false;
+        let mut position = 0;
+        while let Some(record) = self.record(position) {
+            if record.token == token && record.state == State::Unsubscribing {
+                is_known = true;
+                self.remove(position);
+            } else {
+                position += record.len;
+            }
+        }
+        is_known
+    }
+
+    /// The stream of `slot` is gone: requests without an answer are due again.
+    pub(super) fn on_stream_lost(&mut self, slot: Slot) {
+        self.change(|record| match record.state {
+            _ if record.token.slot != slot => None,
+            State::Subscribing => Some(State::SubscribeDue),
+            State::Unsubscribing => Some(State::UnsubscribeDue),
+            _ => None,
+        });
+    }
+
+    /// Whether anything is granted on `slot`.
+    pub(super) fn has_granted(&self, slot: Slot) -> bool {
+        self.records().any(|record| record.token.slot == slot && record.state == State::Granted)
+    }
+
+    /// The server forgot what was granted on a slot: it is asked for again, as the request `token`.
+    pub(super) fn renew(&mut self, token: Token) {
+        let mut position = 0;
+        while let Some(record) = self.record(position) {
+            if record.token.slot == token.slot && record.state == State::Granted {
+                self.bytes[position + STATE] = State::SubscribeDue as u8;
+                self.bytes[position + ID..position + HEAD].copy_from_slice(&token.id.value().to_be_bytes());
+            }
+            position += record.len;
+        }
+        self.count_due();
+    }
+
+    fn change(&mut self, next: impl Fn(&Record) -> Option<State>) {
+        let mut position = 0;
+        while let Some(record) = self.record(position) {
+            if let Some(state) = next(&record) {
+                self.bytes[position + STATE] = state as u8;
+            }
+            position += record.len;
+        }
+        self.count_due();
+    }
+
+    fn count_due(&mut self) {
+        let due = |record: &Record| matches!(record.state, State::SubscribeDue | State::UnsubscribeDue);
+        self.due = self.records().filter(due).count() as u8;
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let mut position = 0;
+        core::iter::from_fn(move || {
+            let record = self.record(position)?;
+            position += record.len;
+            Some(record)
+        })
+    }
+
+    fn record(&self, position: usize) -> Option<Record> {
+        if position >= self.len {
+            return None;
+        }
+        let head = &self.bytes[position..position + HEAD];
+        Some(Record {
+            position,
+            len: HEAD + usize::from(head[0]),
+            token: Token {
+                slot: Slot::new(usize::from(head[SLOT]))?,
+                id: PacketId::new(u16::from_be_bytes([head[ID], head[ID + 1]]))?,
+            },
+            options: head[OPTIONS],
+            state: State::from_byte(head[STATE]),
+        })
+    }
+
+    fn filter(&self, record: &Record) -> &str {
+        let bytes = &self.bytes[record.position + HEAD..record.position + record.len];
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn find(&self, slot: Slot, filter: &str) -> Option<Record> {
+        self.records().find(|record| record.token.slot == slot && self.filter(record) == filter)
+    }
+
+    fn remove(&mut self, position: usize) {
+        if let Some(record) = self.record(position) {
+            self.bytes.copy_within(position + record.len..self.len, position);
+            self.len -= record.len;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::mqtt::Qos;
+    use std::vec::Vec;
+
+    fn token(id: u16) -> Token {
+        Token { slot: Slot::CONTROL, id: PacketId::new(id).expect("not zero") }
+    }
+
+    fn names(subscriptions: &Subscriptions, id: u16, state: State) -> Vec<&str> {
+        subscriptions.filters(token(id), state).map(|filter| filter.filter).collect()
+    }
+
+    #[test]
+    fn granted_filters_are_renewed_and_refused_ones_forgotten() {
+        let mut subscriptions = Subscriptions::new();
+        let filters = [
+            Filter::new("a/+", Qos::AtLeastOnce),
+            Filter::new("b", Qos::AtMostOnce),
+            Filter::new("c", Qos::ExactlyOnce),
+        ];
+        subscriptions.subscribe(token(1), &filters).expect("room");
+        assert_eq!(subscriptions.due(Slot::CONTROL), Some((token(1), State::SubscribeDue)));
+        subscriptions.on_written(token(1), State::SubscribeDue);
+        assert!(!subscriptions.has_due());
+        assert!(!subscriptions.on_suback(token(1), &[0, 0]), "one code is missing");
+        assert!(subscriptions.on_suback(token(1), &[1, 0x87, 2]));
+        assert!(!subscriptions.contains(token(1)), "the identifier is free again");
+        subscriptions.renew(token(7));
+        assert_eq!(names(&subscriptions, 7, State::SubscribeDue), ["a/+", "c"]);
+    }
+
+    #[test]
+    fn unsubscribing_forgets_the_record() {
+        let mut subscriptions = Subscriptions::new();
+        subscriptions.subscribe(token(1), &[Filter::new("a", Qos::AtMostOnce)]).expect("room");
+        assert_eq!(subscriptions.unsubscribe(token(2), &["a"]), Err(RequestError::Full), "unanswered");
+        subscriptions.on_written(token(1), State::SubscribeDue);
+        assert!(subscriptions.on_suback(token(1), &[0]));
+        subscriptions.unsubscribe(token(2), &["a", "unknown"]).expect("room");
+        subscriptions.on_written(token(2), State::UnsubscribeDue);
+        assert!(subscriptions.on_unsuback(token(2)));
+        assert!(!subscriptions.on_unsuback(token(2)));
+        assert_eq!(subscriptions.bytes(), 0);
+    }
+
+    #[test]
+    fn a_request_that_does_not_fit_leaves_nothing_behind() {
+        let mut subscriptions = Subscriptions::new();
+        let long = "x".repeat(150);
+        let other = "y".repeat(150);
+        subscriptions.subscribe(token(1), &[Filter::new(&long, Qos::AtMostOnce)]).expect("room");
+        let bytes = subscriptions.bytes();
+        let two = [Filter::new("short", Qos::AtMostOnce), Filter::new(&other, Qos::AtMostOnce)];
+        subscriptions.subscribe(token(2), &two).expect("room for both");
+        let third = [Filter::new("z", Qos::AtMostOnce), Filter::new(&long[1..], Qos::AtMostOnce)];
+        assert_eq!(subscriptions.subscribe(token(3), &third), Err(RequestError::Full));
+        assert_eq!(names(&subscriptions, 3, State::SubscribeDue).len(), 0);
+        assert_eq!(subscriptions.bytes(), bytes + 2 * HEAD + 5 + 150);
+    }
+
+    #[test]
+    fn invalid_filters_are_refused() {
+        let mut subscriptions = Subscriptions::new();
+        assert_eq!(subscriptions.subscribe(token(1), &[]), Err(RequestError::FilterInvalid));
+        let bad = [Filter::new("a#", Qos::AtMostOnce)];
+        assert_eq!(subscriptions.subscribe(token(1), &bad), Err(RequestError::FilterInvalid));
+        let shared = [Filter { no_local: true, ..Filter::new("$share/g/a", Qos::AtMostOnce) }];
+        assert_eq!(subscriptions.subscribe(token(1), &shared), Err(RequestError::FilterInvalid));
+    }
+
+    #[test]
+    fn a_lost_stream_makes_unanswered_requests_due() {
+        let mut subscriptions = Subscriptions::new();
+        subscriptions.subscribe(token(1), &[Filter::new("a", Qos::AtMostOnce)]).expect("room");
+        subscriptions.on_written(token(1), State::SubscribeDue);
+        subscriptions.on_stream_lost(Slot::CONTROL);
+        assert_eq!(subscriptions.due(Slot::CONTROL), Some((token(1), State::SubscribeDue)));
+        assert!(!subscriptions.has_granted(Slot::CONTROL));
+    }
+}

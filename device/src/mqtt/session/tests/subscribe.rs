@@ -1,0 +1,91 @@
+use super::*;
+use crate::mqtt::packet::{Subscribe, Unsuback};
+use crate::mqtt::{Error, Qos};
+
+#[track_caller]
+fn subscribe(sent: &Sent) -> (PacketId, Vec<&str>) {
+    match sent.packet() {
+        Packet::Subscribe(Subscribe { id, filters, .. }) => {
+            (id, filters.iter().map(|filter| filter.filter).collect())
+        }
+        other => panic!("{other:?} is no SUBSCRIBE"),
+    }
+}
+
+fn suback(world: &mut World<'_>, id: PacketId, codes: &[u8]) {
+    world.reply(Packet::Suback(Suback { id, properties: Properties::NONE, codes }));
+}
+
+#[test]
+fn several_filters_go_in_one_packet_and_are_answered_together() {
+    let mut world = World::connected();
+    let filters = [Filter::new("a/+", Qos::AtLeastOnce), Filter::new("b", Qos::ExactlyOnce)];
+    let token = world.session.subscribe(Slot::CONTROL, &filters).expect("room");
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    assert_eq!(subscribe(&sent[0]), (token.id, std::vec!["a/+", "b"]));
+    suback(&mut world, token.id, &[1, 0x87]);
+    let notice = world.poll().expect("SUBACK");
+    assert_eq!(world.session.event(notice), Event::Subscribed { token, codes: &[1, 0x87] });
+}
+
+#[test]
+fn a_request_before_the_connection_is_sent_with_it() {
+    let mut world = World::new();
+    world.session.subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtMostOnce)]).expect("room");
+    world.connect(&[]);
+    world.drain();
+    assert_eq!(subscribe(&world.sent(Slot::CONTROL)[0]).1, ["a"]);
+}
+
+#[test]
+fn an_answer_to_nothing_is_a_protocol_error() {
+    let mut world = World::connected();
+    suback(&mut world, id(9), &[0]);
+    assert_eq!(world.drain(), [Notice::Protocol(Error::protocol("suback.packet_id"))]);
+}
+
+#[test]
+fn unsubscribe_is_answered_with_codes_in_5_0() {
+    let mut world = World::connected();
+    let token = world.session.unsubscribe(Slot::CONTROL, &["a", "b"]).expect("room");
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    assert!(matches!(sent[0].packet(), Packet::Unsubscribe(_)));
+    let unsuback = Unsuback { id: token.id, properties: Properties::NONE, codes: &[0, 0x11] };
+    world.reply(Packet::Unsuback(unsuback));
+    let notice = world.poll().expect("UNSUBACK");
+    assert_eq!(world.session.event(notice), Event::Unsubscribed { token, codes: &[0, 0x11] });
+}
+
+#[test]
+fn a_lost_session_is_subscribed_again_and_a_kept_one_is_not() {
+    for session_present in [true, false] {
+        let mut world = World::connected();
+        let token =
+            world.session.subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtLeastOnce)]).expect("room");
+        world.drain();
+        world.sent(Slot::CONTROL);
+        suback(&mut world, token.id, &[1]);
+        world.drain();
+        world.reconnect(session_present);
+        world.drain();
+        let sent = world.sent(Slot::CONTROL);
+        assert_eq!(sent.len(), usize::from(!session_present));
+        if let Some(sent) = sent.first() {
+            assert_eq!(subscribe(sent).1, ["a"]);
+        }
+    }
+}
+
+#[test]
+fn an_unanswered_request_is_repeated_after_a_reconnect() {
+    let mut world = World::connected();
+    let filters = [Filter::new("a", Qos::AtMostOnce)];
+    let token = world.session.subscribe(Slot::CONTROL, &filters).expect("room");
+    world.drain();
+    world.reconnect(true);
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    assert_eq!(subscribe(&sent[0]), (token.id, std::vec!["a"]), "under the same identifier");
+}
