@@ -21,7 +21,7 @@ pub struct Policy {
     /// Timeouts in a row without an answer after which a new local port is asked for; 0 never asks.
     pub migrate_after_timeouts: u32,
     /// Timeouts in a row without an answer after which the connection is given up; 0 leaves that to the
-    /// transport's idle timeout.
+    /// transport's idle timeout. They count anew on a new path.
     pub give_up_after_timeouts: u32,
 }
 
@@ -44,8 +44,8 @@ pub enum Reconnect {
 }
 
 impl Policy {
-    /// Reconnects within 0.25 s to 30 s, resumes, sends no 0-RTT data, migrates after 3 timeouts and gives
-    /// up after 7 (2^7 times the first timeout: about 25 s on a path of 100 ms).
+    /// Reconnects within 0.25 s to 30 s, resumes, sends no 0-RTT data, migrates after 3 timeouts and gives up
+    /// 5 timeouts after that. With a first timeout of 0.2 s that is after 1.4 s and another 6.2 s.
     pub const DEFAULT: Self = Self {
         reconnect: Reconnect::Backoff {
             first: Duration::from_millis(500),
@@ -57,7 +57,7 @@ impl Policy {
         resumption: Resumption::IfPossible,
         early_data: EarlyData::Never,
         migrate_after_timeouts: 3,
-        give_up_after_timeouts: 7,
+        give_up_after_timeouts: 5,
     };
 }
 
@@ -71,9 +71,9 @@ impl Default for Policy {
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
     /// CONNECT's fields.
-    pub mqtt: mqtt::Options<'a>,
+    pub mqtt: &'a mqtt::Options<'a>,
     /// When to connect, reconnect, migrate.
-    pub policy: Policy,
+    pub policy: &'a Policy,
 }
 
 /// Everything the caller decides.
@@ -97,4 +97,11 @@ pub struct Context<'a> {
     pub config: &'a Config<'a>,
     /// Randomness.
     pub entropy: &'a mut dyn crate::entropy::Entropy,
+}
+
+impl Config<'_> {
+    /// The part that every transport shares.
+    pub const fn settings(&self) -> Settings<'_> {
+        Settings { mqtt: &self.mqtt, policy: &self.policy }
+    }
 }

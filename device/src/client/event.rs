@@ -168,6 +168,8 @@ pub enum Cause {
     KeepAliveTimeout,
     /// No progress, and migration did not help or is not possible.
     Stalled,
+    /// CONNECT does not fit: its fields or properties are too long.
+    Options,
 }
 
 impl Cause {
@@ -176,7 +178,7 @@ impl Cause {
     /// A session taken over belongs to the other client now: taking it back would start a fight.
     pub const fn is_permanent(self) -> bool {
         match self {
-            Self::Requested => true,
+            Self::Requested | Self::Options => true,
             Self::Transport(failure) => failure.kind.is_permanent(),
             Self::Refused(reason) | Self::ServerDisconnect(reason) => matches!(
                 reason,

@@ -2,13 +2,19 @@
 //!
 //! The owner hands in datagrams and the time, and after every call drains [`Client::poll_output`] until
 //! it returns [`Output::WaitUntil`]. Nothing else moves the client.
+//!
+//! This module is the only one that names all layers. [`Engine`] is session and policy without QUIC, for
+//! transports that the owner brings along (see [`Transport`]).
 
 mod config;
+mod engine;
 mod event;
+mod quic;
 mod stats;
 mod transport;
 
 pub use config::{Config, Context, Policy, Reconnect, Settings};
+pub use engine::{Engine, Told};
 pub use event::{Cause, Connected, Event, Output, Phase};
 pub use stats::{Phases, PolicyStats, Stats, TransportStats};
 pub use transport::{
@@ -19,30 +25,36 @@ pub use transport::{
 pub use crate::mqtt::{Filter, Message, Publication, RequestError, Slot, Token};
 
 use crate::crypto::Crypto;
+use crate::time::Instant;
 
-/// An MQTT client over QUIC.
-pub struct Client<C: Crypto> {
-    stats: Stats,
-    crypto: core::marker::PhantomData<C>,
+/// An MQTT client over QUIC, with `STREAMS` streams: the control stream and EMQX's data streams.
+pub struct Client<C: Crypto, const STREAMS: usize = 1> {
+    engine: Engine,
+    quic: quic::Quic<C, STREAMS>,
 }
 
-impl<C: Crypto> Default for Client<C> {
+impl<C: Crypto, const STREAMS: usize> Default for Client<C, STREAMS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<C: Crypto> Client<C> {
+impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// An idle client.
     pub const fn new() -> Self {
-        Self { stats: Stats::ZERO, crypto: core::marker::PhantomData }
+        Self { engine: Engine::new(), quic: quic::Quic::new() }
     }
 
     /// Starts connecting, and keeps reconnecting as the policy says until [`Client::disconnect`].
-    pub fn connect(&mut self, _ctx: &mut Context<'_>) {}
+    pub fn connect(&mut self, ctx: &mut Context<'_>) {
+        self.engine.connect(ctx.now);
+    }
 
     /// Ends the session in order: DISCONNECT, then the connection.
-    pub fn disconnect(&mut self, _ctx: &mut Context<'_>) {}
+    pub fn disconnect(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now;
+        self.engine.disconnect(now, &mut self.quic.with(ctx));
+    }
 
     /// Publishes a message. QoS 1 and 2 messages are stored until acknowledged, also while disconnected, and get
     /// a token; QoS 0 messages need an open session.
@@ -51,10 +63,11 @@ impl<C: Crypto> Client<C> {
     /// [`RequestError`]; nothing is left half-written.
     pub fn publish(
         &mut self,
-        _ctx: &mut Context<'_>,
-        _publication: &Publication<'_>,
+        ctx: &mut Context<'_>,
+        publication: &Publication<'_>,
     ) -> Result<Option<Token>, RequestError> {
-        Err(RequestError::NotConnected)
+        let (now, options) = (ctx.now, &ctx.config.mqtt);
+        self.engine.session_mut().publish(now, options, publication, &mut self.quic.with(ctx))
     }
 
     /// Subscribes on the stream of `slot`. The subscription is remembered and renewed when the server forgot it.
@@ -64,10 +77,10 @@ impl<C: Crypto> Client<C> {
     pub fn subscribe(
         &mut self,
         _ctx: &mut Context<'_>,
-        _slot: Slot,
-        _filters: &[Filter<'_>],
+        slot: Slot,
+        filters: &[Filter<'_>],
     ) -> Result<Token, RequestError> {
-        Err(RequestError::NotConnected)
+        self.engine.session_mut().subscribe(slot, filters)
     }
 
     /// Ends subscriptions made on the stream of `slot`.
@@ -77,38 +90,79 @@ impl<C: Crypto> Client<C> {
     pub fn unsubscribe(
         &mut self,
         _ctx: &mut Context<'_>,
-        _slot: Slot,
-        _filters: &[&str],
+        slot: Slot,
+        filters: &[&str],
     ) -> Result<Token, RequestError> {
-        Err(RequestError::NotConnected)
+        self.engine.session_mut().unsubscribe(slot, filters)
+    }
+
+    /// Opens the data stream of `slot` as soon as the server allows, so that QoS 0 publications find it open.
+    pub const fn open_stream(&mut self, slot: Slot) {
+        self.engine.session_mut().open_stream(slot);
     }
 
     /// Moves the connection to a new local address or port, which the caller has bound already.
     ///
     /// # Errors
-    /// [`NotMigratable`] before the handshake is confirmed or if the server forbids it.
-    pub fn migrate(&mut self, _ctx: &mut Context<'_>) -> Result<(), NotMigratable> {
-        Err(NotMigratable)
+    /// [`NotMigratable`] without a connection that could be moved.
+    pub fn migrate(&mut self, ctx: &mut Context<'_>) -> Result<(), NotMigratable> {
+        if !self.quic.with(ctx).can_migrate() {
+            return Err(NotMigratable);
+        }
+        self.quic.call(ctx, |connection, ctx| connection.on_local_address_changed(ctx));
+        self.engine.on_migrated();
+        Ok(())
     }
 
     /// Updates the 1-RTT keys at the next opportunity.
-    pub fn update_keys(&mut self, _ctx: &mut Context<'_>) {}
+    pub fn update_keys(&mut self, _ctx: &mut Context<'_>) {
+        self.quic.connection_mut().update_keys();
+    }
 
     /// Takes in a datagram, which is decrypted in place.
-    pub fn handle_datagram(&mut self, _ctx: &mut Context<'_>, _datagram: &mut [u8]) {}
+    pub fn handle_datagram(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) {
+        self.quic.call(ctx, |connection, ctx| connection.handle_datagram(ctx, datagram));
+    }
 
     /// Does what is due at `ctx.now`.
-    pub fn handle_timeout(&mut self, _ctx: &mut Context<'_>) {}
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.quic.call(ctx, |connection, ctx| connection.handle_timeout(ctx));
+    }
 
     /// What is to be done next; to be called until it says [`Output::WaitUntil`].
     ///
-    /// `datagram` holds at least 1200 bytes.
-    pub fn poll_output(&mut self, _ctx: &mut Context<'_>, _datagram: &mut [u8]) -> Output<'_> {
-        Output::WaitUntil(None)
+    /// `datagram` holds at least `quic::Config::send_datagram_len` bytes.
+    pub fn poll_output(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) -> Output<'_> {
+        let at = ctx.now;
+        while let Some(event) = self.quic.poll_event(at) {
+            match event {
+                Event::Phase(phase) => self.engine.on_phase(at, phase),
+                event => return Output::Event { at, event },
+            }
+        }
+        let settings = ctx.config.settings();
+        if let Some(told) = self.engine.poll(at, &settings, &mut self.quic.with(ctx)) {
+            return Output::Event { at, event: self.engine.event(told) };
+        }
+        let len = self.quic.call(ctx, |connection, ctx| connection.poll_transmit(ctx, datagram));
+        match len {
+            Some(len) => Output::Transmit(len),
+            None => Output::WaitUntil(self.next_timeout()),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let timeouts = [self.quic.connection().poll_timeout(), self.engine.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Counters, estimates, phases and high-water marks.
     pub fn stats(&self) -> Stats {
-        self.stats
+        Stats {
+            transport: self.quic.stats(),
+            phases: self.engine.phases(),
+            session: self.engine.session().stats(),
+            policy: self.engine.stats(),
+        }
     }
 }

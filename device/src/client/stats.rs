@@ -16,21 +16,6 @@ pub struct Stats {
     pub policy: PolicyStats,
 }
 
-impl Stats {
-    pub(super) const ZERO: Self = Self {
-        transport: TransportStats::ZERO,
-        phases: Phases([None; PHASES]),
-        session: crate::mqtt::SessionStats::ZERO,
-        policy: PolicyStats {
-            attempts: 0,
-            connections: 0,
-            resumptions: 0,
-            early_data_accepted: 0,
-            migrations_wanted: 0,
-        },
-    };
-}
-
 /// A transport's counters, since its connection began. TCP leaves at zero what it does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TransportStats {
@@ -112,6 +97,9 @@ pub struct Phases([Option<Instant>; PHASES]);
 const PHASES: usize = Phase::Connack as usize + 1;
 
 impl Phases {
+    /// None was reached.
+    pub(super) const NONE: Self = Self([None; PHASES]);
+
     /// When `phase` was reached, if it was.
     pub const fn at(&self, phase: Phase) -> Option<Instant> {
         self.0[phase as usize]
@@ -119,10 +107,6 @@ impl Phases {
 
     pub(super) const fn reach(&mut self, phase: Phase, at: Instant) {
         self.0[phase as usize] = Some(at);
-    }
-
-    pub(super) const fn clear(&mut self) {
-        self.0 = [None; PHASES];
     }
 }
 
@@ -139,4 +123,10 @@ pub struct PolicyStats {
     pub early_data_accepted: u32,
     /// Times a migration was asked of the owner.
     pub migrations_wanted: u32,
+}
+
+impl PolicyStats {
+    /// Nothing happened yet.
+    pub const ZERO: Self =
+        Self { attempts: 0, connections: 0, resumptions: 0, early_data_accepted: 0, migrations_wanted: 0 };
 }

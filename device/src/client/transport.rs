@@ -5,7 +5,7 @@
 //! keys, entropy and configuration, and none of that is stored in the client.
 
 use crate::mqtt::{Slot, Streams};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// A connection that carries byte streams.
 pub trait Transport: Streams {
@@ -24,11 +24,10 @@ pub trait Transport: Streams {
     /// How long the peer has been silent while it owed an answer.
     fn stall(&self) -> Stall;
 
-    /// Moves the connection to a new local address or port.
-    ///
-    /// # Errors
-    /// [`NotMigratable`] where the transport or the peer does not allow it.
-    fn migrate(&mut self, now: Instant) -> Result<(), NotMigratable>;
+    /// Whether the connection could move to a new local address or port now.
+    fn can_migrate(&self) -> bool {
+        false
+    }
 
     /// Whether a ticket is there to resume with.
     fn has_ticket(&self) -> bool {
@@ -37,6 +36,9 @@ pub trait Transport: Streams {
 
     /// Forgets the ticket, after the server failed on it.
     fn forget_ticket(&mut self) {}
+
+    /// A random number, for the policy's jitter.
+    fn random(&mut self) -> u32;
 
     /// Counters and estimates.
     fn stats(&self) -> super::TransportStats;
@@ -96,6 +98,8 @@ pub enum Status {
 pub enum Close {
     /// Orderly: the peer is told, data already written is sent first where the transport can.
     Graceful,
+    /// At once: the peer has ended the session, nothing is left to be delivered.
+    Now,
     /// At once, for this reason.
     Abort(AbortReason),
 }
@@ -114,8 +118,8 @@ pub enum AbortReason {
 pub struct Stall {
     /// Probe or retransmission timeouts in a row without an answer.
     pub timeouts: u32,
-    /// Since the oldest unanswered send.
-    pub silence: Duration,
+    /// Packets (or bytes) received so far: whether this changes is what matters.
+    pub received: u64,
 }
 
 /// Why a transport ended or did not begin.
@@ -157,13 +161,18 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Whether the handshake itself failed: something other than silence.
+    pub const fn is_handshake(self) -> bool {
+        matches!(self, Self::Tls | Self::PeerTransport | Self::PeerViolation)
+    }
+
     /// Whether trying again with the same configuration is pointless.
     pub const fn is_permanent(self) -> bool {
         matches!(self, Self::Version)
     }
 }
 
-/// The transport or the peer does not allow migration, or the handshake is not confirmed.
+/// There is no connection to be moved, or it has not been confirmed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotMigratable;
 

@@ -348,6 +348,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.state == State::Open
     }
 
+    /// Whether what is written now goes out as 0-RTT data.
+    pub fn is_early(&self) -> bool {
+        self.state == State::Open && self.keys.early.is_some() && !self.is_complete()
+    }
+
     /// Probe timeouts in a row since the peer last acknowledged something.
     pub fn consecutive_timeouts(&self) -> u32 {
         u32::from(self.recovery.backoff())

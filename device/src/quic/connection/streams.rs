@@ -54,9 +54,18 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         }
     }
 
-    /// How many bytes lie together in memory for [`Self::stream_read`] now.
+    /// How many bytes [`Self::stream_read`] returns now, given room.
     pub fn stream_readable(&self, id: StreamId) -> usize {
-        self.streams.peek(id).map_or(0, <[u8]>::len)
+        self.streams.readable(id).unwrap_or(0)
+    }
+
+    /// How the peer ended the stream, once nothing more will become readable: in order, or with a code.
+    pub fn stream_end(&self, id: StreamId) -> Option<Result<(), u64>> {
+        match self.streams.end(id) {
+            Ok(stream::Read::Finished) | Err(_) => Some(Ok(())),
+            Ok(stream::Read::Reset(code)) => Some(Err(code)),
+            Ok(stream::Read::Blocked | stream::Read::Bytes(_)) => None,
+        }
     }
 
     /// The received bytes that lie together in memory; [`Self::stream_consume`] drops them.

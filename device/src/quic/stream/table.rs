@@ -418,6 +418,30 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         Ok(read)
     }
 
+    /// How many bytes [`Self::read`] returns now, given room.
+    ///
+    /// # Errors
+    /// [`UseError::Unknown`].
+    pub fn readable(&self, id: StreamId) -> Result<usize, UseError> {
+        let stream = &self.slots[self.find(id).ok_or(UseError::Unknown)?];
+        Ok(if stream.receiving == Receiving::Open { stream.incoming.readable() } else { 0 })
+    }
+
+    /// How the peer ended its side: [`Read::Finished`] once nothing more will become readable,
+    /// [`Read::Reset`] once it gave up; [`Read::Blocked`] before.
+    ///
+    /// # Errors
+    /// [`UseError::Unknown`] after the end of both directions.
+    pub fn end(&self, id: StreamId) -> Result<Read, UseError> {
+        let stream = &self.slots[self.find(id).ok_or(UseError::Unknown)?];
+        Ok(match stream.receiving {
+            Receiving::Open if stream.incoming.is_complete() => Read::Finished,
+            Receiving::Open => Read::Blocked,
+            Receiving::Reset { code } => Read::Reset(code),
+            Receiving::Unwanted | Receiving::Done => Read::Finished,
+        })
+    }
+
     /// The bytes that can be read at once and lie together in memory. [`Self::consume`] drops them.
     ///
     /// # Errors
