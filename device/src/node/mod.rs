@@ -157,6 +157,12 @@ impl<'s, C: Crypto> Node<'s, C> {
         self.agent.telemetry.has_output()
     }
 
+    /// Whether frames and bytes that arrive are taken in. If not, the board waits for the console to take
+    /// bytes, or for the time, and leaves what arrives where it is.
+    pub const fn accepts_input(&self) -> bool {
+        self.agent.drained && self.agent.telemetry.room()
+    }
+
     /// Does all that can be done at `now` and returns when to call again, besides whenever a frame or a
     /// byte arrives, or the console takes bytes again while [`Node::has_output`]. A time not later than
     /// `now` means at once; `None` means there is nothing to wait for but these.

@@ -44,12 +44,17 @@ impl Telemetry {
     /// Whether whatever one event causes to be reported fits. While it does not, the agent takes in no
     /// commands, no frames and no events: nothing is dropped, the network waits.
     pub(super) fn has_room(&mut self) -> bool {
-        let room = OUTBOX - self.len >= EVENT_ROOM;
+        let room = self.room();
         if !room && !self.waiting {
             self.stats.pauses += 1;
         }
         self.waiting = !room;
         room
+    }
+
+    /// The same, without counting a pause.
+    pub(super) const fn room(&self) -> bool {
+        OUTBOX - self.len >= EVENT_ROOM
     }
 
     /// Queues `report` behind the samples that came before it.

@@ -1,0 +1,165 @@
+//! What the process can say about itself.
+
+use std::alloc::Layout;
+use std::hint::black_box;
+use std::{alloc, fs, thread};
+
+use device::control::{Fault, ResetReason};
+use device::node::{Board, Figures};
+
+/// The process as a board.
+pub(crate) struct HostBoard {
+    mac: [u8; 6],
+    reset: ResetReason,
+    next: Next,
+    link_up: bool,
+    stack: Stack,
+}
+
+/// What the main loop does after a poll.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// Go on.
+    Run,
+    /// Boot again.
+    Reboot,
+    /// End the process.
+    Exit,
+}
+
+impl HostBoard {
+    pub(crate) fn new(mac: [u8; 6]) -> Self {
+        let stack = Stack { top: 0, size: 0 };
+        Self { mac, reset: ResetReason::PowerOn, next: Next::Run, link_up: true, stack }
+    }
+
+    /// The board's thread starts: its stack begins about here.
+    #[inline(never)]
+    pub(crate) fn on_boot(&mut self, stack_size: usize) {
+        self.next = Next::Run;
+        let here = 0u8;
+        self.stack = Stack { top: (&raw const here).addr(), size: stack_size };
+    }
+
+    /// The next boot follows a reboot by command.
+    pub(crate) fn on_reboot(&mut self) {
+        self.reset = ResetReason::Software;
+    }
+
+    pub(crate) fn set_link(&mut self, up: bool) {
+        self.link_up = up;
+    }
+
+    pub(crate) fn next(&self) -> Next {
+        self.next
+    }
+}
+
+impl Board for HostBoard {
+    fn name(&self) -> &str {
+        "host"
+    }
+
+    fn reset_reason(&self) -> ResetReason {
+        self.reset
+    }
+
+    fn hardware_address(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn figures(&mut self) -> Figures {
+        Figures {
+            stack_max: self.stack.high_water(),
+            stack_size: u32::try_from(self.stack.size).ok(),
+            ..Figures::default()
+        }
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.link_up
+    }
+
+    fn crash(&mut self, fault: Fault) {
+        match fault {
+            Fault::Panic => panic!("asked to panic"),
+            Fault::StackOverflow => {
+                black_box(recurse(1));
+            }
+            Fault::Hang => loop {
+                thread::park();
+            },
+            // What Rust does when memory runs out; the size is beyond any address space.
+            Fault::Exhaustion => alloc::handle_alloc_error(
+                Layout::array::<u8>(isize::MAX as usize - 1).expect("the largest layout there is"),
+            ),
+        }
+    }
+
+    fn reboot(&mut self) {
+        self.next = Next::Reboot;
+    }
+}
+
+#[expect(unconditional_recursion, reason = "this is how a stack overflows")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame[0]
+}
+
+/// The stack of the board's thread.
+struct Stack {
+    top: usize,
+    size: usize,
+}
+
+impl Stack {
+    /// Deepest use below [`HostBoard::on_boot`]'s frame in bytes, rounded up to pages: the kernel tells
+    /// how many pages of the stack's mapping were ever touched, and they are touched from the top.
+    /// `None` where it does not tell.
+    fn high_water(&self) -> Option<u32> {
+        let maps = fs::read_to_string("/proc/self/smaps").ok()?;
+        let mut lines = maps.lines();
+        let end = lines.find_map(|line| {
+            let (range, _) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let start = usize::from_str_radix(start, 16).ok()?;
+            let end = usize::from_str_radix(end, 16).ok()?;
+            (start..end).contains(&self.top).then_some(end)
+        })?;
+        let resident = lines.find_map(|line| line.strip_prefix("Rss:"))?;
+        let resident: usize = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+        u32::try_from(self.top.checked_sub(end - resident * 1024)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn touch(bytes: usize) -> u8 {
+        let page = black_box([1u8; 4096]);
+        if bytes > 4096 { touch(bytes - 4096) ^ page[7] } else { page[9] }
+    }
+
+    #[test]
+    fn the_stack_high_water_grows_with_use_and_does_not_fall() {
+        let measured = thread::Builder::new().stack_size(512 * 1024).spawn(|| {
+            let mut board = HostBoard::new([2, 0, 0, 0, 0, 1]);
+            board.on_boot(512 * 1024);
+            let before = board.figures().stack_max;
+            black_box(touch(128 * 1024));
+            (before, board.figures().stack_max, board.figures().stack_max)
+        });
+        let (before, after, later) = measured.expect("a thread").join().expect("no panic");
+        // Where the kernel does not tell there is nothing to check but that nothing is made up.
+        let (Some(before), Some(after), Some(later)) = (before, after, later) else {
+            assert_eq!((before, after), (None, None));
+            return;
+        };
+        assert!(before < 64 * 1024, "{before}");
+        assert!((128 * 1024..400 * 1024).contains(&after), "{after}");
+        assert_eq!(later, after);
+    }
+}
