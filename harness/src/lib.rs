@@ -1,6 +1,7 @@
 //! Hardware-in-the-loop test and benchmark harness for MQTT over QUIC.
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod broker;
 pub mod certificates;
 pub mod command;

@@ -1,0 +1,171 @@
+//! What goes wrong with a board, where, and what to do about it.
+
+use std::io;
+use std::time::Duration;
+
+use device::control::{BlobKind, Refusal};
+
+/// A board could not be used, or stopped being usable.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum BoardError {
+    /// It could not be started.
+    #[error("the board did not start: {what}")]
+    #[diagnostic(help("{remedy}"))]
+    Start {
+        /// What happened.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// It is gone.
+    #[error("the board died: {0}")]
+    #[diagnostic(help(
+        "the console log holds everything it said; run the scenario again with the same seed"
+    ))]
+    Died(Death),
+    /// It did not do something in time.
+    #[error("no sign of {what} within {limit:?}")]
+    #[diagnostic(help("the console log shows what the board did instead; it may hang"))]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        limit: Duration,
+    },
+    /// It did not carry a command out.
+    #[error("the board refused {request}: {}", explain(*refusal))]
+    #[diagnostic(help("{}", remedy(*refusal)))]
+    Refused {
+        /// The command.
+        request: &'static str,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Firmware and harness are of different versions.
+    #[error("the firmware speaks control protocol {board}, this harness {harness}")]
+    #[diagnostic(help("build the firmware from the same revision as the harness and start again"))]
+    Protocol {
+        /// The board's version.
+        board: u16,
+        /// The harness's version.
+        harness: u16,
+    },
+    /// A certificate or key is larger than the control channel carries.
+    #[error("{kind:?} has {len} bytes, more than the {limit} that a board takes")]
+    #[diagnostic(help("use a P-256 certificate; RSA-4096 chains do not fit a small board"))]
+    BlobTooLarge {
+        /// What it is.
+        kind: BlobKind,
+        /// Its size.
+        len: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The console log cannot be written.
+    #[error("cannot write the console log {path}")]
+    #[diagnostic(help("check the directory's rights and free space"))]
+    Log {
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What is known about the end of a board.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Death {
+    /// Its panic report.
+    pub panic: Option<String>,
+    /// How its process or machine ended.
+    pub status: Option<String>,
+    /// What it said outside its console.
+    pub errors: String,
+}
+
+impl Death {
+    /// The one line that names the cause best.
+    pub fn headline(&self) -> String {
+        let panic = self.panic.as_deref().and_then(first_line);
+        let errors = self.errors.lines().map(str::trim).find(|line| !line.is_empty());
+        match (panic.or(errors), &self.status) {
+            (Some(cause), Some(status)) => format!("{cause} ({status})"),
+            (Some(cause), None) => cause.to_owned(),
+            (None, Some(status)) => format!("without a word ({status})"),
+            (None, None) => "its console closed without a word".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.headline())
+    }
+}
+
+/// The message of a panic report: Rust puts it on the line below the place.
+fn first_line(panic: &str) -> Option<&str> {
+    let mut lines = panic.lines().map(str::trim).filter(|line| !line.is_empty());
+    let place = lines.next()?;
+    if place.ends_with(':') { lines.next().or(Some(place)) } else { Some(place) }
+}
+
+fn explain(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Unreadable => "it could not read the command".into(),
+        Refusal::NotConfigured => "it has no settings yet".into(),
+        Refusal::NotConnected => "there is no connection".into(),
+        Refusal::Connected => "there is a connection already".into(),
+        Refusal::Busy => "a workload is running".into(),
+        Refusal::BlobOrder { expected } => format!("a piece is missing, offset {expected} was due"),
+        Refusal::BlobTooLarge { limit } => format!("it stores no more than {limit} bytes of that"),
+        Refusal::BadTrustAnchor => "the trust anchor is missing or no certificate".into(),
+        Refusal::BadClientKey => "the client certificate or its key is unusable".into(),
+        Refusal::BadSetting => "a setting has a value that it does not take".into(),
+        Refusal::BadSize { min, max } => format!("payloads have {min} to {max} bytes"),
+        Refusal::Full => "a queue is full".into(),
+        Refusal::Unsupported => "this board or transport cannot do that".into(),
+    }
+}
+
+const fn remedy(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unreadable => "build the firmware from the same revision as the harness",
+        Refusal::NotConfigured => "send the settings first",
+        Refusal::NotConnected => "connect first, or see the console log for why the connection ended",
+        Refusal::Connected => "disconnect first",
+        Refusal::Busy => "wait for the workload, or stop it",
+        Refusal::BlobOrder { .. } => "send the certificate again from its start",
+        Refusal::BlobTooLarge { .. } | Refusal::BadTrustAnchor => {
+            "use the DER form of a P-256 authority's certificate"
+        }
+        Refusal::BadClientKey => "use a P-256 key in PKCS#8 with its certificate in DER",
+        Refusal::BadSetting => "check addresses, ports, the client id and the datagram size (1200 to 1472)",
+        Refusal::BadSize { .. } => "change the workload's size",
+        Refusal::Full => "try again after an acknowledgement",
+        Refusal::Unsupported => "choose another board or transport for this scenario",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_s_message_is_the_headline() {
+        let death = Death {
+            panic: Some(
+                "\nthread 'board' panicked at src/x.rs:1:2:\nindex out of bounds\n  0: main\n".into(),
+            ),
+            status: Some("exit status: 101".into()),
+            errors: String::new(),
+        };
+        assert_eq!(death.headline(), "index out of bounds (exit status: 101)");
+    }
+
+    #[test]
+    fn a_silent_end_is_told_by_its_status() {
+        let death = Death { status: Some("signal: 9 (SIGKILL)".into()), ..Death::default() };
+        assert_eq!(death.headline(), "without a word (signal: 9 (SIGKILL))");
+    }
+}
