@@ -9,5 +9,6 @@ pub mod firmware;
 pub mod link;
 pub mod measure;
 pub mod peer;
+pub mod report;
 pub mod scenario;
 pub mod wire;

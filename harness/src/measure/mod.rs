@@ -1,6 +1,7 @@
 //! From what happened to what it means: the data model of a run, its metrics, and the verdict.
 
 pub mod analysis;
+pub mod difference;
 pub mod expectation;
 pub mod histogram;
 pub mod judge;

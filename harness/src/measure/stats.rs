@@ -91,17 +91,6 @@ impl Statistic {
             Self::Failed => "number of samples that timed out or never came",
         }
     }
-
-    /// The quantile of a percentile.
-    fn quantile(self) -> Option<f64> {
-        match self {
-            Self::P50 => Some(0.5),
-            Self::P90 => Some(0.9),
-            Self::P99 => Some(0.99),
-            Self::P999 => Some(0.999),
-            _ => None,
-        }
-    }
 }
 
 /// The samples of one seed.
@@ -196,8 +185,8 @@ pub fn intervals(clusters: &[Cluster], statistics: &[Statistic], seed: u64) -> V
     for _ in 0..pool.replicates() {
         draw(pool.clusters.len(), &mut random, &mut drawn);
         let weights = pool.resample(&drawn, &mut random);
-        for (statistic, replicates) in statistics.iter().zip(&mut replicates) {
-            replicates.extend(pool.statistic(&weights, *statistic));
+        for (value, replicates) in pool.statistics(&weights, statistics).into_iter().zip(&mut replicates) {
+            replicates.extend(value);
         }
     }
     replicates.into_iter().map(middle).collect()
@@ -253,6 +242,8 @@ enum Members {
 /// How often each sample counts, and the quotient of what was drawn.
 struct Weights {
     counts: Vec<u32>,
+    /// Sum of `counts`.
+    drawn: u64,
     part: f64,
     whole: f64,
 }
@@ -292,7 +283,8 @@ impl Pool {
     }
 
     fn once(&self) -> Weights {
-        let mut weights = Weights { counts: vec![1; self.values.len()], part: 0.0, whole: 0.0 };
+        let drawn = self.values.len() as u64;
+        let mut weights = Weights { counts: vec![1; self.values.len()], drawn, part: 0.0, whole: 0.0 };
         for cluster in &self.clusters {
             if let Members::Quotient(part, whole) = cluster {
                 weights.part += part;
@@ -303,10 +295,11 @@ impl Pool {
     }
 
     fn resample(&self, drawn: &[usize], random: &mut Random) -> Weights {
-        let mut weights = Weights { counts: vec![0; self.values.len()], part: 0.0, whole: 0.0 };
+        let mut weights = Weights { counts: vec![0; self.values.len()], drawn: 0, part: 0.0, whole: 0.0 };
         for cluster in drawn {
             match &self.clusters[*cluster] {
                 Members::Samples(positions) => {
+                    weights.drawn += positions.len() as u64;
                     for _ in 0..positions.len() {
                         weights.counts[positions[random.below(positions.len())] as usize] += 1;
                     }
@@ -321,41 +314,59 @@ impl Pool {
     }
 
     fn statistic(&self, weights: &Weights, statistic: Statistic) -> Option<f64> {
+        self.statistics(weights, &[statistic])[0]
+    }
+
+    /// Several statistics in one pass over the samples: reports draw thousands of replicates.
+    fn statistics(&self, weights: &Weights, statistics: &[Statistic]) -> Vec<Option<f64>> {
         if self.quotient {
-            return (weights.whole > 0.0).then(|| weights.part / weights.whole);
+            let quotient = (weights.whole > 0.0).then(|| weights.part / weights.whole);
+            return vec![quotient; statistics.len()];
         }
-        let count: u64 = weights.counts.iter().map(|count| u64::from(*count)).sum();
-        let counted = || self.values.iter().zip(&weights.counts).filter(|(_, count)| **count > 0);
-        let sum = || counted().map(|(value, count)| value * f64::from(*count)).sum::<f64>();
-        match statistic {
-            Statistic::Count => return Some(count as f64),
-            Statistic::Failed => {
-                let failed = counted().filter(|(value, _)| value.is_infinite());
-                return Some(failed.map(|(_, count)| f64::from(*count)).sum());
+        let count = weights.drawn as f64;
+        // Nearest rank: the smallest value that at least this share of samples does not exceed.
+        let rank = |quantile: f64| ((quantile * count).ceil() as u64).max(1);
+        let ranks = QUANTILES.map(rank);
+        let mut at_rank = [f64::NAN; QUANTILES.len()];
+        let (mut seen, mut next, mut sum, mut failed) = (0, 0, 0.0, 0.0);
+        let (mut least, mut most) = (f64::NAN, f64::NAN);
+        for (value, times) in self.values.iter().zip(&weights.counts) {
+            if *times == 0 {
+                continue;
             }
-            _ if count == 0 => return None,
-            _ => {}
-        }
-        match statistic {
-            Statistic::Max => counted().next_back().map(|(value, _)| *value),
-            Statistic::Min => counted().next().map(|(value, _)| *value),
-            Statistic::Mean => Some(sum() / count as f64),
-            Statistic::Total => Some(sum()),
-            _ => {
-                let quantile = statistic.quantile().expect("every other statistic was handled above");
-                // Nearest rank: the smallest value that at least this share of samples does not exceed.
-                let rank = ((quantile * count as f64).ceil() as u64).max(1);
-                let mut seen = 0;
-                counted()
-                    .find(|(_, times)| {
-                        seen += u64::from(**times);
-                        seen >= rank
-                    })
-                    .map(|(value, _)| *value)
+            if seen == 0 {
+                least = *value;
+            }
+            most = *value;
+            seen += u64::from(*times);
+            sum += value * f64::from(*times);
+            if value.is_infinite() {
+                failed += f64::from(*times);
+            }
+            while next < ranks.len() && seen >= ranks[next] {
+                at_rank[next] = *value;
+                next += 1;
             }
         }
+        let one = |statistic: &Statistic| match statistic {
+            Statistic::Count => Some(count),
+            Statistic::Failed => Some(failed),
+            _ if seen == 0 => None,
+            Statistic::P50 => Some(at_rank[0]),
+            Statistic::P90 => Some(at_rank[1]),
+            Statistic::P99 => Some(at_rank[2]),
+            Statistic::P999 => Some(at_rank[3]),
+            Statistic::Max => Some(most),
+            Statistic::Min => Some(least),
+            Statistic::Mean => Some(sum / count),
+            Statistic::Total => Some(sum),
+        };
+        statistics.iter().map(one).collect()
     }
 }
+
+/// Quantiles of the percentiles, ascending.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 fn draw(clusters: usize, random: &mut Random, drawn: &mut Vec<usize>) {
     drawn.clear();

@@ -1,0 +1,159 @@
+//! `report.html`: one self-contained page, to be read by people. No script, no font and no image from elsewhere.
+
+mod board;
+mod comparison;
+mod connections;
+mod environment;
+mod expectations;
+mod head;
+mod latency;
+mod network;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Measured, Report};
+use crate::measure::Figure;
+use crate::measure::analysis::{Estimate, Group, groups};
+use crate::measure::record::{Role, Timing};
+use crate::measure::unit::Unit;
+
+/// The whole page. `files` are the names and descriptions of what lies beside it.
+pub(super) fn page(report: &Report, files: &[(&str, &str)]) -> String {
+    let record = &report.record;
+    let view = View::new(report);
+    let passed = if report.verdict.passed { "passed" } else { "failed" };
+    let body = html! {
+        (head::header(&view))
+        main {
+            (head::tiles(&view))
+            (expectations::section(&view))
+            (comparison::section(&view))
+            (latency::section(&view))
+            (connections::section(&view))
+            (board::section(&view))
+            (network::section(&view))
+            (environment::section(&view, files))
+        }
+        footer {
+            "Made by harness " (record.environment.harness_version)
+            ". Intervals are 95 % bootstrap intervals over seeds; every message, failure and time-out is counted. "
+            "Latency counts from the moment the schedule wanted a message sent."
+        }
+    };
+    document(&format!("{} · {passed}", record.scenario.name), &body)
+}
+
+/// A page with the style of reports.
+pub(super) fn document(title: &str, body: &Markup) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body { (body) }
+        }
+    }
+    .into_string()
+}
+
+/// What every section looks at.
+struct View<'a> {
+    report: &'a Report,
+    groups: Vec<Group<'a>>,
+}
+
+impl<'a> View<'a> {
+    fn new(report: &'a Report) -> Self {
+        Self { report, groups: groups(&report.record) }
+    }
+
+    /// Colour of a variant: its place in the scenario.
+    fn series(&self, variant: &str) -> usize {
+        let variants = &self.report.record.scenario.variants;
+        variants.iter().position(|name| name == variant).unwrap_or(0) % super::plot::SERIES
+    }
+
+    /// A figure of a group, as the report has it.
+    fn estimate(&self, group: &Group<'_>, figure: Figure) -> Option<&'a Estimate> {
+        let of_figure = |measured: &&Measured| {
+            measured.metric == figure.metric.name
+                && measured.variant == group.variant
+                && measured.role == group.role
+        };
+        let measured = self.report.metrics.iter().find(of_figure)?;
+        let statistic = measured.statistics.iter().find(|shown| shown.statistic == figure.statistic)?;
+        Some(&statistic.estimate)
+    }
+
+    fn emulated(&self) -> bool {
+        self.report.record.environment.board.timing == Timing::Emulated
+    }
+
+    fn devices(&self) -> impl Iterator<Item = &Group<'a>> {
+        self.groups.iter().filter(|group| group.role == Role::Device)
+    }
+
+    /// The name of a group in its colour and dash.
+    fn key(&self, group: &Group<'_>) -> Markup {
+        let class = format!("key c{}", self.series(group.variant));
+        let class = if group.role == Role::Reference { class + " dashed" } else { class };
+        html! { span class=(class) { i {} (name(group)) } }
+    }
+}
+
+/// Name of a group for readers.
+fn name(group: &Group<'_>) -> String {
+    match group.role {
+        Role::Device => display(group.variant),
+        Role::Reference => format!("{} reference client", display(group.variant)),
+    }
+}
+
+/// Transports are acronyms; other variants are called what the scenario calls them.
+fn display(variant: &str) -> String {
+    match variant {
+        "quic" => "QUIC".into(),
+        "tls" => "TLS".into(),
+        "tcp" => "TCP".into(),
+        other => other.to_owned(),
+    }
+}
+
+/// A table cell with a value and its interval.
+fn value_cell(unit: Unit, estimate: Option<&Estimate>) -> Markup {
+    let Some(estimate) = estimate else {
+        return html! { td class="n none" title="not measured" { "–" span class="sr" { "not measured" } } };
+    };
+    html! {
+        td class="n" {
+            (value_text(unit, estimate.value))
+            @if let Some(text) = interval_text(unit, estimate) { span class="ci" { (text) } }
+        }
+    }
+}
+
+/// A value; what never came is said in a word.
+fn value_text(unit: Unit, value: f64) -> String {
+    if value.is_infinite() { "never".into() } else { unit.format(value) }
+}
+
+/// `[12.1 – 14.0 ms]`, or nothing when there is no interval or no width to it.
+fn interval_text(unit: Unit, estimate: &Estimate) -> Option<String> {
+    let interval = estimate.interval?;
+    let (low, high) = (value_text(unit, interval.low), value_text(unit, interval.high));
+    if low == high {
+        return None;
+    }
+    // One unit serves both ends when it is the same.
+    let shared = unit.quantity(interval.high).unit;
+    let short = low.strip_suffix(shared).map(str::trim_end).filter(|_| !shared.is_empty());
+    Some(format!("{} – {high}", short.unwrap_or(&low)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use super::*;
+use crate::measure::record::{Ending, RunRecord};
+use crate::measure::sample;
+use crate::report::Report;
+use crate::scenario::Scenario;
+
+fn rendered(edit: impl FnOnce(&mut RunRecord)) -> String {
+    let mut record = sample::record();
+    edit(&mut record);
+    let report = Report::new(record, &Scenario::parse("sample.toml", sample::SCENARIO).unwrap());
+    page(&report, &[("report.json", "everything")])
+}
+
+#[test]
+fn the_page_is_self_contained_and_has_every_section() {
+    let page = rendered(|_| {});
+    for id in
+        ["expectations", "figures", "latency", "connections", "board", "network", "again", "environment"]
+    {
+        assert!(page.contains(&format!("id=\"{id}\"")), "{id} is missing");
+    }
+    for foreign in ["http://", "https://", "<script", "<link", "<img", "@import", "url("] {
+        assert!(!page.contains(foreign), "{foreign} is in the page");
+    }
+    assert!(page.contains("cargo run -p harness -- scenario sample --board qemu"));
+    assert!(page.contains("Emulated board."));
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+}
+
+#[test]
+fn tags_are_balanced() {
+    // HTML's void elements are the only ones without an end tag here.
+    let void = ["meta", "!DOCTYPE"];
+    let page = rendered(|_| {});
+    let mut open: Vec<&str> = Vec::new();
+    let body = page.split("</style>").nth(1).unwrap();
+    open.extend(["html", "head"]);
+    for piece in body.split('<').skip(1) {
+        let tag = piece.split(['>', ' ', '/']).find(|part| !part.is_empty()).unwrap();
+        let inside = piece.split('>').next().unwrap();
+        if piece.starts_with('/') {
+            assert_eq!(open.pop(), Some(tag), "</{tag}> closes the wrong element");
+        } else if !inside.ends_with('/') && !void.contains(&tag) {
+            open.push(tag);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn foreign_text_cannot_become_markup() {
+    let page = rendered(|record| {
+        record.scenario.question = "<script>alert(1)</script>?".into();
+        record.trials[0].notes.push("<b onclick=x>".into());
+        record.trials[0].impairments[0].label = "\"><script>".into();
+        record.environment.board.description = "<img src=x>".into();
+    });
+    assert!(!page.contains("<script") && !page.contains("<b onclick") && !page.contains("<img"));
+}
+
+#[test]
+fn a_partial_run_says_so() {
+    let page = rendered(|record| {
+        record.trials.truncate(2);
+        record.ending = Ending::Interrupted { by: "Ctrl-C".into() };
+    });
+    assert!(page.contains("Partial report."));
+    assert!(page.contains("interrupted by Ctrl-C"));
+    assert!(page.contains("2 of 12 trials"));
+}
+
+#[test]
+fn a_run_that_measured_nothing_still_has_a_page() {
+    let page = rendered(|record| {
+        record.trials.clear();
+        record.environment.board.footprint = None;
+        let cause = "no broker answers".to_owned();
+        let blame = crate::measure::record::Blame::Environment;
+        record.ending = Ending::Failed { phase: "broker".into(), cause, blame };
+    });
+    assert!(page.contains("no broker answers"));
+    assert!(!page.contains("id=\"latency\""));
+}
+
+#[test]
+fn what_never_came_is_not_shown_as_a_number() {
+    let page = rendered(|record| {
+        for message in record.trials.iter_mut().flat_map(|trial| &mut trial.messages) {
+            message.acked_us = None;
+        }
+    });
+    assert!(page.contains("never"));
+    assert!(!page.contains("inf ") && !page.contains("NaN"));
+}
