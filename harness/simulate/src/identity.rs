@@ -11,8 +11,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Trust
 /// The name in each certificate.
 pub const SERVER_NAME: &str = "broker.test";
 
-/// Certificates before the root in the chain of the amplification test.
-const LONG_CHAIN: usize = 9;
+/// Certificates below the root in the long chain: five intermediates, of the six that webpki accepts.
+const LONG_CHAIN: usize = 6;
+/// Characters that lengthen each name in it, so that the server's first flight exceeds 3,600 bytes while the
+/// Certificate message stays within the 4,096 bytes the device has for one.
+const LONG_NAME: usize = 110;
 
 /// A server's certificate chain and key, and the root that vouches for it.
 #[derive(Debug)]
@@ -35,14 +38,14 @@ impl Identity {
     #[must_use]
     pub fn fixed() -> Arc<Self> {
         static FIXED: OnceLock<Arc<Identity>> = OnceLock::new();
-        FIXED.get_or_init(|| Arc::new(Self::build(1, &mut ed25519))).clone()
+        FIXED.get_or_init(|| Arc::new(Self::build(1, 0, &mut ed25519))).clone()
     }
 
     /// As [`Self::fixed`] with so long a chain that the server's first flight exceeds three client datagrams.
     #[must_use]
     pub fn long_chain() -> Arc<Self> {
         static LONG: OnceLock<Arc<Identity>> = OnceLock::new();
-        LONG.get_or_init(|| Arc::new(Self::build(LONG_CHAIN, &mut ed25519))).clone()
+        LONG.get_or_init(|| Arc::new(Self::build(LONG_CHAIN, LONG_NAME, &mut ed25519))).clone()
     }
 
     /// ECDSA P-256, leaf, intermediate and root, as real brokers have. Sizes of signatures vary.
@@ -52,27 +55,27 @@ impl Identity {
         P256.get_or_init(|| {
             let mut generate =
                 |_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("ring generates P-256 keys");
-            Arc::new(Self::build(2, &mut generate))
+            Arc::new(Self::build(2, 0, &mut generate))
         })
         .clone()
     }
 
     /// A root, and `depth` certificates below it of which the last is the server's.
-    fn build(depth: usize, key: &mut dyn FnMut(u8) -> KeyPair) -> Self {
-        let root_params = authority("Simulated Root", 0);
+    fn build(depth: usize, padding: usize, key: &mut dyn FnMut(u8) -> KeyPair) -> Self {
+        let root_params = authority("Simulated Root", padding, 0);
         let root_key = key(0);
         let root = root_params.self_signed(&root_key).expect("the parameters are complete");
         let mut issuer = Issuer::new(root_params, root_key);
         let mut chain = Vec::new();
         for level in 1..depth {
-            let params = authority(&format!("Simulated Intermediate {level}"), level as u8);
+            let params = authority(&format!("Simulated Intermediate {level}"), padding, level as u8);
             let own_key = key(level as u8);
             chain.push(
                 params.signed_by(&own_key, &issuer).expect("the parameters are complete").der().clone(),
             );
             issuer = Issuer::new(params, own_key);
         }
-        let mut params = parameters(SERVER_NAME, depth as u8);
+        let mut params = parameters(SERVER_NAME, padding, depth as u8);
         params.subject_alt_names =
             vec![rcgen::SanType::DnsName(SERVER_NAME.try_into().expect("a DNS name is ASCII"))];
         let leaf_key = key(depth as u8);
@@ -83,10 +86,13 @@ impl Identity {
     }
 }
 
-fn parameters(name: &str, serial: u8) -> CertificateParams {
+fn parameters(name: &str, padding: usize, serial: u8) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    if padding > 0 {
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "x".repeat(padding));
+    }
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2049, 1, 1);
     // A serial number of rcgen's choice could vary in length.
@@ -94,8 +100,8 @@ fn parameters(name: &str, serial: u8) -> CertificateParams {
     params
 }
 
-fn authority(name: &str, serial: u8) -> CertificateParams {
-    let mut params = parameters(name, serial);
+fn authority(name: &str, padding: usize, serial: u8) -> CertificateParams {
+    let mut params = parameters(name, padding, serial);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     params

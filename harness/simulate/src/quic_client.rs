@@ -247,7 +247,15 @@ impl<S: Service> Pair<QuicClient, S> {
     /// # Panics
     /// If that takes longer than `limit`, or the bytes are not the same.
     pub fn echo(&mut self, len: usize, limit: Duration) {
-        let id = self.client.connection.open_stream().expect("credit for a stream");
+        let mut opened = self.client.connection.open_stream();
+        self.run_until(limit, |pair| {
+            if opened.is_err() {
+                opened = pair.client.connection.open_stream();
+            }
+            opened.is_ok()
+        });
+        let id = opened
+            .unwrap_or_else(|error| panic!("no stream by {}: {error}; {:?}", self.now(), self.client.events));
         let byte = |offset: usize| (offset as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0];
         let (mut sent, mut received, mut finished) = (0, 0, false);
         let mut chunk = [0; 1024];

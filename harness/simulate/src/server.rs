@@ -3,16 +3,16 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionHandle, ConnectionStats, DatagramEvent, Dir, Endpoint,
-    EndpointConfig, Event, ReadError, ReadableError, ServerConfig, StreamId, TransportConfig, VarInt,
-    WriteError,
+    Connection, ConnectionError, ConnectionHandle, ConnectionId, ConnectionIdGenerator, ConnectionStats,
+    DatagramEvent, Dir, Endpoint, EndpointConfig, Event, ReadError, ReadableError, ServerConfig, StreamId,
+    TokenLog, TokenReuseError, TransportConfig, ValidationTokenConfig, VarInt, WriteError,
 };
 use rustls::pki_types::UnixTime;
 
@@ -461,10 +461,29 @@ impl quinn_proto::TimeSource for QuinnWall {
     }
 }
 
+/// Connection identifiers that follow from the seed. Any identifier may have been one of an earlier life of the
+/// server, so unknown ones are answered by a stateless reset.
+struct SeededIds(Random);
+
+impl ConnectionIdGenerator for SeededIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.array::<8>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
 fn endpoint(options: &ServerOptions, config: &Arc<ServerConfig>, seed: u64, restart: u64) -> Endpoint {
     let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[0x5a; 32]);
     let mut endpoint_config = EndpointConfig::new(Arc::new(reset_key));
     endpoint_config.rng_seed(Some(Random::new(seed, 1_000 + restart).array()));
+    endpoint_config.cid_generator(move || Box::new(SeededIds(Random::new(seed, 2_000 + restart))));
     if !options.versions.is_empty() {
         endpoint_config.supported_versions(options.versions.clone());
     }
@@ -505,8 +524,22 @@ fn server_config(
     let mut config = ServerConfig::new(Arc::new(crypto), Arc::new(token_key));
     config.migration(options.migration);
     config.time_source(Arc::new(QuinnWall(wall.clone())));
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(1).log(Arc::new(UsedTokens::default()));
+    config.validation_token_config(tokens);
     config.transport_config(Arc::new(transport(options)));
     config
+}
+
+/// Remembers each token that was used: none is good twice (RFC 9000 8.1.4).
+#[derive(Debug, Default)]
+struct UsedTokens(Mutex<BTreeSet<u128>>);
+
+impl TokenLog for UsedTokens {
+    fn check_and_insert(&self, nonce: u128, _: SystemTime, _: Duration) -> Result<(), TokenReuseError> {
+        let mut used = self.0.lock().expect("no panic while it is held");
+        if used.insert(nonce) { Ok(()) } else { Err(TokenReuseError) }
+    }
 }
 
 fn transport(options: &ServerOptions) -> TransportConfig {

@@ -244,6 +244,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// Everything but the buffers' bytes as it was in the beginning.
     fn restart(&mut self, config: &Config, now: Instant) {
         self.state = State::Idle;
+        self.phase = Phase::Started;
         self.config = *config;
         self.agreed = Agreed { idle_timeout: config.idle_timeout, ..Agreed::NONE };
         self.early_data = EarlyData::NotOffered;
