@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use device::control::Reconnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Clock;
 use super::connector::{Attempt, ConnectError, Connector, Early, Wired, quic_stats, quic_wire};
+use super::reporter::Reporter;
+use super::send_log::SendLog;
 use super::session::{Session, Tagged};
-use crate::measure::record::{ConnectCause, Connection, Event, EventKind, Phase, TransportStats};
+use super::{Clock, rumqttc};
+use crate::measure::record::{ConnectCause, Connection, Event, Phase, TransportStats};
 use crate::wire::{Connack, Connect, Frame, Packet, Publish, Subscription, Version, property, reason};
 
 /// Bytes that may wait to be written before publishing pauses.
@@ -42,89 +43,6 @@ impl ClientOptions {
             connect_limit: Duration::from_secs(10),
             answer_limit: Duration::from_secs(10),
         }
-    }
-}
-
-/// What became of one message of a workload, as its sender saw it. Microseconds of the trial's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sending {
-    /// Its number in the run.
-    pub sequence: u32,
-    /// When it was due.
-    pub intended_us: u64,
-    /// When it was handed to the transport.
-    pub sent_us: Option<u64>,
-    /// When PUBACK or PUBCOMP arrived.
-    pub acked_us: Option<u64>,
-    /// The reason code of a negative acknowledgement.
-    pub refused: Option<u8>,
-}
-
-/// What became of the messages of one workload, as their sender saw it.
-#[derive(Debug)]
-pub struct SendLog {
-    clock: Clock,
-    sendings: Mutex<Vec<Sending>>,
-    progress: watch::Sender<usize>,
-}
-
-impl SendLog {
-    /// An empty log; the messages to come are numbered from 0.
-    #[must_use]
-    pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, sendings: Mutex::default(), progress: watch::Sender::new(0) })
-    }
-
-    /// What became of each message so far, by number.
-    #[must_use]
-    pub fn sendings(&self) -> Vec<Sending> {
-        self.lock().clone()
-    }
-
-    /// Resolves once `count` messages are settled: acknowledged, or sent if nothing acknowledges them.
-    pub async fn settled(&self, count: usize) {
-        let mut progress = self.progress.subscribe();
-        // The sender lives as long as `self`.
-        let _ = progress.wait_for(|settled| *settled >= count).await;
-    }
-
-    fn due(&self, sequence: u32, intended_us: u64) {
-        let mut sendings = self.lock();
-        debug_assert_eq!(sendings.len(), sequence as usize, "numbered without gaps");
-        sendings.push(Sending { sequence, intended_us, sent_us: None, acked_us: None, refused: None });
-    }
-
-    pub(super) fn sent(&self, sequence: u32) {
-        let now = self.clock.now_us();
-        self.change(sequence, |sending| {
-            sending.sent_us.get_or_insert(now);
-        });
-    }
-
-    pub(super) fn acked(&self, sequence: u32, code: u8) {
-        let now = self.clock.now_us();
-        self.change(sequence, |sending| {
-            if code < 0x80 {
-                sending.acked_us.get_or_insert(now);
-            } else {
-                sending.refused = Some(code);
-            }
-        });
-        self.settle_one();
-    }
-
-    pub(super) fn settle_one(&self) {
-        self.progress.send_modify(|settled| *settled += 1);
-    }
-
-    fn change(&self, sequence: u32, change: impl FnOnce(&mut Sending)) {
-        if let Some(sending) = self.lock().get_mut(sequence as usize) {
-            change(sending);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Sending>> {
-        self.sendings.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -163,7 +81,7 @@ pub struct ClientLog {
     pub stats: Option<TransportStats>,
 }
 
-enum Command {
+pub(super) enum Command {
     Publish(Tagged),
     Subscribe(Vec<Subscription>, oneshot::Sender<Vec<u8>>),
     Unsubscribe(Vec<String>, oneshot::Sender<Vec<u8>>),
@@ -184,11 +102,11 @@ pub struct Client {
     log: Arc<Mutex<ClientLog>>,
     leave: CancellationToken,
     abort: CancellationToken,
-    task: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl Client {
-    /// Starts a client; it connects at once. What it has to tell goes to `events`.
+    /// Starts a client of the harness's own; it connects at once. What it has to tell goes to `events`.
     #[must_use]
     pub fn start(
         connector: Arc<Connector>,
@@ -196,27 +114,56 @@ impl Client {
         clock: Clock,
         events: mpsc::UnboundedSender<ClientEvent>,
     ) -> Self {
+        Self::spawn(options, clock, events, |reporter, commands| {
+            let session = Session::new(reporter.options.connect.version);
+            Actor { session, connector, commands, reporter }.run()
+        })
+    }
+
+    /// Starts rumqttc as the client, for MQTT 5.0 over TLS or TCP.
+    ///
+    /// # Errors
+    /// When rumqttc does not speak that transport or version.
+    pub fn start_rumqttc(
+        connector: Arc<Connector>,
+        options: ClientOptions,
+        clock: Clock,
+        events: mpsc::UnboundedSender<ClientEvent>,
+    ) -> Result<Self, ConnectError> {
+        let settings = rumqttc::settings(&connector, &options)?;
+        Ok(Self::spawn(options, clock, events, |reporter, commands| {
+            rumqttc::run(settings, connector, reporter, commands)
+        }))
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        options: ClientOptions,
+        clock: Clock,
+        events: mpsc::UnboundedSender<ClientEvent>,
+        run: impl FnOnce(Reporter, mpsc::UnboundedReceiver<Command>) -> F,
+    ) -> Self {
         let (commands, commands_rx) = mpsc::unbounded_channel();
         let (outcome_tx, outcome) = watch::channel(None);
         let log = Arc::new(Mutex::default());
         let leave = CancellationToken::new();
         let abort = CancellationToken::new();
-        let actor = Actor {
-            session: Session::new(options.connect.version),
-            connector,
+        let reporter = Reporter {
             options,
             clock,
             events,
-            commands: commands_rx,
             outcome: outcome_tx,
             log: Arc::clone(&log),
             leave: leave.clone(),
         };
-        let token = abort.clone();
-        let task = tokio::spawn(async move {
-            token.run_until_cancelled(actor.run()).await;
+        let run = run(reporter, commands_rx);
+        let ended = CancellationToken::new();
+        let (token, guard) = (abort.clone(), ended.clone().drop_guard());
+        tokio::spawn(async move {
+            // However it ends: a panic, too, is an end.
+            let _guard = guard;
+            token.run_until_cancelled(run).await;
         });
-        Self { commands, outcome, log, leave, abort, task }
+        Self { commands, outcome, log, leave, abort, ended }
     }
 
     /// Waits for the first CONNACK; yields whether the broker had a session.
@@ -273,34 +220,38 @@ impl Client {
     /// Ends with a DISCONNECT, after everything published before was handed to the transport. While there is
     /// no connection, it ends without.
     pub async fn disconnect(self) -> ClientLog {
-        let Self { commands, log, leave, task, .. } = self;
-        leave.cancel();
-        let _ = commands.send(Command::Disconnect);
-        drop(commands);
-        // A panic in the task has been reported by the runtime.
-        let _ = task.await;
-        log.lock().expect("no holder of this lock panics").clone()
+        self.end().await
     }
 
-    /// Ends without a word, as a power cut does.
+    /// As [`Self::disconnect`], for a client that is shared.
+    pub(super) async fn end(&self) -> ClientLog {
+        self.leave.cancel();
+        let _ = self.commands.send(Command::Disconnect);
+        self.ended.cancelled().await;
+        self.log()
+    }
+
+    /// Ends without a DISCONNECT: the connection closes under the session.
     pub async fn vanish(self) -> ClientLog {
         self.abort.cancel();
-        let _ = self.task.await;
-        self.log.lock().expect("no holder of this lock panics").clone()
+        self.ended.cancelled().await;
+        self.log()
     }
 }
 
+/// A client of our own codec.
 struct Actor {
     session: Session,
     connector: Arc<Connector>,
-    options: ClientOptions,
-    clock: Clock,
-    events: mpsc::UnboundedSender<ClientEvent>,
     commands: mpsc::UnboundedReceiver<Command>,
-    outcome: watch::Sender<Option<Result<bool, ConnectError>>>,
-    log: Arc<Mutex<ClientLog>>,
-    /// Whoever runs the client wants it to end.
-    leave: CancellationToken,
+    reporter: Reporter,
+}
+
+impl Drop for Client {
+    /// A client nobody holds any more ends, with a DISCONNECT if it can.
+    fn drop(&mut self) {
+        self.leave.cancel();
+    }
 }
 
 /// Why a connection ended.
@@ -318,77 +269,34 @@ impl Actor {
             match self.connect(cause).await {
                 Ok((wired, window, session_present)) => {
                     failures = 0;
-                    self.tell(EventKind::Connected, "", ClientEvent::Connected { session_present });
-                    self.settle_outcome(Ok(session_present));
+                    self.reporter.connected(session_present);
                     match self.serve(wired, session_present, window).await {
                         End::Over => return,
                         End::Asked => {
                             cause = ConnectCause::Step;
                             continue;
                         }
-                        End::Lost(reason) => self.disconnected(reason),
+                        End::Lost(reason) => self.reporter.disconnected(reason),
                     }
                 }
                 Err(error) => {
                     failures += 1;
-                    self.disconnected(error.to_string());
-                    self.settle_outcome(Err(error));
+                    self.reporter.failed(error);
                 }
             }
             cause = ConnectCause::Recovery;
-            if !self.back_off(failures).await {
-                // Nobody may listen any more.
-                let _ = self.events.send(ClientEvent::GaveUp);
+            if !self.reporter.back_off(failures).await {
                 return;
-            }
-        }
-    }
-
-    fn settle_outcome(&self, outcome: Result<bool, ConnectError>) {
-        self.outcome.send_if_modified(|first| {
-            let is_first = first.is_none();
-            if is_first {
-                *first = Some(outcome);
-            }
-            is_first
-        });
-    }
-
-    fn disconnected(&self, reason: String) {
-        self.tell(EventKind::Disconnected, &reason.clone(), ClientEvent::Disconnected { reason });
-    }
-
-    fn tell(&self, kind: EventKind, detail: &str, event: ClientEvent) {
-        let at_us = self.clock.now_us();
-        self.log().events.push(Event { at_us, kind, detail: detail.to_owned() });
-        let _ = self.events.send(event);
-    }
-
-    fn log(&self) -> std::sync::MutexGuard<'_, ClientLog> {
-        self.log.lock().expect("no holder of this lock panics")
-    }
-
-    /// Waits before the next attempt; says whether there is to be one.
-    async fn back_off(&self, failures: u32) -> bool {
-        match self.options.reconnection {
-            Reconnection::Never => false,
-            Reconnection::Backoff { attempts, .. } if attempts != 0 && failures >= u32::from(attempts) => {
-                false
-            }
-            Reconnection::Backoff { first_ms, max_ms, .. } => {
-                let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-                let delay_ms = first_ms.saturating_mul(factor).min(max_ms);
-                let wait = tokio::time::sleep(Duration::from_millis(u64::from(delay_ms)));
-                self.leave.run_until_cancelled(wait).await.is_some()
             }
         }
     }
 
     /// One attempt, with its entry in the log.
     async fn connect(&mut self, cause: ConnectCause) -> Result<(Wired, u16, bool), ConnectError> {
-        let started_us = self.clock.now_us();
-        let mut attempt = Attempt::new(self.clock, self.connector.target().transport);
-        let limit = self.options.connect_limit;
+        let clock = self.reporter.clock;
+        let started_us = clock.now_us();
+        let mut attempt = Attempt::new(clock, self.connector.target().transport);
+        let limit = self.reporter.options.connect_limit;
         let outcome = tokio::time::timeout(limit, self.handshake(&mut attempt, cause))
             .await
             .unwrap_or(Err(ConnectError::TimedOut(limit)));
@@ -396,16 +304,7 @@ impl Actor {
             Ok((wired, ..)) => wired.quic.as_ref().map(quic_wire),
             Err(_) => None,
         };
-        self.log().connections.push(Connection {
-            cause,
-            handshake: attempt.handshake,
-            started_us,
-            marks: attempt.marks,
-            client_to_connack: wire.map(|(sent, _)| sent),
-            server_to_connack: wire.map(|(_, received)| received),
-            round_trips: None,
-            failure: outcome.as_ref().err().map(ConnectError::to_record),
-        });
+        self.reporter.attempted(cause, started_us, attempt, wire, outcome.as_ref().err());
         outcome
     }
 
@@ -415,7 +314,7 @@ impl Actor {
         cause: ConnectCause,
     ) -> Result<(Wired, u16, bool), ConnectError> {
         let mut wired = self.connector.open(attempt).await?;
-        let mut connect = self.options.connect.clone();
+        let mut connect = self.reporter.options.connect.clone();
         // A clean start is for the first connection; later ones want their session back.
         connect.clean_start &= cause == ConnectCause::First;
         let packet = connect.encode();
@@ -440,7 +339,7 @@ impl Actor {
         let end = self.exchange(&mut wired, out).await;
         if let Some(connection) = &wired.quic {
             let stats = quic_stats(connection);
-            add_stats(self.log().stats.get_or_insert_default(), &stats);
+            add_stats(self.reporter.log().stats.get_or_insert_default(), &stats);
         }
         match end {
             End::Over => {
@@ -463,8 +362,8 @@ impl Actor {
     }
 
     async fn exchange(&mut self, wired: &mut Wired, mut out: Vec<u8>) -> End {
-        let version = self.options.connect.version;
-        let keep_alive = match self.options.connect.keep_alive_s {
+        let version = self.reporter.options.connect.version;
+        let keep_alive = match self.reporter.options.connect.keep_alive_s {
             0 => Duration::MAX / 4,
             s => Duration::from_secs(u64::from(s)) * 3 / 4,
         };
@@ -479,7 +378,7 @@ impl Actor {
                 return End::Over;
             }
             let wake = match ping_sent {
-                Some(at) => at + self.options.answer_limit,
+                Some(at) => at + self.reporter.options.answer_limit,
                 None => last_sent.checked_add(keep_alive).unwrap_or(last_sent + Duration::from_secs(1 << 30)),
             };
             tokio::select! {
@@ -548,7 +447,7 @@ impl Actor {
                 }
                 packet => {
                     if let Some(publish) = self.session.handle(packet, out) {
-                        let _ = self.events.send(ClientEvent::Message { publish, at });
+                        let _ = self.reporter.events.send(ClientEvent::Message { publish, at });
                     }
                 }
             }

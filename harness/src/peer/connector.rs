@@ -166,7 +166,7 @@ impl Connector {
         let phases = Arc::new(PhaseLog::default());
         let tls = match target.transport {
             Transport::Tcp => None,
-            _ => Some(Arc::new(tls_config(&target, &phases)?)),
+            _ => Some(Arc::new(tls_config(&target, &name, &phases)?)),
         };
         let quic = match (&tls, target.transport) {
             (Some(tls), Transport::Quic) => Some(quic_client(&target, tls)?),
@@ -179,6 +179,16 @@ impl Connector {
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The TLS configuration, for client libraries that open connections themselves.
+    pub(super) fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// When the phases of the latest handshake were reached.
+    pub(super) fn phases(&self) -> &PhaseLog {
+        &self.phases
     }
 
     /// Opens a connection, as far as the first byte of MQTT may be sent.
@@ -206,7 +216,6 @@ impl Connector {
         let stream = self.open_tcp(attempt).await?;
         let connector = TlsConnector::from(config);
         let stream = connector.connect(self.name.clone(), stream).await.map_err(tls_failure)?;
-        attempt.mark(Phase::HandshakeComplete);
         attempt.handshake = match stream.get_ref().1.handshake_kind() {
             Some(rustls::HandshakeKind::Resumed) => Handshake::Resumed,
             _ => Handshake::Full,
@@ -228,7 +237,6 @@ impl Connector {
             Ok((connection, accepted)) => (connection, Some(accepted)),
             Err(connecting) => {
                 let connection = connecting.await.map_err(|error| quic_failure(&error, &self.phases))?;
-                attempt.mark(Phase::HandshakeComplete);
                 attempt.handshake = self.phases.handshake();
                 (connection, None)
             }
@@ -252,7 +260,6 @@ impl Connector {
         if let Some(error) = connection.close_reason() {
             return Err(quic_failure(&error, &self.phases));
         }
-        attempt.mark(Phase::HandshakeComplete);
         attempt.take_phases(&self.phases);
         if accepted {
             attempt.handshake = Handshake::ZeroRtt;
@@ -319,13 +326,16 @@ impl Attempt {
         }
     }
 
-    fn take_phases(&mut self, log: &PhaseLog) {
+    pub(super) fn take_phases(&mut self, log: &PhaseLog) {
         let seen = log.0.lock().expect("no holder of this lock panics").clone();
         if let Some(at) = seen.keys {
             self.mark_at(Phase::HandshakeKeys, at);
         }
         if let Some(at) = seen.verified {
             self.mark_at(Phase::CertificateVerified, at);
+        }
+        if let Some(at) = seen.complete {
+            self.mark_at(Phase::HandshakeComplete, at);
         }
     }
 }
@@ -335,14 +345,18 @@ fn plain<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> Wired {
     Wired { reader: Box::new(reader), writer: Box::new(writer), quic: None, early: None }
 }
 
-fn tls_config(target: &Target, phases: &Arc<PhaseLog>) -> Result<rustls::ClientConfig, ConnectError> {
+fn tls_config(
+    target: &Target,
+    name: &ServerName<'static>,
+    phases: &Arc<PhaseLog>,
+) -> Result<rustls::ClientConfig, ConnectError> {
     let settings = |error: &dyn fmt::Display| ConnectError::Settings(error.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(target.trust.clone());
     let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
         .map_err(|error| settings(&error))?;
-    let verifier = Arc::new(Timed { inner, phases: Arc::clone(phases) });
+    let verifier = Arc::new(Timed { inner, name: name.clone(), phases: Arc::clone(phases) });
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| settings(&error))?
@@ -451,27 +465,28 @@ pub(super) fn quic_wire(connection: &quinn::Connection) -> (Wire, Wire) {
 
 /// When the phases of a handshake that only TLS sees were reached.
 #[derive(Debug, Default)]
-struct PhaseLog(Mutex<Seen>);
+pub(super) struct PhaseLog(Mutex<Seen>);
 
 #[derive(Debug, Default, Clone)]
 struct Seen {
     keys: Option<Instant>,
     verified: Option<Instant>,
+    complete: Option<Instant>,
     refused: Option<rustls::CertificateError>,
 }
 
 impl PhaseLog {
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.0.lock().expect("no holder of this lock panics") = Seen::default();
     }
 
     /// Why the certificate was refused, if it was.
-    fn refusal(&self) -> Option<rustls::CertificateError> {
+    pub(super) fn refusal(&self) -> Option<rustls::CertificateError> {
         self.0.lock().expect("no holder of this lock panics").refused.clone()
     }
 
     /// A resumed handshake shows no certificate.
-    fn handshake(&self) -> Handshake {
+    pub(super) fn handshake(&self) -> Handshake {
         match self.0.lock().expect("no holder of this lock panics").verified {
             Some(_) => Handshake::Full,
             None => Handshake::Resumed,
@@ -482,16 +497,22 @@ impl PhaseLog {
 /// rustls announces each secret as it comes to be; the secret itself is of no interest here.
 impl KeyLog for PhaseLog {
     fn log(&self, label: &str, _: &[u8], _: &[u8]) {
-        if label == "CLIENT_HANDSHAKE_TRAFFIC_SECRET" {
-            self.0.lock().expect("no holder of this lock panics").keys = Some(Instant::now());
+        let mut seen = self.0.lock().expect("no holder of this lock panics");
+        match label {
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => seen.keys = Some(Instant::now()),
+            // Derived once the server's Finished is verified.
+            "CLIENT_TRAFFIC_SECRET_0" => seen.complete = Some(Instant::now()),
+            _ => {}
         }
     }
 }
 
-/// The usual verifier, which also notes when it is done.
+/// The usual verifier, which also notes when it is done. It holds the server to the target's name, even where
+/// a client library only knows the address it connects to.
 #[derive(Debug)]
 struct Timed {
     inner: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
     phases: Arc<PhaseLog>,
 }
 
@@ -500,12 +521,12 @@ impl ServerCertVerifier for Timed {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        _: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now);
         if let Err(rustls::Error::InvalidCertificate(reason)) = &verdict {
             self.phases.0.lock().expect("no holder of this lock panics").refused = Some(reason.clone());
         }

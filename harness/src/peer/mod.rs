@@ -1,18 +1,27 @@
 //! The other end of every message: a client of the harness's own, and what it makes of what it sees.
 //!
-//! - [`Client`] speaks MQTT over QUIC (quinn), TLS or TCP with a codec of its own; it reconnects, resumes and
-//!   keeps a log of its connections. On an unimpaired path it is the verifying peer ([`Peer`]); through the
-//!   link it is the reference client the board is compared with ([`reference`]).
+//! - [`Client`] speaks MQTT over QUIC (quinn), TLS or TCP, by a codec of the harness's own or by rumqttc; it
+//!   reconnects, resumes and keeps a log of its connections.
+//! - [`Party`] is a client that runs workloads and remembers what arrives: the verifying peer on an unimpaired
+//!   path, the reference client through the link.
 //! - [`Ledger`] counts each message exactly once, from what sender and receiver say of it.
 
 mod client;
 mod connector;
+mod ledger;
+mod party;
+mod reporter;
+mod rumqttc;
+mod send_log;
 mod session;
 
 use std::time::Instant;
 
-pub use client::{Client, ClientEvent, ClientLog, ClientOptions, SendLog, Sending};
+pub use client::{Client, ClientEvent, ClientLog, ClientOptions, NotRunning};
 pub use connector::{ConnectError, Connector, QuicTuning, Target};
+pub use ledger::{Account, Arrival, Closing, Ledger, Strays};
+pub use party::{Implementation, Party, Running, SubscribeError, Testimony};
+pub use send_log::{SendLog, Sending};
 
 /// The clock of a trial: microseconds since its start.
 #[derive(Debug, Clone, Copy)]

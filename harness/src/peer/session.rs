@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::client::SendLog;
+use super::send_log::SendLog;
 use crate::wire::{
     AckKind, Acknowledge, Packet, Publish, Qos, Subscription, SubscriptionReply, Version, reason,
 };
