@@ -20,8 +20,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod broker;
 mod clock;
 pub mod identity;
+mod mqtt_client;
 mod pair;
 mod quic_client;
 mod random;
@@ -32,7 +34,9 @@ pub mod server;
 mod tests;
 mod trace;
 
+pub use broker::{Broker, BrokerOptions};
 pub use clock::Clock;
+pub use mqtt_client::{MqttClient, MqttOptions, Received, Told};
 pub use pair::{ClientSide, Pair, PairOptions};
 pub use quic_client::{ClientOptions, QuicClient};
 pub use random::Random;
