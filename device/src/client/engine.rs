@@ -22,7 +22,7 @@ use crate::mqtt::{ReasonCode, Replay, Session};
 use crate::time::{Duration, Instant};
 
 /// Events of the policy that may be waiting: a step causes at most three.
-const PENDING_MAX: usize = 8;
+const PENDING_MAX: usize = 5;
 
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use crate::mqtt::packet::{Delivery, Publish};
 use crate::mqtt::{Duplicate, Properties, Qos, Retain};
 
 /// Bytes for stored publications: one of 1 KiB with its topic, or a dozen of 64 bytes.
-pub(super) const STORE_BYTES: usize = 1536;
+pub(super) const STORE_BYTES: usize = 1280;
 
 /// Publications in the store: 16 cover a window of 16 messages per round trip.
 pub(super) const STORE_COUNT: usize = 16;
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn holes_are_closed_when_room_is_needed() {
         let mut store = Store::new();
-        let payload = [7; 500];
+        let payload = [7; 400];
         for id in 1..=3 {
             store.push(token(id), &publication(&payload, Qos::AtLeastOnce)).expect("three fit");
         }
@@ -312,7 +312,7 @@ mod tests {
         store.on_written(0);
         store.on_written(1);
         assert!(store.on_complete(token(1), Qos::AtLeastOnce, Phase::Published));
-        let other = [9; 500];
+        let other = [9; 400];
         store.push(token(4), &publication(&other, Qos::AtLeastOnce)).expect("the first left room");
         assert_eq!(store.publish(0).expect("second").payload, payload);
         assert_eq!(store.publish(1).expect("third").payload, payload);
