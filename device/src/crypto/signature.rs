@@ -5,6 +5,7 @@
 mod ecdsa;
 #[cfg(feature = "ed25519")]
 mod ed25519;
+mod p256_vartime;
 
 pub use ecdsa::{EcdsaSignature, sign_p256};
 

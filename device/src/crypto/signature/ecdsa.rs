@@ -1,8 +1,9 @@
 //! ECDSA over P-256 and P-384 (FIPS 186-5 6).
 
+use super::p256_vartime;
 use crate::entropy::Entropy;
-use p256::NistP256;
-use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use p256::elliptic_curve::ops::{Invert, Reduce};
+use p256::{NistP256, PublicKey, Scalar, U256};
 use pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -26,16 +27,22 @@ impl SignatureVerificationAlgorithm for P256Sha256 {
     }
 }
 
+/// FIPS 186-5 6.4.2; `digest` has at least 32 bytes, of which the first 32 count.
 fn verify_p256(key: &[u8], digest: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-    let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key).map_err(|_| InvalidSignature)?;
+    let key = PublicKey::from_sec1_bytes(key).map_err(|_| InvalidSignature)?;
     let signature = p256::ecdsa::Signature::from_der(signature).map_err(|_| InvalidSignature)?;
-    key.verify_prehash(digest, &signature).map_err(|_| InvalidSignature)
+    let (r, s) = signature.split_scalars();
+    let z = Scalar::reduce(&U256::from_be_slice(&digest[..32]));
+    let inverse = s.invert_vartime();
+    let u1 = z * *inverse;
+    let u2 = *r * *inverse;
+    if p256_vartime::x_matches(&u1, &u2, &key, &r) { Ok(()) } else { Err(InvalidSignature) }
 }
 
 #[cfg(feature = "p384")]
 mod with_p384 {
     use super::verify_p256;
-    use p256::ecdsa::signature::hazmat::PrehashVerifier;
+    use p384::ecdsa::signature::hazmat::PrehashVerifier;
     use pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
     use sha2::{Digest, Sha256, Sha384};
 
