@@ -1,4 +1,7 @@
 //! The whole client against quinn-proto and a broker, in virtual time.
 
+mod data_streams;
 mod first_light;
+mod lossy;
+mod policy;
 mod world;

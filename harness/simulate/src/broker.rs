@@ -16,6 +16,9 @@ use quinn_proto::{Connection, ConnectionHandle, Dir, ReadableError, StreamId, Va
 use crate::Clock;
 use crate::server::Service;
 
+/// How long a DISCONNECT has to arrive before the connection is closed behind it.
+const CLOSE_DELAY: core::time::Duration = core::time::Duration::from_millis(100);
+
 /// How the broker behaves.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
@@ -79,6 +82,8 @@ struct Client {
     keeps_session: bool,
     control: Option<StreamId>,
     connected: bool,
+    /// When the connection is closed, after a DISCONNECT had time to arrive.
+    closes_at: Option<Clock>,
     streams: BTreeMap<StreamId, Stream>,
 }
 
@@ -124,7 +129,7 @@ impl Broker {
         }
     }
 
-    /// Sends DISCONNECT to everybody and closes; to be followed by `Server::wake`.
+    /// Sends DISCONNECT to a client and closes; to be followed by `Server::wake`.
     pub fn kick(&mut self, reason: ReasonCode) {
         self.kick = Some(reason);
     }
@@ -309,8 +314,7 @@ impl Broker {
                 Some(id) == control
             });
         }
-        if self.kick.is_some() && client.streams.values().all(|stream| stream.outgoing.is_empty()) {
-            self.kick = None;
+        if client.closes_at.is_some_and(|at| now >= at) {
             quic.close(now.quinn(), VarInt::from_u32(1), bytes::Bytes::new());
             self.forget(handle);
         }
@@ -336,12 +340,18 @@ impl Service for Broker {
             }
         }
         if let (Some(reason), Some(client)) = (self.kick, self.connections.get_mut(&handle)) {
+            self.kick = None;
+            client.closes_at = Some(now + CLOSE_DELAY);
             let version = client.version;
             if let Some(stream) = client.control.and_then(|id| client.streams.get_mut(&id)) {
                 stream.send(&Packet::Disconnect(Disconnect::new(reason)), version);
             }
         }
         self.write(now, handle, quic);
+    }
+
+    fn poll_timeout(&self) -> Option<Clock> {
+        self.connections.values().filter_map(|client| client.closes_at).min()
     }
 
     fn on_lost(&mut self, _: Clock, connection: ConnectionHandle) {
@@ -358,6 +368,7 @@ impl Client {
             keeps_session: false,
             control: None,
             connected: false,
+            closes_at: None,
             streams: BTreeMap::new(),
         }
     }

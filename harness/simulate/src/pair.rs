@@ -132,6 +132,11 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
         self
     }
 
+    /// Loses nothing more of what was announced.
+    pub fn clear_drops(&mut self) {
+        self.dropped = [BTreeSet::new(), BTreeSet::new()];
+    }
+
     /// Loses the next datagram in `direction`.
     pub fn drop_next(&mut self, direction: Direction) {
         let next = self.offered[direction.index()] + 1;

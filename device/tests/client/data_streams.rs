@@ -1,0 +1,76 @@
+//! EMQX's data streams, end to end.
+
+use device::client::{Event, Publication, Slot};
+use device::mqtt::Qos;
+use simulate::{MqttOptions, PairOptions};
+
+use crate::world::{Play, World, with};
+
+fn world() -> World<3> {
+    with(PairOptions::seeded(21), MqttOptions::default())
+}
+
+fn data(index: usize) -> Slot {
+    Slot::new(index).expect("a data slot")
+}
+
+#[test]
+fn publish_and_subscribe_on_streams_of_their_own() {
+    let mut world = world();
+    world.connect();
+    world.subscribe(data(1), "a/#", Qos::AtLeastOnce);
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        world.publish(&Publication::new("a/b", b"x").qos(qos).on(data(2)));
+    }
+    world.until(10, "messages", |world| world.client.messages().count() == 2);
+    world.until(10, "acknowledgements", |world| world.client.acknowledged() == 2);
+    assert!(world.client.messages().all(|message| message.slot == data(1)));
+    assert!(world.server.service.published.iter().all(|message| message.stream == 2));
+    assert_eq!(world.server.service.data_streams(), 2);
+}
+
+#[test]
+fn streams_wait_for_credit() {
+    let mut options = PairOptions::seeded(22);
+    options.server.streams = 1;
+    let mut world: World<3> = with(options, MqttOptions::default());
+    world.connect();
+    world.publish(&Publication::new("a/b", b"x").qos(Qos::AtLeastOnce).on(data(1)));
+    world.run_for(core::time::Duration::from_secs(1));
+    assert_eq!(world.client.acknowledged(), 0);
+    let quic = world.server.connection().expect("connected");
+    quic.set_max_concurrent_streams(quinn_proto::Dir::Bi, 5_u32.into());
+    let now = world.now();
+    world.server.wake(now);
+    world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+}
+
+#[test]
+fn a_stream_that_the_broker_resets_is_opened_and_subscribed_again() {
+    let mut world = world();
+    world.connect();
+    world.subscribe(data(1), "a/#", Qos::AtLeastOnce);
+    let now = world.now();
+    world.server.service.reset_data_streams(7);
+    world.server.wake(now);
+    let closed = |event: &Event<'static>| matches!(event, Event::StreamClosed { code: Some(7), .. });
+    world.until(10, "closed stream", |world| world.client.has(closed));
+    world.run_for(core::time::Duration::from_secs(1));
+    world.broker_publishes("a/b", b"x", Qos::AtLeastOnce);
+    world.until(10, "message", |world| world.client.messages().count() == 1);
+    assert_eq!(world.client.connections(), 1, "the connection survives");
+}
+
+#[test]
+fn data_streams_are_restored_after_a_reconnect() {
+    let mut world = world();
+    world.connect();
+    world.subscribe(data(1), "a/#", Qos::AtLeastOnce);
+    let now = world.now();
+    world.server.restart(now);
+    world.publish(&Publication::new("a/b", b"x").qos(Qos::AtLeastOnce).on(data(2)));
+    world.until(60, "acknowledgement", |world| world.client.acknowledged() == 1);
+    world.broker_publishes("a/c", b"y", Qos::AtLeastOnce);
+    world.until(10, "message", |world| world.client.messages().any(|message| message.topic == "a/c"));
+    assert_eq!(world.client.connections(), 2);
+}

@@ -1,0 +1,346 @@
+//! Reconnecting, resuming, migrating: what the policy does when something fails.
+
+use core::time::Duration;
+
+use device::client::{
+    Cause, EarlyData, Event, FailureKind, Phase, Policy, Publication, Reconnect, RequestError, Resumption,
+    Slot,
+};
+use device::mqtt::{Duplicate, Qos, ReasonCode, Replay};
+use link::Direction;
+use simulate::{MqttOptions, PairOptions, Told};
+
+use crate::world::{Play, World, with, world};
+
+const AT_LEAST_ONCE: Publication<'_> = Publication::new("a/b", b"payload").qos(Qos::AtLeastOnce);
+
+/// When each attempt began, in milliseconds.
+fn attempts_ms(world: &World) -> Vec<u64> {
+    let times =
+        world.client.told.iter().filter(|(_, told)| matches!(told, Told::Event(Event::Attempt { .. })));
+    times.map(|(at, _)| at.as_micros() / 1_000).collect()
+}
+
+fn has_ticket(world: &World) -> bool {
+    world.client.has(|event| *event == Event::TicketReceived)
+}
+
+fn early() -> MqttOptions {
+    let policy = Policy { early_data: EarlyData::IfPossible, ..Policy::DEFAULT };
+    MqttOptions { policy, ..MqttOptions::default() }
+}
+
+/// Connected, with a ticket, and then dropped by a broker that keeps its tickets.
+fn dropped(mqtt: MqttOptions) -> World {
+    let mut world: World = with(PairOptions::seeded(5), mqtt);
+    world.connect();
+    world.until(5, "ticket", |world| has_ticket(world));
+    let now = world.now();
+    world.server.service.kick(ReasonCode::SERVER_SHUTTING_DOWN);
+    world.server.wake(now);
+    world
+}
+
+#[test]
+fn a_resumed_handshake_is_the_first_choice() {
+    let mut world = dropped(MqttOptions::default());
+    world.until(30, "second CONNACK", |world| world.client.connections() == 2);
+    assert_eq!(world.client.causes(), [Cause::ServerDisconnect(ReasonCode::SERVER_SHUTTING_DOWN)]);
+    let connected = world.client.events().filter_map(|event| match event {
+        Event::Connected(connected) => Some((connected.session_present, connected.resumed)),
+        _ => None,
+    });
+    assert_eq!(connected.collect::<Vec<_>>(), [(false, false), (true, true)]);
+    let phases = world.client.stats().phases;
+    assert_eq!(phases.at(Phase::CertificateVerified), None, "no certificate in a resumed handshake");
+    assert_eq!(world.client.stats().policy.resumptions, 1);
+}
+
+#[test]
+fn early_data_brings_connack_in_one_round_trip() {
+    let mut world = dropped(early());
+    world.until(30, "second CONNACK", |world| world.client.connections() == 2);
+    assert_eq!(world.client.stats().policy.early_data_accepted, 1);
+    let phases = world.client.stats().phases;
+    let started = phases.at(Phase::Started).expect("started");
+    let connack = phases.at(Phase::Connack).expect("connected");
+    let elapsed_ms = connack.saturating_since(started).as_millis();
+    assert!((30..45).contains(&elapsed_ms), "{elapsed_ms} ms on a path of 30 ms");
+}
+
+#[test]
+fn early_data_carries_replay_safe_messages_only() {
+    let mut world = dropped(early());
+    world.until(5, "end", |world| !world.client.causes().is_empty());
+    world.publish(&Publication { replay: Replay::Safe, ..AT_LEAST_ONCE });
+    world.publish(&Publication { payload: b"not safe", ..AT_LEAST_ONCE });
+    world.until(30, "acknowledgements", |world| world.client.acknowledged() == 2);
+    let connack_at = world
+        .client
+        .told
+        .iter()
+        .rev()
+        .find_map(|(at, told)| matches!(told, Told::Event(Event::Connected(_))).then_some(*at));
+    let published = &world.server.service.published;
+    assert_eq!(published.len(), 2);
+    assert!(published[0].at < connack_at.expect("connected"), "in the first flight");
+    assert!(published[1].at > connack_at.expect("connected"), "after CONNACK");
+}
+
+#[test]
+fn refused_early_data_costs_a_round_trip_and_no_message() {
+    let mut world = dropped(early());
+    world.server.reconfigure(|options| options.early_data = false);
+    world.until(5, "end", |world| !world.client.causes().is_empty());
+    world.publish(&Publication { replay: Replay::Safe, ..AT_LEAST_ONCE });
+    world.until(30, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!(world.client.stats().policy.early_data_accepted, 0);
+    assert_eq!(world.server.service.published.len(), 1);
+}
+
+#[test]
+fn a_broker_that_lost_its_tickets_gets_a_full_handshake() {
+    let mut world = world(6);
+    world.connect();
+    world.until(5, "ticket", |world| has_ticket(world));
+    let now = world.now();
+    world.server.restart(now);
+    world.publish(&AT_LEAST_ONCE);
+    world.until(60, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!(world.client.connections(), 2);
+    assert_eq!(world.client.stats().policy.resumptions, 0);
+}
+
+#[test]
+fn a_message_under_way_survives_the_restart_of_the_broker() {
+    let mut world = world(7);
+    world.connect();
+    world.subscribe(Slot::CONTROL, "a/#", Qos::AtLeastOnce);
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        world.publish(&AT_LEAST_ONCE.qos(qos));
+    }
+    // The publications are lost with the connection they went out on.
+    world.drop_next(Direction::Up);
+    world.run_for(Duration::from_millis(5));
+    let now = world.now();
+    world.server.restart(now);
+    world.until(60, "acknowledgements", |world| world.client.acknowledged() == 2);
+    assert_eq!(world.server.service.published.len(), 2);
+    world.until(10, "echoes by the same subscription", |world| world.client.messages().count() == 2);
+    assert!(world.server.service.published.iter().all(|message| message.duplicate == Duplicate::Yes));
+}
+
+#[test]
+fn a_session_that_the_broker_forgot_is_made_anew() {
+    let mut world = world(8);
+    world.connect();
+    world.subscribe(Slot::CONTROL, "a/#", Qos::AtLeastOnce);
+    let now = world.now();
+    world.server.restart(now);
+    world.server.service.forget_sessions();
+    world.publish(&AT_LEAST_ONCE);
+    world.until(60, "second CONNACK", |world| world.client.connections() == 2);
+    world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert!(world.client.has(|event| matches!(event, Event::SessionLost { .. })));
+    world.broker_publishes("a/again", b"x", Qos::AtLeastOnce);
+    world.until(10, "message by the renewed subscription", |world| {
+        world.client.messages().any(|message| message.topic == "a/again")
+    });
+}
+
+#[test]
+fn waiting_times_double_up_to_a_bound_and_are_half_random() {
+    let reconnect = Reconnect::Backoff {
+        first: device::time::Duration::from_millis(1_000),
+        max: device::time::Duration::from_millis(4_000),
+        attempts_max: 6,
+    };
+    let refusal = ReasonCode::SERVER_BUSY;
+    let policy = Policy { reconnect, ..Policy::DEFAULT };
+    let run = |seed| {
+        let mqtt = MqttOptions { policy, ..MqttOptions::default() };
+        let mut world: World = with(PairOptions::seeded(seed), mqtt);
+        world.server.service.options.refuse = Some(refusal);
+        let now = world.now();
+        world.client.connect(now);
+        world.until(60, "end", |world| world.client.has(|event| *event == Event::Stopped));
+        assert_eq!(world.client.causes(), [Cause::Refused(refusal); 6]);
+        attempts_ms(&world)
+    };
+    let attempts = run(1);
+    let waits: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Each attempt takes the 60 ms to CONNACK, and a little.
+    let bounds = [(500, 1_100), (1_000, 2_100), (2_000, 4_100), (2_000, 4_100), (2_000, 4_100)];
+    for (wait, (low, high)) in waits.iter().zip(bounds) {
+        assert!((low..=high).contains(wait), "{waits:?}");
+    }
+    assert_ne!(run(2), attempts, "another seed waits otherwise");
+    assert_eq!(run(1), attempts, "the same seed waits the same");
+}
+
+#[test]
+fn what_cannot_get_better_is_not_tried_again() {
+    for reason in [ReasonCode::NOT_AUTHORIZED, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, ReasonCode::BANNED] {
+        let mut world = world(9);
+        world.server.service.options.refuse = Some(reason);
+        let now = world.now();
+        world.client.connect(now);
+        world.until(10, "end", |world| world.client.has(|event| *event == Event::Stopped));
+        assert_eq!(world.client.causes(), [Cause::Refused(reason)]);
+        assert_eq!(attempts_ms(&world).len(), 1);
+    }
+}
+
+#[test]
+fn a_session_taken_over_is_not_taken_back() {
+    let mut world = world(10);
+    world.connect();
+    let now = world.now();
+    world.server.service.kick(ReasonCode::SESSION_TAKEN_OVER);
+    world.server.wake(now);
+    world.until(10, "end", |world| world.client.has(|event| *event == Event::Stopped));
+    assert_eq!(world.client.causes(), [Cause::ServerDisconnect(ReasonCode::SESSION_TAKEN_OVER)]);
+}
+
+#[test]
+fn a_certificate_for_another_name_is_told_as_such() {
+    let mut options = PairOptions::seeded(11);
+    options.client.server_name = "other.test".to_owned();
+    let policy = Policy { reconnect: Reconnect::Never, ..Policy::DEFAULT };
+    let mut world: World = with(options, MqttOptions { policy, ..MqttOptions::default() });
+    let now = world.now();
+    world.client.connect(now);
+    world.until(10, "end", |world| world.client.has(|event| *event == Event::Stopped));
+    let [Cause::Transport(failure)] = world.client.causes()[..] else {
+        panic!("{:?}", world.client.causes())
+    };
+    assert_eq!(failure.kind, FailureKind::Tls, "{failure}");
+}
+
+#[test]
+fn a_mute_broker_times_out_and_is_tried_again() {
+    let mut world = world(12);
+    world.server.service.options.mute = true;
+    let now = world.now();
+    world.client.connect(now);
+    world.until(60, "second attempt", |world| attempts_ms(world).len() == 2);
+    assert_eq!(world.client.causes(), [Cause::ConnackTimeout]);
+}
+
+#[test]
+fn nobody_there_ends_in_a_timeout() {
+    let mut world = world(13);
+    for n in 0..200 {
+        world = world.drop_nth_from_client(n);
+    }
+    let now = world.now();
+    world.client.connect(now);
+    world.until(60, "second attempt", |world| attempts_ms(world).len() == 2);
+    let causes = world.client.causes();
+    let [Cause::Transport(failure)] = causes[..] else { panic!("{causes:?}") };
+    assert_eq!(failure.kind, FailureKind::Timeout);
+}
+
+#[test]
+fn a_dead_path_asks_for_a_new_port_before_reconnecting() {
+    let mut world = world(14);
+    world.connect();
+    world.until(5, "confirmation", |world| {
+        world.client.has(|event| *event == Event::Phase(Phase::HandshakeConfirmed))
+    });
+    world.run_for(Duration::from_millis(200));
+    // What the broker sends is lost: nothing the client hears tells it that it was heard.
+    world.publish(&AT_LEAST_ONCE);
+    let first = world.datagrams(Direction::Down) + 1;
+    for n in first..first + 40 {
+        world = world.drop_nth_from_server(n);
+    }
+    world.until(10, "wish for migration", |world| world.client.wants_migration);
+    assert_eq!(world.client.causes(), [], "the connection is still there");
+    let lost = world.datagrams(Direction::Down);
+    assert!(lost < first + 40);
+    // On the new port things get through.
+    let mut world = undrop(world);
+    world.migrate();
+    world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+    world.until(5, "validated path", |world| world.client.has(|event| *event == Event::PathValidated));
+    assert_eq!(world.client.connections(), 1, "no reconnect was needed");
+}
+
+/// Lets the rest of the announced losses pass.
+fn undrop(mut world: World) -> World {
+    world.clear_drops();
+    world
+}
+
+#[test]
+fn a_path_that_stays_dead_is_given_up_and_connected_anew() {
+    let mut world = world(15);
+    world.connect();
+    world.run_for(Duration::from_millis(200));
+    world.publish(&AT_LEAST_ONCE);
+    let first = world.datagrams(Direction::Down) + 1;
+    for n in first..first + 1_000 {
+        world = world.drop_nth_from_server(n);
+    }
+    world.until(60, "end of patience", |world| world.client.causes() == [Cause::Stalled]);
+    world.clear_drops();
+    world.until(60, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!(world.client.connections(), 2);
+}
+
+#[test]
+fn a_new_source_port_by_a_nat_costs_nothing() {
+    let mut world = world(16);
+    world.connect();
+    world.run_for(Duration::from_millis(200));
+    world.rebind_port();
+    world.publish(&AT_LEAST_ONCE);
+    world.until(2, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!(world.client.connections(), 1);
+}
+
+#[test]
+fn keys_are_updated_on_request() {
+    let mut world = world(17);
+    world.connect();
+    world.run_for(Duration::from_millis(200));
+    let now = world.now();
+    world.client.update_keys(now);
+    world.publish(&AT_LEAST_ONCE);
+    world.until(5, "key update", |world| world.client.has(|event| *event == Event::KeysUpdated));
+    world.until(5, "acknowledgement", |world| world.client.acknowledged() == 1);
+}
+
+#[test]
+fn without_resumption_each_handshake_is_full() {
+    let policy = Policy { resumption: Resumption::Never, ..Policy::DEFAULT };
+    let mut world = dropped(MqttOptions { policy, ..MqttOptions::default() });
+    world.until(30, "second CONNACK", |world| world.client.connections() == 2);
+    assert_eq!(world.client.stats().policy.resumptions, 0);
+}
+
+#[test]
+fn publications_wait_for_the_connection_within_the_store() {
+    let mut world = world(18);
+    let payload = [7; 200];
+    let publication = Publication { payload: &payload, ..AT_LEAST_ONCE };
+    let now = world.now();
+    let taken = (0..32).map_while(|_| world.client.publish(now, &publication).ok()).count();
+    assert!((4..=16).contains(&taken), "{taken}");
+    assert_eq!(world.client.publish(now, &publication), Err(RequestError::Full));
+    world.connect();
+    world.until(10, "acknowledgements", |world| world.client.acknowledged() == taken);
+    assert_eq!(world.server.service.published.len(), taken);
+}
+
+#[test]
+fn keep_alive_keeps_a_quiet_connection_for_ten_minutes() {
+    let mqtt = MqttOptions { keep_alive_s: 20, ..MqttOptions::default() };
+    let mut world: World = with(PairOptions::seeded(19), mqtt);
+    world.connect();
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(world.client.causes(), []);
+    let pings = world.client.stats().session.pings_sent;
+    assert!((28..=30).contains(&pings), "{pings}");
+}
