@@ -30,7 +30,7 @@ pub enum Change {
     Worse,
     /// No significant difference: the interval holds zero, or it is too small to matter.
     None,
-    /// A single clock reading on each side cannot tell.
+    /// A single reading on each side cannot tell.
     Unknown,
 }
 
@@ -47,8 +47,8 @@ impl Change {
     }
 }
 
-/// Clock figures that differ by less than this are the same for every purpose.
-const CLOCK_INSIGNIFICANT: f64 = 0.02;
+/// Figures that depend on timing and differ by less than this are the same for every purpose.
+const TIMING_INSIGNIFICANT: f64 = 0.02;
 
 /// Compares a figure of two sets of trials; `None` when one side did not measure it.
 #[must_use]
@@ -59,7 +59,7 @@ pub fn difference(figure: Figure, a: &[Cluster], b: &[Cluster]) -> Option<Differ
     let size = if from == to { 0.0 } else { (to - from).abs() / from.abs().max(to.abs()) };
     let noise = match figure.metric.kind {
         Kind::Exact => 0.0,
-        Kind::Clock => CLOCK_INSIGNIFICANT,
+        Kind::Counted | Kind::Clock => TIMING_INSIGNIFICANT,
     };
     // Infinite against finite has no finite size, and matters.
     let matters = size > noise || size.is_nan();
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn single_values_tell_only_when_they_are_exact() {
-        assert_eq!(change("connect.client_bytes", &[&[2400.0]], &[&[2401.0]]), Change::Worse);
+        assert_eq!(change("ram.client", &[&[2400.0]], &[&[2401.0]]), Change::Worse);
         assert_eq!(change("rtt.smoothed", &[&[2400.0]], &[&[4801.0]]), Change::Unknown);
     }
 

@@ -40,8 +40,10 @@ pub enum Better {
 /// What a metric's numbers depend on, which decides how tightly a baseline holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Counted; the same on every machine for the same packets.
+    /// Counted, and the same in every run with the same seed and firmware.
     Exact,
+    /// Counted, but timing moves it a little: when an acknowledgement goes out, what counts as lost.
+    Counted,
     /// Read from a clock, or depends on timing; on virtual boards it includes the host's processor.
     Clock,
 }

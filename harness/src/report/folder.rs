@@ -50,6 +50,22 @@ pub enum ReportError {
         /// Its schema version.
         found: u64,
     },
+    /// A baseline cannot be used.
+    #[error("{} is no baseline: {problem}; make one with --write-baseline", path.display())]
+    Baseline {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A baseline of something else.
+    #[error("the baseline is of {baseline}, the run of {run}; give the baseline of this scenario and board")]
+    ForeignBaseline {
+        /// What the baseline is of.
+        baseline: String,
+        /// What the run is of.
+        run: String,
+    },
 }
 
 /// Runs of one scenario and seed that start within the same second.

@@ -3,11 +3,14 @@
 //! `reports/README.md` documents the files and the JSON schema. A run that failed or was interrupted is
 //! reported like any other and says so.
 
+pub mod baseline;
+pub mod compare;
 mod csv;
 mod folder;
 mod html;
 mod junit;
 mod plot;
+pub mod terminal;
 mod utc;
 
 use std::path::Path;

@@ -197,7 +197,7 @@ fn difference_cell(figure: Figure, difference: Option<&Difference>) -> Markup {
 }
 
 /// The difference in a few words: `1.8 × lower`, `12 % higher`, `no significant change`.
-fn words(difference: &Difference) -> String {
+pub(in crate::report) fn words(difference: &Difference) -> String {
     match difference.change {
         Change::None | Change::Unknown => return difference.change.label().to_owned(),
         Change::Better | Change::Worse => {}

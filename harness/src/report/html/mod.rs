@@ -9,6 +9,8 @@ mod head;
 mod latency;
 mod network;
 
+pub(super) use comparison::words;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Measured, Report};
@@ -115,7 +117,7 @@ fn name(group: &Group<'_>) -> String {
 }
 
 /// Transports are acronyms; other variants are called what the scenario calls them.
-fn display(variant: &str) -> String {
+pub(super) fn display(variant: &str) -> String {
     match variant {
         "quic" => "QUIC".into(),
         "tls" => "TLS".into(),
@@ -138,7 +140,7 @@ fn value_cell(unit: Unit, estimate: Option<&Estimate>) -> Markup {
 }
 
 /// A value; what never came is said in a word.
-fn value_text(unit: Unit, value: f64) -> String {
+pub(super) fn value_text(unit: Unit, value: f64) -> String {
     if value.is_infinite() { "never".into() } else { unit.format(value) }
 }
 
