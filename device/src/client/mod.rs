@@ -114,6 +114,11 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
         Ok(())
     }
 
+    /// Drops the connection without a word, as a power cut does. The policy goes on from there.
+    pub fn abandon(&mut self) {
+        self.quic.abandon();
+    }
+
     /// Updates the 1-RTT keys at the next opportunity.
     pub fn update_keys(&mut self, _ctx: &mut Context<'_>) {
         self.quic.connection_mut().update_keys();

@@ -86,6 +86,18 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
         &mut self.connection
     }
 
+    /// Forgets the connection; the peer is not told.
+    pub(super) fn abandon(&mut self) {
+        if !matches!(self.status, Status::Idle | Status::Closed(_)) {
+            self.connection.abandon();
+            self.status = Status::Closed(Failure {
+                kind: FailureKind::Local,
+                code: 0,
+                detail: "dropped without a word",
+            });
+        }
+    }
+
     /// The view for one call.
     pub(super) const fn with<'v, 'c>(&'v mut self, ctx: &'v mut Context<'c>) -> View<'v, 'c, C, STREAMS> {
         View { quic: self, ctx }

@@ -7,9 +7,10 @@ use super::workload::{Running, data_slot};
 use super::{Board, Console, Loan, Node};
 use crate::control::{
     Answer, Event, Fault, Manner, Migration, Phase, Publication, Refusal, Report, Request, Settings,
-    Subscription, Topic, Transport, WorkloadEnd, crc32,
+    StreamMode, Subscription, Topic, Transport, WorkloadEnd, crc32,
 };
 use crate::crypto::Crypto;
+use crate::mqtt::session::SLOTS;
 use crate::mqtt::{self, Filter, RequestError, Retain, Token};
 use crate::net::AddressChange;
 use crate::quic;
@@ -24,7 +25,7 @@ pub(super) enum Then {
     Reboot,
 }
 
-impl<'s, C: Crypto> Node<'s, C> {
+impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
     /// Carries out one command.
     pub(super) fn execute<N: Device, K: Console, B: Board>(
         &mut self,
@@ -41,10 +42,8 @@ impl<'s, C: Crypto> Node<'s, C> {
                 self.agent.announce(now, loan.board);
                 Ok(())
             }
-            Request::Blob(blob) if self.agent.active => {
-                let _ = blob;
-                Err(Refusal::Connected)
-            }
+            // The client may be reading the certificates.
+            Request::Blob(_) if self.agent.active => Err(Refusal::Connected),
             Request::Blob(blob) => self.setup.credentials.store(blob),
             Request::Wifi(wifi) => loan.board.join(wifi),
             Request::Configure(settings) => self.configure(now, settings, loan),
@@ -90,6 +89,11 @@ impl<'s, C: Crypto> Node<'s, C> {
         {
             return Err(Refusal::BadSetting);
         }
+        if settings.quic.streams == StreamMode::PerTopic
+            && (settings.transport != Transport::Quic || data_streams::<STREAMS>() == 0)
+        {
+            return Err(Refusal::Unsupported);
+        }
         let address = loan.board.hardware_address();
         self.net
             .configure(now, loan.nic, address, &settings.addressing, loan.entropy)
@@ -122,7 +126,7 @@ impl<'s, C: Crypto> Node<'s, C> {
 
     fn snapshot(&mut self, now: Instant, board: &mut impl Board) {
         self.agent.report_memory(now, Phase::Requested, board, Self::SIZES);
-        let (transport, mqtt) = translate::stats(self.client);
+        let (transport, mqtt) = translate::stats(&self.client.stats());
         self.agent.telemetry.report(&Report::Stats(crate::control::Stats {
             at_us: now.as_micros(),
             wire: self.net.wire(),
@@ -133,7 +137,9 @@ impl<'s, C: Crypto> Node<'s, C> {
     }
 }
 
-impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> {
+impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
+    Driver<'_, '_, '_, C, N, K, B, STREAMS>
+{
     /// Carries out a command that needs settings.
     fn execute(&mut self, sequence: u32, request: &Request) -> Result<(), Refusal> {
         match request {
@@ -146,7 +152,12 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
                 if self.agent.workload.is_some() {
                     return Err(Refusal::Busy);
                 }
-                let running = Running::start(workload.clone(), self.settings.quic.streams, self.now)?;
+                let data_streams = self.data_streams();
+                let running = Running::start(workload.clone(), data_streams, self.now)?;
+                // So that QoS 0 messages find their streams open.
+                for index in 0..workload.topics.len().min(data_streams) {
+                    self.call(|client, _, _| client.open_stream(data_slot(data_streams, index)));
+                }
                 self.agent.workload = Some(running);
                 self.agent.again = true;
                 Ok(())
@@ -158,6 +169,14 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
                 Ok(())
             }
             _ => Err(Refusal::Unsupported),
+        }
+    }
+
+    /// Streams beside the control stream that topics and subscriptions take turns on.
+    fn data_streams(&self) -> usize {
+        match self.settings.quic.streams {
+            StreamMode::Single => 0,
+            StreamMode::PerTopic => data_streams::<STREAMS>(),
         }
     }
 
@@ -178,12 +197,19 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
     }
 
     fn reconnect(&mut self, manner: Manner) -> Result<(), Refusal> {
-        match manner {
-            Manner::Graceful => self.disconnect()?,
-            Manner::Abrupt => return Err(Refusal::Unsupported),
+        self.require_connection()?;
+        if self.agent.connect_wanted {
+            return Ok(());
         }
-        self.agent.active = true;
-        self.agent.reconnect_wanted = true;
+        match manner {
+            Manner::Graceful => self.call(|client, ctx, _| client.disconnect(ctx)),
+            // The policy may wait before it tries again; the harness does not want to.
+            Manner::Abrupt => {
+                self.call(|client, _, _| client.abandon());
+                self.call(|client, ctx, _| client.connect(ctx));
+            }
+        }
+        self.agent.reconnect_wanted = self.agent.reconnect_wanted || manner == Manner::Graceful;
         Ok(())
     }
 
@@ -195,7 +221,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
         if known.is_none() {
             self.agent.filters.push((key, index)).map_err(|_| Refusal::Full)?;
         }
-        let slot = data_slot(self.settings.quic.streams, index);
+        let slot = data_slot(self.data_streams(), index);
         let filter = Filter::new(&subscription.filter, translate::qos(subscription.qos));
         self.await_answer(sequence, |client, ctx| client.subscribe(ctx, slot, &[filter]).map(Some))?;
         Ok(())
@@ -206,7 +232,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
         let key = crc32(filter.as_bytes());
         let index =
             self.agent.filters.iter().find(|(filter, _)| *filter == key).map_or(0, |&(_, index)| index);
-        let slot = data_slot(self.settings.quic.streams, index);
+        let slot = data_slot(self.data_streams(), index);
         self.await_answer(sequence, |client, ctx| client.unsubscribe(ctx, slot, &[filter]).map(Some))?;
         Ok(())
     }
@@ -229,7 +255,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
         &mut self,
         sequence: u32,
         ask: impl FnOnce(
-            &mut crate::client::Client<C>,
+            &mut crate::client::Client<C, STREAMS>,
             &mut crate::client::Context<'_>,
         ) -> Result<Option<Token>, RequestError>,
     ) -> Result<bool, Refusal> {
@@ -243,17 +269,14 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
         Ok(asked.is_some())
     }
 
-    /// Moves to another port or address. The client is asked first: if the connection cannot move, the
-    /// old port stays.
-    pub(super) fn migrate(&mut self, migration: &Migration) -> Result<(), Refusal> {
+    fn migrate(&mut self, migration: &Migration) -> Result<(), Refusal> {
         self.require_connection()?;
-        self.call(|client, ctx, _| client.migrate(ctx)).map_err(|_| Refusal::Unsupported)?;
+        self.move_to(migration.port).map_err(|_| Refusal::Unsupported)?;
         if let Some((address, prefix)) = migration.address {
             self.net.change_address(address, prefix).map_err(|_| Refusal::BadSetting)?;
             self.agent.event(self.now, Event::AddressAcquired { address, prefix });
         }
-        self.net.bind(migration.port, self.loan.entropy);
-        self.agent.event(self.now, Event::MigrationStarted { port: self.net.local_port() });
+        self.drain();
         Ok(())
     }
 
@@ -267,6 +290,12 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
             AddressChange::Lost => self.agent.event(self.now, Event::AddressLost),
         }
     }
+}
+
+/// Data streams of a client with `STREAMS` streams.
+const fn data_streams<const STREAMS: usize>() -> usize {
+    let streams = if STREAMS < SLOTS { STREAMS } else { SLOTS };
+    streams.saturating_sub(1)
 }
 
 const fn refusal(error: RequestError) -> Refusal {

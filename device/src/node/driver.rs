@@ -5,7 +5,7 @@ use smoltcp::phy::Device;
 use super::translate;
 use super::workload::Attempt;
 use super::{Agent, Board, Console, Loan, Sizes};
-use crate::client::{self, Client, Config, Context, Output};
+use crate::client::{self, Client, Config, Context, NotMigratable, Output};
 use crate::control::{Event, Phase, Report, Sample, Settings, Verdict, WorkloadEnd, payload};
 use crate::crypto::Crypto;
 use crate::mqtt::Token;
@@ -18,11 +18,11 @@ const FRAMES_PER_POLL: usize = 16;
 const PUBLISHES_PER_POLL: usize = 8;
 
 /// The node's parts for one call.
-pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B> {
+pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B, const STREAMS: usize> {
     pub(super) now: Instant,
     pub(super) settings: &'d Settings,
     pub(super) config: &'d Config<'d>,
-    pub(super) client: &'d mut Client<C>,
+    pub(super) client: &'d mut Client<C, STREAMS>,
     pub(super) net: &'d mut Net<'s>,
     pub(super) datagram: &'d mut [u8; DATAGRAM_MAX],
     pub(super) agent: &'d mut Agent,
@@ -38,7 +38,9 @@ enum Followup {
     Reconnect,
 }
 
-impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> {
+impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
+    Driver<'_, '_, '_, C, N, K, B, STREAMS>
+{
     /// Takes in frames, lets time pass, publishes what is due.
     pub(super) fn run(&mut self) {
         if !self.drain() {
@@ -68,7 +70,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
     /// Calls the client, counts what it cost, and carries out what it wants.
     pub(super) fn call<R>(
         &mut self,
-        call: impl FnOnce(&mut Client<C>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+        call: impl FnOnce(&mut Client<C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
     ) -> R {
         let before = self.loan.board.counter();
         let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
@@ -81,7 +83,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
 
     /// Carries out what the client wants until it waits. False if the NIC or the console has to make
     /// room first: the client must not be called before that.
-    fn drain(&mut self) -> bool {
+    pub(super) fn drain(&mut self) -> bool {
         while !self.agent.drained {
             if !self.agent.telemetry.has_room() {
                 return false;
@@ -118,20 +120,27 @@ impl<C: Crypto, N: Device, K: Console, B: Board> Driver<'_, '_, '_, C, N, K, B> 
             Followup::Memory(phase) => {
                 self.agent.report_memory(self.now, phase, self.loan.board, self.sizes);
             }
-            // Not through `call`: the loop that got the event goes on draining.
             Followup::Migrate => {
-                let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
-                if self.client.migrate(&mut ctx).is_ok() {
-                    self.net.bind(0, self.loan.entropy);
-                    let port = self.net.local_port();
-                    self.agent.event(self.now, Event::MigrationStarted { port });
-                }
+                // Refused means that there is no connection to be moved any more.
+                let _ = self.move_to(0);
             }
+            // Not through `call`: the loop that got the event goes on draining.
             Followup::Reconnect => {
                 let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
                 self.client.connect(&mut ctx);
             }
         }
+    }
+
+    /// Moves the connection to another local port. The client is asked first: if it cannot move, the old
+    /// port stays; the packets that probe the new path are written after the port has changed.
+    pub(super) fn move_to(&mut self, port: u16) -> Result<(), NotMigratable> {
+        let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
+        self.client.migrate(&mut ctx)?;
+        self.net.bind(port, self.loan.entropy);
+        self.agent.event(self.now, Event::MigrationStarted { port: self.net.local_port() });
+        self.agent.drained = false;
+        Ok(())
     }
 
     /// Takes in what the NIC has, within a bound. False if the client cannot take more.
@@ -238,7 +247,10 @@ impl Agent {
                 return Followup::Memory(Phase::HandshakeComplete);
             }
             client::Event::Connected(_) => return Followup::Memory(Phase::MqttConnected),
-            client::Event::Disconnected(_) => return Followup::Memory(Phase::Disconnected),
+            client::Event::Disconnected(cause) => {
+                self.ended_by_request = cause == client::Cause::Requested;
+                return Followup::Memory(Phase::Disconnected);
+            }
             client::Event::Stopped => return self.on_stopped(at),
             client::Event::MigrationWanted => return Followup::Migrate,
             _ => {}
@@ -249,6 +261,9 @@ impl Agent {
     fn on_stopped(&mut self, at: Instant) -> Followup {
         if core::mem::take(&mut self.reconnect_wanted) {
             return Followup::Reconnect;
+        }
+        if !self.ended_by_request {
+            self.event(at, Event::GaveUp);
         }
         self.active = false;
         self.pending.clear();

@@ -52,20 +52,20 @@ const CONSOLE_CHUNK: usize = 64;
 
 /// The memory of a node that is not its own: the client's and the stack's. Constant until lent, so
 /// that a board can put it where it costs no stack.
-pub struct Storage<'s, C: Crypto> {
-    client: Client<C>,
+pub struct Storage<'s, C: Crypto, const STREAMS: usize = 1> {
+    client: Client<C, STREAMS>,
     net: net::Storage<'s>,
     datagram: [u8; DATAGRAM_MAX],
 }
 
-impl<C: Crypto> Storage<'_, C> {
+impl<C: Crypto, const STREAMS: usize> Storage<'_, C, STREAMS> {
     /// Empty memory.
     pub const fn new() -> Self {
         Self { client: Client::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
     }
 }
 
-impl<C: Crypto> Default for Storage<'_, C> {
+impl<C: Crypto, const STREAMS: usize> Default for Storage<'_, C, STREAMS> {
     fn default() -> Self {
         Self::new()
     }
@@ -83,9 +83,10 @@ pub struct Loan<'l, N, K, B> {
     pub entropy: &'l mut dyn Entropy,
 }
 
-/// The agent with everything it drives.
-pub struct Node<'s, C: Crypto> {
-    client: &'s mut Client<C>,
+/// The agent with everything it drives. `STREAMS` are the QUIC streams it has room for: the control
+/// stream and data streams.
+pub struct Node<'s, C: Crypto, const STREAMS: usize = 1> {
+    client: &'s mut Client<C, STREAMS>,
     net: Net<'s>,
     datagram: &'s mut [u8; DATAGRAM_MAX],
     setup: Setup,
@@ -112,6 +113,8 @@ struct Agent {
     reconnect_wanted: bool,
     /// The client has said all it has to say: it may be called again.
     drained: bool,
+    /// The last connection ended because the harness asked.
+    ended_by_request: bool,
     /// When the client wants to be called again.
     client_due: Option<Instant>,
     /// The NIC could not take a frame that is ready.
@@ -123,9 +126,9 @@ struct Agent {
     client_instructions: Option<u64>,
 }
 
-impl<'s, C: Crypto> Node<'s, C> {
+impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
     /// A node that has not reported its boot yet.
-    pub fn new(storage: &'s mut Storage<'s, C>) -> Self {
+    pub fn new(storage: &'s mut Storage<'s, C, STREAMS>) -> Self {
         let Storage { client, net, datagram } = storage;
         Self {
             client,
@@ -139,7 +142,7 @@ impl<'s, C: Crypto> Node<'s, C> {
 
     /// Bytes of the client's state with the datagram buffer it works in.
     pub const fn client_bytes() -> usize {
-        size_of::<Client<C>>() + DATAGRAM_MAX
+        size_of::<Client<C, STREAMS>>() + DATAGRAM_MAX
     }
 
     /// Bytes of the IP stack's state and buffers.
@@ -201,7 +204,7 @@ impl<'s, C: Crypto> Node<'s, C> {
         &mut self,
         now: Instant,
         loan: &mut Loan<'_, N, K, B>,
-        act: impl FnOnce(&mut Driver<'_, '_, 's, C, N, K, B>) -> R,
+        act: impl FnOnce(&mut Driver<'_, '_, 's, C, N, K, B, STREAMS>) -> R,
     ) -> Option<R> {
         let Self { client, net, datagram, setup, agent, .. } = self;
         setup.with_config(now, |settings, config| {
@@ -319,6 +322,7 @@ impl Agent {
             connect_wanted: false,
             reconnect_wanted: false,
             drained: true,
+            ended_by_request: false,
             client_due: None,
             nic_busy: false,
             again: false,

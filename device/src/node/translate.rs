@@ -1,12 +1,12 @@
 //! Between the control channel's words and the client's: settings one way, events and counters the other.
 
-use crate::client::{self, Client, FailureKind};
+use crate::client::{self, FailureKind};
 use crate::control::{
     Cause, CipherChoice, Disconnection, Event, HandshakePhase, KeyExchange, MqttSettings, MqttStats,
     MqttVersion, QuicSettings, Reconnection, Resumed, Resumption, Settings, TransportStats, clipped,
 };
+use crate::crypto::CipherSuite;
 use crate::crypto::key_exchange::NamedGroup;
-use crate::crypto::{CipherSuite, Crypto};
 use crate::mqtt::{self, Qos, Retain};
 use crate::quic;
 use crate::time::Duration;
@@ -136,7 +136,6 @@ pub(super) fn event(event: &client::Event<'_>) -> Option<Event> {
         client::Event::KeysUpdated => Event::KeysUpdated,
         client::Event::TicketReceived => Event::TicketReceived,
         client::Event::Disconnected(cause) => Event::Disconnected(disconnection(cause)),
-        client::Event::Stopped => Event::GaveUp,
         _ => return None,
     })
 }
@@ -188,8 +187,8 @@ const fn cause(kind: FailureKind) -> Cause {
 }
 
 /// The client's counters in the report's words.
-pub(super) fn stats<C: Crypto>(client: &Client<C>) -> (TransportStats, MqttStats) {
-    let client::Stats { transport, session, policy, .. } = client.stats();
+pub(super) fn stats(stats: &client::Stats) -> (TransportStats, MqttStats) {
+    let client::Stats { transport, session, policy, .. } = *stats;
     let transport = TransportStats {
         handshakes_full: policy.connections - policy.resumptions,
         handshakes_resumed: policy.resumptions - policy.early_data_accepted,

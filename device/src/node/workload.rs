@@ -4,8 +4,7 @@
 //! client takes it, so a stall shows in the latency of every message it held up (no coordinated
 //! omission). Message `n` waits for message `n - 1`: the order is part of the workload.
 
-use crate::control::{Pattern, Refusal, Sample, StreamMode, Workload, WorkloadEnd, WorkloadResult, payload};
-use crate::mqtt::session::SLOTS;
+use crate::control::{Pattern, Refusal, Sample, Workload, WorkloadEnd, WorkloadResult, payload};
 use crate::mqtt::{Publication, Replay, RequestError, Retain, Slot, Token};
 use crate::time::{Duration, Instant};
 
@@ -22,7 +21,8 @@ const LATE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Running {
     spec: Workload,
-    streams: StreamMode,
+    /// Streams that the topics take turns on; 0 leaves all to the control stream.
+    data_streams: usize,
     started: Instant,
     /// The number of the next message.
     next: u32,
@@ -43,7 +43,7 @@ pub(super) enum Attempt {
 
 impl Running {
     /// Starts a workload now.
-    pub(super) fn start(spec: Workload, streams: StreamMode, now: Instant) -> Result<Self, Refusal> {
+    pub(super) fn start(spec: Workload, data_streams: usize, now: Instant) -> Result<Self, Refusal> {
         let size = usize::from(spec.size);
         if !(payload::OVERHEAD..=SIZE_MAX).contains(&size) {
             return Err(Refusal::BadSize { min: payload::OVERHEAD as u16, max: SIZE_MAX as u16 });
@@ -64,7 +64,7 @@ impl Running {
             full: 0,
         };
         let in_flight = heapless::Vec::new();
-        Ok(Self { spec, streams, started: now, next: 0, in_flight, result, drained_since: None })
+        Ok(Self { spec, data_streams, started: now, next: 0, in_flight, result, drained_since: None })
     }
 
     /// The run's number.
@@ -203,15 +203,15 @@ impl Running {
 
     /// The stream of topic `index`.
     fn slot(&self, index: usize) -> Slot {
-        data_slot(self.streams, index)
+        data_slot(self.data_streams, index)
     }
 }
 
 /// The stream for the `index`th topic or subscription.
-pub(super) fn data_slot(streams: StreamMode, index: usize) -> Slot {
-    match streams {
-        StreamMode::Single => Slot::CONTROL,
-        StreamMode::PerTopic => Slot::new(1 + index % (SLOTS - 1)).expect("below SLOTS"),
+pub(super) fn data_slot(data_streams: usize, index: usize) -> Slot {
+    match index.checked_rem(data_streams) {
+        Some(turn) => Slot::new(1 + turn).expect("there are no more data streams than slots"),
+        None => Slot::CONTROL,
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn start(spec: Workload) -> Running {
-        Running::start(spec, StreamMode::Single, at(1_000)).expect("a good workload")
+        Running::start(spec, 0, at(1_000)).expect("a good workload")
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn topics_take_turns_and_have_streams_of_their_own_if_asked() {
-        let mut running = Running::start(spec(4, 0), StreamMode::PerTopic, at(0)).expect("good");
+        let mut running = Running::start(spec(4, 0), 3, at(0)).expect("good");
         let mut slots = [Slot::CONTROL; 4];
         for slot in &mut slots {
             running
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn sizes_out_of_range_are_refused() {
         for size in [0, 23, 1025] {
-            let refusal = Running::start(Workload { size, ..spec(1, 1) }, StreamMode::Single, at(0));
+            let refusal = Running::start(Workload { size, ..spec(1, 1) }, 0, at(0));
             assert!(matches!(refusal, Err(Refusal::BadSize { min: 24, max: 1024 })));
         }
     }

@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use super::{BoardError, BoxFuture, Connection, Machine, Nic, NicListener};
+use super::{BoardError, BoxFuture, Connection, Machine};
 
 /// How long a board that lost its console has to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -26,8 +26,7 @@ pub struct HostMachine {
     mac: [u8; 6],
     /// Holds the sockets; removed when dropped.
     directory: TempDir,
-    _nic_listener: NicListener,
-    nic: Option<Nic>,
+    nic: Option<std::os::unix::net::UnixListener>,
     child: Option<Child>,
     errors: Arc<Mutex<String>>,
     starts: u32,
@@ -53,14 +52,13 @@ impl HostMachine {
             .prefix("harness-board-")
             .tempdir()
             .map_err(|error| start_error(format!("no temporary directory for its sockets: {error}")))?;
-        let (nic_listener, nic) = NicListener::bind(&directory.path().join("nic"))
+        let nic = std::os::unix::net::UnixListener::bind(&directory.path().join("nic"))
             .map_err(|error| start_error(format!("no socket for its NIC: {error}")))?;
         Ok(Self {
             program,
             seed: None,
             mac,
             directory,
-            _nic_listener: nic_listener,
             nic: Some(nic),
             child: None,
             errors: Arc::default(),
@@ -166,7 +164,7 @@ impl Machine for HostMachine {
         Box::pin(self.examine())
     }
 
-    fn take_nic(&mut self) -> Option<Nic> {
+    fn take_nic(&mut self) -> Option<std::os::unix::net::UnixListener> {
         self.nic.take()
     }
 }

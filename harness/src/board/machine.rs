@@ -1,11 +1,12 @@
 //! What differs between boards.
 
 use std::future::Future;
+use std::os::unix::net::UnixListener;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{BoardError, Nic};
+use super::BoardError;
 
 /// A future of a trait object's method.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -23,8 +24,8 @@ pub trait Machine: Send {
     /// After its console closed: how it ended, and what it said elsewhere (its standard error, say).
     fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)>;
 
-    /// The virtual NIC, once; `None` where the board is on a real network.
-    fn take_nic(&mut self) -> Option<Nic> {
+    /// The socket at which the virtual NIC is plugged in, once; `None` where the board is on a real network.
+    fn take_nic(&mut self) -> Option<UnixListener> {
         None
     }
 }

@@ -15,8 +15,8 @@ mod error;
 mod host;
 mod log;
 mod machine;
-mod nic;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,6 @@ pub use console::{Commander, Output, Timed};
 pub use error::{BoardError, Death};
 pub use host::HostMachine;
 pub use machine::{BoxFuture, Connection, Machine};
-pub use nic::{Frame, Nic, NicListener};
 
 /// How a board is run.
 #[derive(Clone, Debug)]
@@ -114,8 +113,10 @@ impl Board {
         self.machine.stop().await;
     }
 
-    /// The board's NIC, once: `None` for a board on a real network, or when it was taken before.
-    pub fn take_nic(&mut self) -> Option<Nic> {
+    /// The socket at which the board's NIC is plugged in, again after each reset. Each Ethernet frame is
+    /// behind its length as a big-endian `u32`. Once: `None` for a board on a real network, or when it
+    /// was taken before.
+    pub fn take_nic(&mut self) -> Option<UnixListener> {
         self.machine.take_nic()
     }
 

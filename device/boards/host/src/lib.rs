@@ -19,6 +19,7 @@ use std::time::Instant as Clock;
 use std::{io, thread};
 
 use device::crypto::Software;
+use device::mqtt::session::SLOTS;
 use device::node::{Loan, Node, Storage};
 use device::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,6 +32,9 @@ use nic::SocketNic;
 
 /// The hidden subcommand under which the harness runs itself as a board.
 pub const SUBCOMMAND: &str = "board-host";
+
+/// QUIC streams the board has room for: all that a session can use.
+const STREAMS: usize = SLOTS;
 
 /// Exit code of a board that could not start: wrong arguments, or nobody listens.
 const CANNOT_START: u8 = 3;
@@ -84,7 +88,7 @@ fn boot(
     board: &mut HostBoard,
 ) -> io::Result<Next> {
     // On the heap, so that the stack figures are the firmware's alone.
-    let mut storage = Box::new(Storage::<Software>::new());
+    let mut storage = Box::new(Storage::<Software, STREAMS>::new());
     let mut node = Box::new(Node::new(&mut storage));
     thread::scope(|scope| {
         let life = thread::Builder::new()
@@ -97,7 +101,7 @@ fn boot(
 
 /// The main loop: poll the node, sleep until a socket or the clock calls.
 fn live(
-    node: &mut Node<'_, Software>,
+    node: &mut Node<'_, Software, STREAMS>,
     console: &UnixStream,
     nic: &UnixStream,
     entropy: &mut SeededEntropy,

@@ -1,0 +1,162 @@
+//! A host board through a link to the embedded broker: every part real but the radio.
+
+mod bench;
+
+use bench::{Bench, settings, workload};
+use device::control::{
+    Addressing, Cause, Event, HandshakePhase, Manner, Migration, Pattern, Request, Resumed, Sample, StreamMode,
+    Transport, Verdict, Workload, WorkloadEnd,
+};
+use harness::broker::BrokerOptions;
+
+/// Everything that was published came back once, intact and in order.
+fn assert_all_received(received: &[Sample], count: u32) {
+    let mut sequences = Vec::new();
+    for sample in received {
+        let Sample::Received { run, sequence, topic, verdict, .. } = *sample else { panic!("{sample:?}") };
+        assert_eq!((run, verdict, u32::from(topic)), (1, Verdict::Intact, sequence % 2), "{sample:?}");
+        sequences.push(sequence);
+    }
+    assert!(sequences.iter().copied().eq(0..count), "{sequences:?}");
+}
+
+async fn publishes_and_receives(transport: Transport, link: &str) {
+    let mut bench = Bench::new(link, BrokerOptions::default()).await;
+    bench.configure(settings(transport)).await;
+    bench.connect().await;
+    bench.subscribe("bench/#", 1).await;
+    let outcome = bench.run(workload(50, 1), 50).await;
+    let result = outcome.result.expect("it ended");
+    assert_eq!((result.end, result.accepted, result.acked), (WorkloadEnd::Complete, 50, 50), "{result:?}");
+    assert!(outcome.published.iter().copied().eq(0..50), "{:?}", outcome.published);
+    assert_all_received(&outcome.received, 50);
+    bench.board.command(Request::Disconnect).await.expect("connected");
+    let cause = bench.event("the end", |event| match event {
+        Event::Disconnected(disconnection) => Some(disconnection.cause),
+        _ => None,
+    });
+    assert_eq!(cause.await, Cause::Requested);
+}
+
+#[tokio::test]
+async fn over_quic_a_workload_is_published_and_received() {
+    publishes_and_receives(Transport::Quic, "").await;
+}
+
+#[tokio::test]
+async fn over_quic_a_lossy_link_loses_nothing() {
+    publishes_and_receives(Transport::Quic, "both.loss = \"10 %\"\nboth.delay = \"5 ms\"").await;
+}
+
+#[tokio::test]
+async fn the_handshake_is_reported_phase_by_phase() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    bench.configure(settings(Transport::Quic)).await;
+    bench.board.command(Request::Connect).await.expect("configured");
+    let mut phases = Vec::new();
+    let resumed = bench.event("CONNACK", |event| match event {
+        Event::Handshake(phase) => {
+            phases.push(*phase);
+            None
+        }
+        Event::MqttConnected { resumed, .. } => Some(*resumed),
+        _ => None,
+    });
+    assert_eq!(resumed.await, Resumed::Full);
+    for phase in [
+        HandshakePhase::ClientHelloSent,
+        HandshakePhase::KeysAgreed,
+        HandshakePhase::ServerAuthenticated,
+        HandshakePhase::Complete,
+        HandshakePhase::ConnectSent,
+    ] {
+        assert!(phases.contains(&phase), "{phase:?} is not in {phases:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_dhcp_the_board_gets_its_address_and_connects() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    let mut settings = settings(Transport::Quic);
+    settings.addressing = Addressing::Dhcp;
+    bench.configure(settings).await;
+    bench.board.command(Request::Connect).await.expect("configured");
+    let acquired = bench.event("an address", |event| match event {
+        Event::AddressAcquired { address, prefix } => Some((*address, *prefix)),
+        _ => None,
+    });
+    assert_eq!(acquired.await, ([10, 77, 0, 2].into(), 24));
+    bench.connected().await;
+}
+
+#[tokio::test]
+async fn a_migration_keeps_the_connection() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    bench.configure(settings(Transport::Quic)).await;
+    bench.connect().await;
+    bench.subscribe("bench/#", 1).await;
+    bench.event("confirmation", |event| {
+        matches!(event, Event::Handshake(HandshakePhase::Confirmed)).then_some(())
+    });
+    bench
+        .board
+        .command(Request::Migrate(Migration { port: 50_000, address: None }))
+        .await
+        .expect("confirmed");
+    let port = bench.event("the migration", |event| match event {
+        Event::MigrationStarted { port } => Some(*port),
+        _ => None,
+    });
+    assert_eq!(port.await, 50_000);
+    bench.event("the new path", |event| matches!(event, Event::PathValidated).then_some(())).await;
+    let outcome = bench.run(workload(10, 1), 10).await;
+    assert_all_received(&outcome.received, 10);
+    let lost = |event: &Event| matches!(event, Event::Disconnected(_));
+    assert!(!outcome.events.iter().any(lost), "{:?}", outcome.events);
+}
+
+#[tokio::test]
+async fn a_forced_reconnect_resumes_with_the_ticket() {
+    for manner in [Manner::Graceful, Manner::Abrupt] {
+        let mut bench = Bench::new("", BrokerOptions::default()).await;
+        bench.configure(settings(Transport::Quic)).await;
+        bench.connect().await;
+        bench.event("a ticket", |event| matches!(event, Event::TicketReceived).then_some(())).await;
+        bench.board.command(Request::Reconnect(manner)).await.expect("connected");
+        let resumed = bench.event("CONNACK", |event| match event {
+            Event::MqttConnected { resumed, .. } => Some(*resumed),
+            _ => None,
+        });
+        assert_eq!(resumed.await, Resumed::Ticket, "{manner:?}");
+    }
+}
+
+#[tokio::test]
+async fn topics_on_data_streams_arrive_all() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    let mut settings = settings(Transport::Quic);
+    settings.quic.streams = StreamMode::PerTopic;
+    bench.configure(settings).await;
+    bench.connect().await;
+    bench.subscribe("bench/#", 1).await;
+    let outcome = bench.run(Workload { pattern: Pattern::Saturate, ..workload(40, 1) }, 40).await;
+    assert_eq!(outcome.result.expect("it ended").end, WorkloadEnd::Complete);
+    assert_eq!(outcome.received.len(), 40);
+    let opened = outcome.events.iter().filter(|event| matches!(event, Event::StreamOpened { .. })).count();
+    assert!(opened >= 1, "{:?}", outcome.events);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    let other = harness::certificates::Certificates::generate().expect("an authority");
+    bench.certificates = std::sync::Arc::new(other);
+    bench.configure(settings(Transport::Quic)).await;
+    bench.board.command(Request::Connect).await.expect("configured");
+    let cause = bench.event("the end", |event| match event {
+        Event::Disconnected(disconnection) => Some((disconnection.cause, disconnection.code)),
+        _ => None,
+    });
+    // unknown_ca, 48 (RFC 8446 6.2), as a QUIC crypto error (RFC 9001 4.8).
+    assert_eq!(cause.await, (Cause::TlsRefused, 0x100 + 48));
+}
