@@ -74,8 +74,8 @@ pub struct Net<'s> {
     sockets: SocketSet<'s>,
     udp: SocketHandle,
     tcp: SocketHandle,
-    dhcp: SocketHandle,
-    dynamic: bool,
+    /// There only while the address is to come from DHCP.
+    dhcp: Option<SocketHandle>,
     address: Option<IpCidr>,
     local_port: u16,
     wire: WireStats,
@@ -129,14 +129,12 @@ impl<'s> Net<'s> {
         // As QUIC has it.
         stream.set_congestion_control(tcp::CongestionControl::Reno);
         let tcp = sockets.add(stream);
-        let dhcp = sockets.add(dhcpv4::Socket::new());
         Self {
             interface: None,
             sockets,
             udp,
             tcp,
-            dhcp,
-            dynamic: false,
+            dhcp: None,
             address: None,
             local_port: 0,
             wire: WireStats::default(),
@@ -164,15 +162,18 @@ impl<'s> Net<'s> {
         let mut interface = Interface::new(config, nic, stack_time(now));
         self.close();
         self.address = None;
-        self.dynamic = fixed.is_none();
+        if let Some(dhcp) = self.dhcp.take() {
+            self.sockets.remove(dhcp);
+        }
         if let Some((address, gateway)) = fixed {
             set_address(&mut interface, Some(address));
             if let Some(gateway) = gateway {
                 set_gateway(&mut interface, gateway)?;
             }
             self.address = Some(address);
+        } else {
+            self.dhcp = Some(self.sockets.add(dhcpv4::Socket::new()));
         }
-        self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.dhcp).reset();
         self.interface = Some(interface);
         Ok(())
     }
@@ -230,11 +231,9 @@ impl<'s> Net<'s> {
 
     /// What DHCP changed since the last call.
     pub fn poll_address(&mut self) -> Option<AddressChange> {
-        if !self.dynamic {
-            return None;
-        }
+        let dhcp = self.dhcp?;
         let interface = self.interface.as_mut()?;
-        match self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.dhcp).poll()? {
+        match self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).poll()? {
             dhcpv4::Event::Configured(lease) => {
                 let address = IpCidr::Ipv4(lease.address);
                 set_address(interface, Some(address));

@@ -46,11 +46,14 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         if !self.drain() {
             return;
         }
+        if !self.ingress() {
+            return;
+        }
         if let Some(change) = self.net.poll_address() {
             self.on_address(change);
         }
         self.connect_when_up();
-        if self.ingress() && self.time() && self.publish() {
+        if self.agent.drained && self.time() && self.publish() {
             self.finish_workload();
         }
         self.net.egress(self.now, self.loan.nic);

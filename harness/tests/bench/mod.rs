@@ -9,7 +9,7 @@ use device::control::{
     QuicSettings, Reconnection, Report, Request, Resumption, Sample, Settings, StreamMode, Subscription,
     Transport, Workload, WorkloadResult, clipped,
 };
-use harness::board::{Board, BoardError, HostMachine, Options, Output};
+use harness::board::{Board, HostMachine, Options, Output};
 use harness::broker::{Broker, BrokerOptions, BrokerSpec};
 use harness::certificates::{Certificates, SERVER_NAME};
 use harness::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
@@ -23,8 +23,9 @@ const TCP_PORT: u16 = 1883;
 
 pub struct Bench {
     pub board: Board,
-    pub broker: Broker,
-    pub link: LinkHandle,
+    /// Kept for their lives' sake.
+    _broker: Broker,
+    _link: LinkHandle,
     pub certificates: Arc<Certificates>,
 }
 
@@ -44,10 +45,13 @@ impl Bench {
             .with_service(Protocol::Tcp, TLS_PORT, at.tls.expect("served"))
             .with_service(Protocol::Tcp, TCP_PORT, at.tcp.expect("served"));
         let nic = Nic::Listener(board.take_nic().expect("a virtual NIC"));
-        let setup =
-            Setup { config: toml::from_str(link).expect("a link configuration"), seed: 7, ..Setup::default() };
+        let setup = Setup {
+            config: toml::from_str(link).expect("a link configuration"),
+            seed: 7,
+            ..Setup::default()
+        };
         let link = FramePath { setup, nic, gateway }.start().expect("a link");
-        Self { board, broker, link, certificates }
+        Self { board, _broker: broker, _link: link, certificates }
     }
 
     /// Sends the authority's certificate and `settings`.
@@ -106,11 +110,6 @@ impl Bench {
             }
         }
         outcome
-    }
-
-    #[allow(dead_code, reason = "not every test breaks a board")]
-    pub async fn refusal(&mut self, request: Request) -> BoardError {
-        self.board.command(request).await.expect_err("it cannot do that")
     }
 }
 
