@@ -52,7 +52,7 @@ impl HostMachine {
             .prefix("harness-board-")
             .tempdir()
             .map_err(|error| start_error(format!("no temporary directory for its sockets: {error}")))?;
-        let nic = std::os::unix::net::UnixListener::bind(&directory.path().join("nic"))
+        let nic = std::os::unix::net::UnixListener::bind(directory.path().join("nic"))
             .map_err(|error| start_error(format!("no socket for its NIC: {error}")))?;
         Ok(Self {
             program,

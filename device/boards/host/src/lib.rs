@@ -95,7 +95,7 @@ fn boot(
             .name("board".into())
             .stack_size(STACK_SIZE)
             .spawn_scoped(scope, || live(&mut node, console, nic, entropy, board))?;
-        life.join().unwrap_or_else(|_| Ok(Next::Exit))
+        life.join().unwrap_or(Ok(Next::Exit))
     })
 }
 
