@@ -17,8 +17,8 @@ use crate::tls;
 
 /// Send buffer of each stream in bytes: a publication of 1 KiB, and acknowledgements beside it.
 pub(super) const SEND: usize = 1280;
-/// Receive buffer of each stream in blocks of 32 bytes: the largest packet, and the start of the next.
-pub(super) const BLOCKS: usize = 48;
+/// Receive memory in blocks of 32 bytes: what a handshake takes, afterwards shared out to the streams.
+pub(super) const BLOCKS: usize = 128;
 
 /// A connection and what the next one can use of it.
 pub(super) struct Quic<C: Crypto, const STREAMS: usize> {

@@ -1,19 +1,33 @@
 //! The CRYPTO streams: handshake messages in and out (RFC 9000 7.5, 19.6).
 //!
-//! One buffer each way serves all levels in turn. Whoever has moved on to the next level needs nothing
-//! of the one before: keys of a level exist only once every message of the level before has been read.
+//! They have no memory of their own. Stream data arrives after the handshake, so the memory of the streams'
+//! receive buffers is the handshake's first; its reserved end stays so, for session tickets.
+//!
+//! ```text
+//!   Initial     | ServerHello in                               | ClientHello out |
+//!   Handshake   | certificate chain in                                           |
+//!               | Finished in |                                | Finished out    |
+//!   1-RTT       | streams' receive buffers                     | F. out | tickets in
+//! ```
+//!
+//! Whoever has moved on to the next level needs nothing of the one before: keys of a level exist only once
+//! every message of the level before has been read.
+
+use core::ops::Range;
 
 use crate::codec::Writer;
 
 use super::error::{TransportCode, TransportError};
 use super::recovery::Space;
-use super::stream::RangeSet;
+use super::stream::{BLOCK, RangeSet};
 
-/// Bytes of handshake messages that can await their missing parts, in bytes: as RFC 9000 7.5 demands, and
-/// enough for a certificate chain of three with P-256 keys.
+/// Least receive memory of a connection in bytes: handshake messages of this length can be put in order
+/// (RFC 9000 7.5), enough for a certificate chain of three with P-256 keys.
 pub const CRYPTO_RECEIVE_LEN: usize = 4096;
 /// Bytes of this client's largest flight: a ClientHello with a ticket of 512 bytes, or a certificate.
-pub const CRYPTO_SEND_LEN: usize = 1280;
+pub const CRYPTO_SEND_LEN: usize = 1152;
+/// Blocks at the end of the receive memory that streams never use.
+pub const RESERVED_BLOCKS: u16 = (CRYPTO_SEND_LEN / BLOCK) as u16;
 /// Gaps that can be tracked while handshake bytes arrive out of order.
 const GAPS: usize = 8;
 /// Lost pieces that are remembered apart from each other.
@@ -30,10 +44,11 @@ pub enum Kept {
     No,
 }
 
-/// Puts handshake bytes in order; messages are read where they lie.
+/// Puts handshake bytes in order; messages are read where they lie. Each call is lent the same memory.
 #[derive(Debug)]
 pub struct CryptoReceive {
-    bytes: [u8; CRYPTO_RECEIVE_LEN],
+    /// The part of the memory in use.
+    region: Range<usize>,
     level: Space,
     /// Offset of the first byte in the buffer, which is the start of a message.
     start: u64,
@@ -50,7 +65,7 @@ impl CryptoReceive {
     /// Awaits Initial messages.
     pub const fn new() -> Self {
         Self {
-            bytes: [0; CRYPTO_RECEIVE_LEN],
+            region: 0..0,
             level: Space::Initial,
             start: 0,
             ready: 0,
@@ -60,8 +75,9 @@ impl CryptoReceive {
         }
     }
 
-    /// Forgets everything. The buffer's bytes stay where they are.
-    pub fn restart(&mut self) {
+    /// Awaits Initial messages in `region` of the memory.
+    pub fn restart(&mut self, region: Range<usize>) {
+        self.region = region;
         self.level = Space::Initial;
         self.start = 0;
         self.ready = 0;
@@ -75,7 +91,13 @@ impl CryptoReceive {
     /// # Errors
     /// `CRYPTO_BUFFER_EXCEEDED` beyond the buffer, `PROTOCOL_VIOLATION` for new bytes at a level that is
     /// over.
-    pub fn insert(&mut self, level: Space, offset: u64, data: &[u8]) -> Result<Kept, TransportError> {
+    pub fn insert(
+        &mut self,
+        memory: &mut [u8],
+        level: Space,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<Kept, TransportError> {
         let end = offset + data.len() as u64;
         if level != self.level {
             return if level < self.level && end <= self.ended[level.index()] {
@@ -84,11 +106,8 @@ impl CryptoReceive {
                 Err(TransportError::violation("CRYPTO data at a level that is over"))
             };
         }
-        if end > self.start + CRYPTO_RECEIVE_LEN as u64 {
-            return Err(TransportError::new(
-                TransportCode::CRYPTO_BUFFER_EXCEEDED,
-                "more handshake data than the buffer holds",
-            ));
+        if end > self.start + self.region.len() as u64 {
+            return self.overflow("more handshake data than the buffer holds");
         }
         let contiguous = self.start + self.ready as u64;
         if end <= contiguous {
@@ -100,7 +119,7 @@ impl CryptoReceive {
         }
         let at = (from - self.start) as usize;
         let new = &data[(from - offset) as usize..];
-        self.bytes[at..at + new.len()].copy_from_slice(new);
+        memory[self.region.clone()][at..at + new.len()].copy_from_slice(new);
         if from == contiguous {
             self.ready = at + new.len();
             self.join();
@@ -113,12 +132,13 @@ impl CryptoReceive {
     ///
     /// # Errors
     /// `CRYPTO_BUFFER_EXCEEDED` if the message can never be whole.
-    pub fn message_len(&self) -> Result<Option<usize>, TransportError> {
-        let Some(&[_, a, b, c]) = self.bytes[..self.ready].first_chunk::<MESSAGE_HEADER_LEN>() else {
+    pub fn message_len(&self, memory: &[u8]) -> Result<Option<usize>, TransportError> {
+        let ready = &memory[self.region.clone()][..self.ready];
+        let Some(&[_, a, b, c]) = ready.first_chunk::<MESSAGE_HEADER_LEN>() else {
             return Ok(None);
         };
         let len = MESSAGE_HEADER_LEN + u32::from_be_bytes([0, a, b, c]) as usize;
-        if len > CRYPTO_RECEIVE_LEN {
+        if len > self.region.len() {
             return Err(TransportError::new(
                 TransportCode::CRYPTO_BUFFER_EXCEEDED,
                 "a handshake message is longer than the buffer",
@@ -127,31 +147,43 @@ impl CryptoReceive {
         Ok((len <= self.ready).then_some(len))
     }
 
-    /// The first `len` bytes.
-    pub fn message(&self, len: usize) -> &[u8] {
-        &self.bytes[..len]
+    /// The first `len` bytes, and the memory that TLS may write its next flight to: behind them, and where
+    /// streams never write.
+    pub fn message<'m>(&self, memory: &'m mut [u8], len: usize) -> (&'m [u8], usize, Writer<'m>) {
+        let start = self.region.start;
+        let out_at = (start + len).max(flight_start(memory.len()));
+        let (front, out) = memory.split_at_mut(out_at);
+        (&front[start..start + len], out_at, Writer::new(out))
     }
 
     /// Drops the first `len` bytes.
-    pub fn consume(&mut self, len: usize) {
+    pub fn consume(&mut self, memory: &mut [u8], len: usize) {
         let end = self.beyond.iter().last().map_or(self.ready, |range| (range.end - self.start) as usize);
-        self.bytes.copy_within(len..end, 0);
+        memory[self.region.clone()].copy_within(len..end, 0);
         self.start += len as u64;
         self.ready -= len;
     }
 
-    /// Moves on: further bytes belong to `level`.
+    /// Moves on: further bytes belong to `level` and go to `region` of the memory.
     ///
     /// # Errors
     /// `PROTOCOL_VIOLATION` if bytes of the level so far are left over (RFC 9001 4.1.3).
-    pub fn advance(&mut self, level: Space) -> Result<(), TransportError> {
+    pub fn advance(&mut self, level: Space, region: Range<usize>) -> Result<(), TransportError> {
         if self.ready > 0 || !self.beyond.is_empty() {
             return Err(TransportError::violation("handshake data is left over when the keys change"));
         }
         self.ended[self.level.index()] = self.start;
         self.level = level;
+        self.region = region;
         self.start = 0;
         Ok(())
+    }
+
+    /// More of the memory is free: uses `region`, unless something is buffered.
+    pub fn widen(&mut self, region: Range<usize>) {
+        if self.ready == 0 && self.beyond.is_empty() {
+            self.region = region;
+        }
     }
 
     /// The level that is being read.
@@ -162,6 +194,15 @@ impl CryptoReceive {
     /// Most bytes that the buffer held.
     pub const fn high(&self) -> u16 {
         self.high
+    }
+
+    /// After the handshake nothing vital is lost with a frame that finds no room: not acknowledged, it comes
+    /// again (RFC 9000 7.5).
+    fn overflow(&self, reason: &'static str) -> Result<Kept, TransportError> {
+        if self.level == Space::Application {
+            return Ok(Kept::No);
+        }
+        Err(TransportError::new(TransportCode::CRYPTO_BUFFER_EXCEEDED, reason))
     }
 
     fn join(&mut self) {
@@ -176,6 +217,11 @@ impl CryptoReceive {
     }
 }
 
+/// Where in a memory of `len` bytes this client's flights start.
+pub const fn flight_start(len: usize) -> usize {
+    len - CRYPTO_SEND_LEN
+}
+
 /// A piece of this client's handshake bytes: what one CRYPTO frame carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CryptoPiece {
@@ -188,7 +234,8 @@ pub struct CryptoPiece {
 /// Handshake bytes to be sent, until they are acknowledged.
 #[derive(Debug)]
 pub struct CryptoSend {
-    bytes: [u8; CRYPTO_SEND_LEN],
+    /// Where in the memory the flight is.
+    at: usize,
     level: Space,
     /// Offset of the first byte of the buffer.
     start: u16,
@@ -202,38 +249,36 @@ pub struct CryptoSend {
 impl CryptoSend {
     /// Nothing to send.
     pub const fn new() -> Self {
-        Self {
-            bytes: [0; CRYPTO_SEND_LEN],
-            level: Space::Initial,
-            start: 0,
-            len: 0,
-            sent: 0,
-            lost: RangeSet::new(),
-        }
+        Self { at: 0, level: Space::Initial, start: 0, len: 0, sent: 0, lost: RangeSet::new() }
     }
 
-    /// Forgets everything. The buffer's bytes stay where they are.
+    /// Forgets everything.
     pub fn restart(&mut self) {
-        self.level = Space::Initial;
-        self.start = 0;
+        *self = Self::new();
+    }
+
+    /// A flight of `len` bytes at `level` lies at `at` in the memory. It takes the place of the flight before,
+    /// which the server must have received to have answered it.
+    pub fn on_flight(&mut self, level: Space, at: usize, len: usize) {
+        self.start = if level == self.level { self.start + self.len } else { 0 };
+        self.at = at;
+        self.level = level;
+        self.len = len as u16;
+        self.sent = 0;
+        self.lost.clear();
+    }
+
+    /// The server has all of it: its memory is free.
+    pub fn forget(&mut self) {
+        self.start += self.len;
         self.len = 0;
         self.sent = 0;
         self.lost.clear();
     }
 
-    /// Where TLS writes its next flight. It takes the place of the flight before, which the server must
-    /// have received to have answered it; [`Self::on_flight`] tells how long it is.
-    pub const fn writer(&mut self) -> Writer<'_> {
-        Writer::new(&mut self.bytes)
-    }
-
-    /// A flight of `len` bytes at `level` has been written.
-    pub fn on_flight(&mut self, level: Space, len: usize) {
-        self.start = if level == self.level { self.start + self.len } else { 0 };
-        self.level = level;
-        self.len = len as u16;
-        self.sent = 0;
-        self.lost.clear();
+    /// Where in the memory the flight ends.
+    pub fn end(&self) -> usize {
+        self.at + usize::from(self.len)
     }
 
     /// Whether there is something to send at `level`.
@@ -256,9 +301,9 @@ impl CryptoSend {
     }
 
     /// The bytes of a piece.
-    pub fn bytes(&self, piece: CryptoPiece) -> &[u8] {
-        let at = usize::from(piece.offset - self.start);
-        &self.bytes[at..at + usize::from(piece.len)]
+    pub fn bytes<'m>(&self, memory: &'m [u8], piece: CryptoPiece) -> &'m [u8] {
+        let at = self.at + usize::from(piece.offset - self.start);
+        &memory[at..at + usize::from(piece.len)]
     }
 
     /// The server has the piece.
@@ -287,6 +332,12 @@ impl CryptoSend {
 mod tests {
     use super::*;
 
+    fn awaiting() -> CryptoReceive {
+        let mut receive = CryptoReceive::new();
+        receive.restart(0..CRYPTO_RECEIVE_LEN);
+        receive
+    }
+
     fn message(len: u8) -> [u8; 64] {
         let mut bytes = [7; 64];
         bytes[..4].copy_from_slice(&[1, 0, 0, len]);
@@ -295,99 +346,122 @@ mod tests {
 
     #[test]
     fn a_message_is_whole_when_its_last_gap_closes() {
-        let mut receive = CryptoReceive::new();
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
         let bytes = message(60);
         for piece in [30..64, 10..20, 2..5, 0..3, 18..31] {
-            assert_eq!(receive.message_len(), Ok(None));
-            let kept = receive.insert(Space::Initial, piece.start as u64, &bytes[piece]);
+            assert_eq!(receive.message_len(memory), Ok(None));
+            let kept = receive.insert(memory, Space::Initial, piece.start as u64, &bytes[piece]);
             assert_eq!(kept, Ok(Kept::Yes));
         }
-        assert_eq!(receive.message_len(), Ok(None), "5..10 is missing");
-        receive.insert(Space::Initial, 4, &bytes[4..12]).expect("fits");
-        assert_eq!(receive.message_len(), Ok(Some(64)));
-        assert_eq!(receive.message(64), bytes);
+        assert_eq!(receive.message_len(memory), Ok(None), "5..10 is missing");
+        receive.insert(memory, Space::Initial, 4, &bytes[4..12]).expect("fits");
+        assert_eq!(receive.message_len(memory), Ok(Some(64)));
+        assert_eq!(receive.message(memory, 64).0, bytes);
     }
 
     #[test]
     fn bytes_beyond_a_gap_survive_the_message_before_them() {
-        let mut receive = CryptoReceive::new();
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
         let first = message(4);
         let second = message(60);
-        receive.insert(Space::Initial, 0, &first[..8]).expect("fits");
-        receive.insert(Space::Initial, 8 + 32, &second[32..]).expect("fits");
-        receive.consume(8);
-        receive.insert(Space::Initial, 8, &second[..32]).expect("fits");
-        assert_eq!(receive.message_len(), Ok(Some(64)));
-        assert_eq!(receive.message(64), second);
+        receive.insert(memory, Space::Initial, 0, &first[..8]).expect("fits");
+        receive.insert(memory, Space::Initial, 8 + 32, &second[32..]).expect("fits");
+        receive.consume(memory, 8);
+        receive.insert(memory, Space::Initial, 8, &second[..32]).expect("fits");
+        assert_eq!(receive.message_len(memory), Ok(Some(64)));
+        assert_eq!(receive.message(memory, 64).0, second);
     }
 
     #[test]
     fn offsets_beyond_the_buffer_are_refused() {
-        let mut receive = CryptoReceive::new();
-        let error = receive.insert(Space::Initial, CRYPTO_RECEIVE_LEN as u64, &[0]).unwrap_err();
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        let error = receive.insert(memory, Space::Initial, CRYPTO_RECEIVE_LEN as u64, &[0]).unwrap_err();
         assert_eq!(error.code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
-        let error = receive.insert(Space::Initial, (1 << 62) - 2, &[0]).unwrap_err();
+        let error = receive.insert(memory, Space::Initial, (1 << 62) - 2, &[0]).unwrap_err();
         assert_eq!(error.code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
     }
 
     #[test]
     fn a_message_that_can_never_be_whole_is_refused_at_its_header() {
-        let mut receive = CryptoReceive::new();
-        receive.insert(Space::Initial, 0, &[11, 0, 0x10, 0]).expect("fits");
-        assert_eq!(receive.message_len().unwrap_err().code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        receive.insert(memory, Space::Initial, 0, &[11, 0, 0x10, 0]).expect("fits");
+        assert_eq!(receive.message_len(memory).unwrap_err().code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
     }
 
     #[test]
     fn too_many_gaps_leave_the_packet_unacknowledged() {
-        let mut receive = CryptoReceive::new();
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
         for gap in 1..=GAPS as u64 {
-            assert_eq!(receive.insert(Space::Initial, gap * 10, &[1]), Ok(Kept::Yes));
+            assert_eq!(receive.insert(memory, Space::Initial, gap * 10, &[1]), Ok(Kept::Yes));
         }
-        assert_eq!(receive.insert(Space::Initial, 900, &[1]), Ok(Kept::No));
+        assert_eq!(receive.insert(memory, Space::Initial, 900, &[1]), Ok(Kept::No));
     }
 
     #[test]
     fn a_level_that_is_over_takes_repetitions_only() {
-        let mut receive = CryptoReceive::new();
-        receive.insert(Space::Initial, 0, &message(4)[..8]).expect("fits");
-        receive.consume(8);
-        receive.advance(Space::Handshake).expect("nothing left");
-        assert_eq!(receive.insert(Space::Initial, 0, &[1; 8]), Ok(Kept::Yes));
-        let error = receive.insert(Space::Initial, 8, &[1]).unwrap_err();
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        receive.insert(memory, Space::Initial, 0, &message(4)[..8]).expect("fits");
+        receive.consume(memory, 8);
+        receive.advance(Space::Handshake, 0..CRYPTO_RECEIVE_LEN).expect("nothing left");
+        assert_eq!(receive.insert(memory, Space::Initial, 0, &[1; 8]), Ok(Kept::Yes));
+        let error = receive.insert(memory, Space::Initial, 8, &[1]).unwrap_err();
         assert_eq!(error.code, TransportCode::PROTOCOL_VIOLATION);
-        assert_eq!(receive.insert(Space::Handshake, 0, &[1]), Ok(Kept::Yes));
+        assert_eq!(receive.insert(memory, Space::Handshake, 0, &[1]), Ok(Kept::Yes));
     }
 
     #[test]
     fn left_over_data_at_a_key_change_is_a_violation() {
-        let mut receive = CryptoReceive::new();
-        receive.insert(Space::Initial, 9, &[1]).expect("fits");
-        assert_eq!(receive.advance(Space::Handshake).unwrap_err().code, TransportCode::PROTOCOL_VIOLATION);
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        receive.insert(memory, Space::Initial, 9, &[1]).expect("fits");
+        assert_eq!(
+            receive.advance(Space::Handshake, 0..CRYPTO_RECEIVE_LEN).unwrap_err().code,
+            TransportCode::PROTOCOL_VIOLATION
+        );
     }
 
     #[test]
     fn lost_pieces_go_first_and_once() {
         let mut send = CryptoSend::new();
-        send.writer().put(&[1, 2, 3, 4, 5, 6]).expect("fits");
-        send.on_flight(Space::Initial, 6);
+        let memory = [0, 1, 2, 3, 4, 5, 6];
+        send.on_flight(Space::Initial, 1, 6);
         let first = send.next_piece(Space::Initial, 4).expect("data");
         send.on_lost(Space::Initial, first);
         assert_eq!(send.next_piece(Space::Initial, 100), Some(first));
-        assert_eq!(send.bytes(first), [1, 2, 3, 4]);
+        assert_eq!(send.bytes(&memory, first), [1, 2, 3, 4]);
         let second = send.next_piece(Space::Initial, 100).expect("the rest");
-        assert_eq!(send.bytes(second), [5, 6]);
+        assert_eq!(send.bytes(&memory, second), [5, 6]);
         assert!(!send.wants_to_send(Space::Initial));
     }
 
     #[test]
     fn a_second_hello_continues_the_stream_and_forgets_the_first() {
         let mut send = CryptoSend::new();
-        send.on_flight(Space::Initial, 6);
+        send.on_flight(Space::Initial, 0, 6);
         let old = send.next_piece(Space::Initial, 100).expect("first hello");
-        send.on_flight(Space::Initial, 8);
+        send.on_flight(Space::Initial, 0, 8);
         send.on_lost(Space::Initial, old);
         assert_eq!(send.next_piece(Space::Initial, 100), Some(CryptoPiece { offset: 6, len: 8 }));
-        send.on_flight(Space::Handshake, 3);
+        send.on_flight(Space::Handshake, 0, 3);
         assert_eq!(send.next_piece(Space::Handshake, 100), Some(CryptoPiece { offset: 0, len: 3 }));
+    }
+
+    #[test]
+    fn tls_writes_behind_the_message_and_where_no_stream_does() {
+        let (receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        let (message, at, out) = receive.message(memory, 40);
+        assert_eq!((message.len(), at), (40, CRYPTO_RECEIVE_LEN - CRYPTO_SEND_LEN));
+        assert_eq!(out.remaining(), CRYPTO_SEND_LEN);
+        let (message, at, out) = receive.message(memory, 4000);
+        assert_eq!((message.len(), at, out.remaining()), (4000, 4000, 96));
+    }
+
+    #[test]
+    fn after_the_handshake_what_finds_no_room_is_left_for_later() {
+        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+        receive.advance(Space::Handshake, 0..CRYPTO_RECEIVE_LEN).expect("empty");
+        receive.advance(Space::Application, 4000..4050).expect("empty");
+        assert_eq!(receive.insert(memory, Space::Application, 0, &[0; 60]), Ok(Kept::No));
+        receive.widen(3000..4096);
+        assert_eq!(receive.insert(memory, Space::Application, 0, &[0; 60]), Ok(Kept::Yes));
     }
 }

@@ -246,9 +246,9 @@ mod tests {
             while let Some(len) = path.due_probe() {
                 path.on_probe_sent();
                 if len <= limit {
-                    path.on_probe_acked(len)
+                    path.on_probe_acked(len);
                 } else {
-                    path.on_probe_lost(len)
+                    path.on_probe_lost(len);
                 }
                 probes += 1;
             }

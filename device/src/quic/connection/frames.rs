@@ -3,7 +3,7 @@
 use crate::crypto::Crypto;
 use crate::time::Duration;
 
-use super::super::crypto_streams::Kept;
+use super::super::crypto_streams::{Kept, flight_start};
 use super::super::error::{CloseReason, TransportCode, TransportError};
 use super::super::frame::{Ack, ConnectionClose, Direction, Frame};
 use super::super::recovery::{Recovery, Space};
@@ -103,6 +103,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.recovery.discard_space(ctx.now, Space::Initial);
         self.recovery.discard_space(ctx.now, Space::Handshake);
         self.recovery.on_handshake_confirmed(ctx.now);
+        // The server has the whole handshake: what it took in memory is free for its tickets.
+        self.crypto_out.forget();
+        let end = BLOCKS * stream::BLOCK;
+        self.crypto_in.widen(flight_start(end)..end);
         self.path.begin_search(&self.config, self.agreed.max_udp_payload_size);
         Ok(())
     }

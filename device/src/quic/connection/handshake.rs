@@ -1,5 +1,7 @@
 //! The TLS handshake: CRYPTO bytes in, keys and flights out (RFC 9001 4).
 
+use core::ops::Range;
+
 use crate::codec::Writer;
 use crate::crypto::{Crypto, Secret};
 use crate::tls::{self, CipherSuite, Step};
@@ -9,6 +11,7 @@ use super::super::error::{CloseReason, TransportCode, TransportError};
 use super::super::keys::OneRttKeys;
 use super::super::protection::LevelKeys;
 use super::super::recovery::Space;
+use super::super::stream::BLOCK;
 use super::super::transport_parameters::{Limits, PeerParameters};
 use super::{Agreed, Connection, Context, EarlyData, Phase};
 
@@ -34,25 +37,27 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         offset: u64,
         data: &[u8],
     ) -> Result<Kept, CloseReason> {
-        if self.crypto_in.insert(space, offset, data)? == Kept::No {
+        let memory = self.streams.memory_mut().as_mut_bytes();
+        if self.crypto_in.insert(memory, space, offset, data)? == Kept::No {
             return Ok(Kept::No);
         }
-        while let Some(len) = self.crypto_in.message_len()? {
+        while let Some(len) = self.crypto_in.message_len(self.streams.memory().as_bytes())? {
             let (outcome, flight) = self.run_tls(ctx, len)?;
-            self.crypto_in.consume(len);
-            self.on_outcome(ctx, outcome, flight)?;
+            self.crypto_in.consume(self.streams.memory_mut().as_mut_bytes(), len);
+            self.on_outcome(ctx, outcome, &flight)?;
         }
         Ok(Kept::Yes)
     }
 
-    /// Gives TLS the message at the start of the buffer. Returns what it led to and how many bytes TLS
-    /// wrote.
-    fn run_tls(&mut self, ctx: &mut Context<'_>, len: usize) -> Result<(Outcome, usize), CloseReason> {
-        let Self { tls, crypto_in, crypto_out, agreed, .. } = self;
-        let Some(tls) = tls else { return Ok((Outcome::Nothing, 0)) };
+    /// Gives TLS the message at the start of the buffer. Returns what it led to and where in the memory TLS
+    /// wrote its flight.
+    fn run_tls(&mut self, ctx: &mut Context<'_>, len: usize) -> Result<(Outcome, Range<usize>), CloseReason> {
+        let Self { tls, crypto_in, streams, agreed, .. } = self;
+        let Some(tls) = tls else { return Ok((Outcome::Nothing, 0..0)) };
         let level = Self::level(crypto_in.level());
-        let mut out = crypto_out.writer();
-        let step = tls.handle_message(ctx.tls, ctx.entropy, level, crypto_in.message(len), &mut out)?;
+        let memory = streams.memory_mut().as_mut_bytes();
+        let (message, out_at, mut out) = crypto_in.message(memory, len);
+        let step = tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out)?;
         let outcome = match step {
             Step::Continue => Outcome::Nothing,
             Step::SecondClientHello => Outcome::SecondHello,
@@ -70,23 +75,24 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             Step::Complete { suite, client, server } => Outcome::Complete { suite, client, server },
             Step::Ticket(ticket) => store_ticket(ctx, &agreed.limits, &ticket),
         };
-        Ok((outcome, out.len()))
+        Ok((outcome, out_at..out_at + out.len()))
     }
 
     fn on_outcome(
         &mut self,
         ctx: &mut Context<'_>,
         outcome: Outcome,
-        flight: usize,
+        flight: &Range<usize>,
     ) -> Result<(), CloseReason> {
         match outcome {
             Outcome::Nothing => {}
             Outcome::SecondHello => {
-                self.crypto_out.on_flight(Space::Initial, flight);
+                self.crypto_out.on_flight(Space::Initial, flight.start, flight.len());
                 self.reject_early_data(ctx);
             }
             Outcome::HandshakeKeys { suite, client, server } => {
-                self.crypto_in.advance(Space::Handshake)?;
+                self.crypto_out.forget();
+                self.crypto_in.advance(Space::Handshake, 0..BLOCKS * BLOCK)?;
                 self.keys.handshake = Some(LevelKeys::derive(suite, &client, &server));
                 self.recovery.on_handshake_keys(ctx.now);
                 self.reach(ctx.now, Phase::ServerHello);
@@ -96,8 +102,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             }
             Outcome::CertificateVerified => self.reach(ctx.now, Phase::CertificateVerified),
             Outcome::Complete { suite, client, server } => {
-                self.crypto_in.advance(Space::Application)?;
-                self.crypto_out.on_flight(Space::Handshake, flight);
+                self.crypto_out.on_flight(Space::Handshake, flight.start, flight.len());
+                self.crypto_in.advance(Space::Application, self.crypto_out.end()..BLOCKS * BLOCK)?;
                 self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server));
                 self.keys.early = None;
                 self.events.connected = true;

@@ -22,7 +22,7 @@ use crate::tls;
 
 use super::cid::{ConnectionId, REMOTE_CIDS_MAX, RemoteCids};
 use super::config::{Config, Context, Grease};
-use super::crypto_streams::{CryptoReceive, CryptoSend};
+use super::crypto_streams::{CRYPTO_RECEIVE_LEN, CryptoReceive, CryptoSend, RESERVED_BLOCKS, flight_start};
 use super::error::{CloseReason, ConnectError, TransportError};
 use super::event::{EarlyDataOutcome, Event, Phase};
 use super::keys::OneRttKeys;
@@ -40,8 +40,8 @@ use record::{ReceivedPackets, Record};
 pub const TOKEN_LEN_MAX: usize = 192;
 
 /// Sent packets tracked at a time. A window of ten full datagrams needs ten; small messages at a high rate
-/// are held back when 32 of them are under way.
-pub const SENT_PACKETS_MAX: usize = 32;
+/// are held back when 22 of them are under way.
+pub const SENT_PACKETS_MAX: usize = 24;
 
 /// Length of the identifier the first Initial goes to; at least 8 (RFC 9000 7.2).
 const INITIAL_DESTINATION_LEN: usize = 8;
@@ -139,9 +139,10 @@ struct Events {
 
 /// A client's connection, idle until [`Connection::connect`] and reusable after its end.
 ///
-/// `STREAMS` bidirectional streams at a time with `SEND` bytes of send and `BLOCKS` x 32 bytes of receive
-/// buffer each.
-pub struct Connection<C: Crypto, const STREAMS: usize = 1, const SEND: usize = 2048, const BLOCKS: usize = 64>
+/// `STREAMS` bidirectional streams at a time with `SEND` bytes of send buffer each. `BLOCKS` x 32 bytes of
+/// receive memory, at least 4096 bytes, serve the handshake and then, but for its last 1152 bytes, the streams
+/// in equal parts.
+pub struct Connection<C: Crypto, const STREAMS: usize = 1, const SEND: usize = 2048, const BLOCKS: usize = 128>
 {
     state: State,
     phase: Phase,
@@ -179,6 +180,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// A connection at rest.
     #[expect(clippy::new_without_default, reason = "large: belongs into a static")]
     pub const fn new() -> Self {
+        const { assert!(BLOCKS * stream::BLOCK >= CRYPTO_RECEIVE_LEN, "the handshake needs 4096 bytes") };
         Self {
             state: State::Idle,
             phase: Phase::Started,
@@ -253,16 +255,17 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.path = Path::new();
         self.tls = None;
         self.keys = Keys::NONE;
-        self.crypto_in.restart();
+        self.crypto_in.restart(0..flight_start(BLOCKS * stream::BLOCK));
         self.crypto_out.restart();
         self.next_number = [0; 3];
         self.received = ReceivedPackets::new();
         self.recovery.restart();
         self.streams.restart(stream::Limits {
             stream_window: u32::MAX,
-            connection_window: (STREAMS * BLOCKS * stream::BLOCK) as u32,
+            connection_window: (BLOCKS * stream::BLOCK) as u32,
             peer_streams: config.server_streams,
             send_buffer: u32::MAX,
+            reserved_blocks: RESERVED_BLOCKS,
         });
         self.started = now;
         self.active_at = now;
@@ -293,10 +296,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         // Without remembered limits there is nothing 0-RTT data could go by.
         let remembered = ctx.tls.ticket.and_then(|ticket| Limits::decode(ticket.application()));
         let offer = if remembered.is_some() { self.config.early_data } else { tls::EarlyData::Omit };
-        let mut out = self.crypto_out.writer();
+        let at = flight_start(BLOCKS * stream::BLOCK);
+        let mut out = crate::codec::Writer::new(&mut self.streams.memory_mut().as_mut_bytes()[at..]);
         let tls = tls::Handshake::start(ctx.tls, ctx.entropy, Some(writer.written()), offer, &mut out)?;
         let len = out.len();
-        self.crypto_out.on_flight(Space::Initial, len);
+        self.crypto_out.on_flight(Space::Initial, at, len);
         if let (Some((suite, secret)), Some(limits)) = (tls.early_secret(), remembered) {
             self.keys.early = Some(Direction::derive(suite, secret));
             self.early_data = EarlyData::Offered(limits);

@@ -251,8 +251,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         while draft.record.has_room() && self.crypto_out.wants_to_send(space) {
             let Some(room) = w.remaining().checked_sub(frame::Crypto::OVERHEAD_MAX) else { return };
             let Some(piece) = self.crypto_out.next_piece(space, room) else { return };
-            let crypto =
-                frame::Crypto { offset: u64::from(piece.offset), data: self.crypto_out.bytes(piece) };
+            let data = self.crypto_out.bytes(self.streams.memory().as_bytes(), piece);
+            let crypto = frame::Crypto { offset: u64::from(piece.offset), data };
             let written = crypto.encode(w);
             debug_assert!(written.is_ok(), "room was left for the frame's fields");
             draft.record.push(SentFrame::Crypto(piece));

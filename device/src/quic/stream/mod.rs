@@ -22,7 +22,7 @@ mod table;
 mod tests;
 
 pub use ranges::{Full, RangeSet};
-pub use receive::{BLOCK, ReceiveBuffer};
+pub use receive::{BLOCK, Memory, ReceiveBuffer, ReceiveMemory};
 pub use send::{Piece, SendBuffer};
 pub use state::Read;
 pub use table::{

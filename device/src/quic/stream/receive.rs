@@ -8,12 +8,74 @@ use super::Error;
 /// Bytes per block: as many as a word has bits.
 pub const BLOCK: usize = 32;
 
-/// Bytes received and not yet read: at most `BLOCKS` times [`BLOCK`].
-#[derive(Clone, Debug)]
-pub struct ReceiveBuffer<const BLOCKS: usize> {
+/// The memory of all receive buffers of a connection: `BLOCKS` blocks, dealt out evenly to the streams.
+///
+/// Before the handshake is complete no stream data can arrive: until then the whole of it serves to
+/// reassemble handshake messages, and afterwards the blocks at its end that were not dealt out.
+#[derive(Debug)]
+pub struct ReceiveMemory<const BLOCKS: usize> {
     ring: [[u8; BLOCK]; BLOCKS],
-    /// One bit per byte beyond the first gap.
+    /// One bit per byte beyond a stream's first gap.
     present: [u32; BLOCKS],
+    per_stream: usize,
+}
+
+/// The memory of one stream.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    ring: &'a mut [u8],
+    present: &'a mut [u32],
+}
+
+impl<const BLOCKS: usize> ReceiveMemory<BLOCKS> {
+    /// Memory that has not been dealt out.
+    pub const fn new() -> Self {
+        Self { ring: [[0; BLOCK]; BLOCKS], present: [0; BLOCKS], per_stream: 0 }
+    }
+
+    /// Deals all but the last `reserved` blocks out to `streams` streams.
+    pub const fn deal(&mut self, streams: usize, reserved: usize) {
+        self.per_stream = BLOCKS.saturating_sub(reserved) / streams;
+    }
+
+    /// Bytes of each stream.
+    pub const fn per_stream(&self) -> usize {
+        self.per_stream * BLOCK
+    }
+
+    /// The memory of the stream in slot `index`.
+    pub fn of(&mut self, index: usize) -> Memory<'_> {
+        let blocks = index * self.per_stream..(index + 1) * self.per_stream;
+        Memory { ring: self.ring[blocks.clone()].as_flattened_mut(), present: &mut self.present[blocks] }
+    }
+
+    /// The bytes of the stream in slot `index`.
+    fn bytes(&self, index: usize) -> &[u8] {
+        self.ring[index * self.per_stream..(index + 1) * self.per_stream].as_flattened()
+    }
+
+    /// All of it, as one run of bytes.
+    pub const fn as_bytes(&self) -> &[u8] {
+        self.ring.as_flattened()
+    }
+
+    /// All of it, as one run of bytes.
+    pub const fn as_mut_bytes(&mut self) -> &mut [u8] {
+        self.ring.as_flattened_mut()
+    }
+}
+
+impl<const BLOCKS: usize> Default for ReceiveMemory<BLOCKS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bytes received and not yet read. The bytes themselves are in the [`Memory`] that is lent to each call,
+/// always the same one.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiveBuffer {
+    capacity: usize,
     /// Where in the ring the byte at `start` is.
     head: usize,
     /// Offset of the next byte to be read.
@@ -25,37 +87,16 @@ pub struct ReceiveBuffer<const BLOCKS: usize> {
     final_size: Option<u64>,
 }
 
-impl<const BLOCKS: usize> Default for ReceiveBuffer<BLOCKS> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
-    /// Bytes the buffer holds.
-    pub const CAPACITY: usize = BLOCKS * BLOCK;
-
-    /// An empty buffer at offset zero.
+impl ReceiveBuffer {
+    /// A buffer without memory, to be started.
     pub const fn new() -> Self {
-        Self {
-            ring: [[0; BLOCK]; BLOCKS],
-            present: [0; BLOCKS],
-            head: 0,
-            start: 0,
-            ready: 0,
-            highest: 0,
-            final_size: None,
-        }
+        Self { capacity: 0, head: 0, start: 0, ready: 0, highest: 0, final_size: None }
     }
 
-    /// Empties the buffer for a new stream.
-    pub fn restart(&mut self) {
-        self.present.fill(0);
-        self.head = 0;
-        self.start = 0;
-        self.ready = 0;
-        self.highest = 0;
-        self.final_size = None;
+    /// Begins a stream with an empty buffer in `memory`.
+    pub fn restart(&mut self, memory: &mut Memory<'_>) {
+        *self = Self { capacity: memory.ring.len(), ..Self::new() };
+        memory.present.fill(0);
     }
 
     /// Offset of the next byte to be read.
@@ -98,10 +139,17 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
     /// # Errors
     /// [`Error::FlowControl`] beyond the offset `limit` or what the buffer holds, [`Error::FinalSize`] for
     /// ends that contradict each other. The buffer is unchanged then.
-    pub fn insert(&mut self, offset: u64, bytes: &[u8], fin: bool, limit: u64) -> Result<(), Error> {
+    pub fn insert(
+        &mut self,
+        memory: &mut Memory<'_>,
+        offset: u64,
+        bytes: &[u8],
+        fin: bool,
+        limit: u64,
+    ) -> Result<(), Error> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Error::FlowControl)?;
         self.check_final_size(end, fin)?;
-        if end > limit.min(self.start + Self::CAPACITY as u64) {
+        if end > limit.min(self.start + self.capacity as u64) {
             return Err(Error::FlowControl);
         }
         if fin {
@@ -116,17 +164,17 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
         let skip = contiguous.saturating_sub(offset) as usize;
         let bytes = &bytes[skip..];
         let from = (offset + skip as u64 - self.start) as usize;
-        self.store(from, bytes);
+        self.store(memory, from, bytes);
         if from > self.ready {
-            self.mark(from, bytes.len());
+            self.mark(memory, from, bytes.len());
             return Ok(());
         }
         if had_gaps {
-            self.unmark(from, bytes.len());
+            self.unmark(memory, from, bytes.len());
         }
         self.ready += bytes.len();
         if had_gaps {
-            self.close_gap();
+            self.close_gap(memory);
         }
         Ok(())
     }
@@ -146,11 +194,16 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
     }
 
     /// Moves bytes in order into `dest`. Returns how many.
-    pub fn read(&mut self, dest: &mut [u8]) -> usize {
+    pub fn read<const BLOCKS: usize>(
+        &mut self,
+        memory: &ReceiveMemory<BLOCKS>,
+        index: usize,
+        dest: &mut [u8],
+    ) -> usize {
         let mut len = 0;
         // A second round where the ring wraps.
         for _ in 0..2 {
-            let available = self.peek();
+            let available = self.peek(memory, index);
             let part = available.len().min(dest.len() - len);
             dest[len..len + part].copy_from_slice(&available[..part]);
             self.consume(part);
@@ -160,9 +213,9 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
     }
 
     /// The bytes in order that lie together in memory: all that can be read, or the part before the wrap.
-    pub fn peek(&self) -> &[u8] {
-        let together = self.ready.min(Self::CAPACITY - self.head);
-        &self.ring.as_flattened()[self.head..self.head + together]
+    pub fn peek<'m, const BLOCKS: usize>(&self, memory: &'m ReceiveMemory<BLOCKS>, index: usize) -> &'m [u8] {
+        let together = self.ready.min(self.capacity - self.head);
+        &memory.bytes(index)[self.head..self.head + together]
     }
 
     /// Drops `len` bytes that have been looked at. At most what is readable.
@@ -175,9 +228,9 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
 
     /// Drops everything that has arrived, gaps and all: nobody will read it. Returns how many bytes of
     /// flow control that frees.
-    pub fn discard(&mut self) -> u64 {
+    pub fn discard(&mut self, memory: &mut Memory<'_>) -> u64 {
         let freed = self.highest - self.start;
-        self.present.fill(0);
+        memory.present.fill(0);
         self.ready = 0;
         self.start = self.highest;
         self.head = 0;
@@ -188,13 +241,13 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
     ///
     /// # Errors
     /// [`Error::FinalSize`] for ends that contradict each other.
-    pub fn skip_to(&mut self, end: u64, fin: bool) -> Result<(), Error> {
+    pub fn skip_to(&mut self, memory: &mut Memory<'_>, end: u64, fin: bool) -> Result<(), Error> {
         self.check_final_size(end, fin)?;
         if fin {
             self.final_size = Some(end);
         }
         self.highest = self.highest.max(end);
-        self.discard();
+        self.discard(memory);
         Ok(())
     }
 
@@ -211,32 +264,31 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
     }
 
     /// Copies `bytes` to `from` bytes behind the head.
-    fn store(&mut self, from: usize, bytes: &[u8]) {
+    fn store(&self, memory: &mut Memory<'_>, from: usize, bytes: &[u8]) {
         let at = self.index(from);
-        let ring = self.ring.as_flattened_mut();
-        let until_wrap = bytes.len().min(Self::CAPACITY - at);
-        ring[at..at + until_wrap].copy_from_slice(&bytes[..until_wrap]);
-        ring[..bytes.len() - until_wrap].copy_from_slice(&bytes[until_wrap..]);
+        let until_wrap = bytes.len().min(self.capacity - at);
+        memory.ring[at..at + until_wrap].copy_from_slice(&bytes[..until_wrap]);
+        memory.ring[..bytes.len() - until_wrap].copy_from_slice(&bytes[until_wrap..]);
     }
 
-    fn mark(&mut self, from: usize, len: usize) {
-        self.for_each_word(from, len, |word, mask| {
+    fn mark(&self, memory: &mut Memory<'_>, from: usize, len: usize) {
+        self.for_each_word(memory, from, len, |word, mask| {
             *word |= mask;
             true
         });
     }
 
-    fn unmark(&mut self, from: usize, len: usize) {
-        self.for_each_word(from, len, |word, mask| {
+    fn unmark(&self, memory: &mut Memory<'_>, from: usize, len: usize) {
+        self.for_each_word(memory, from, len, |word, mask| {
             *word &= !mask;
             true
         });
     }
 
     /// Extends what is ready by the marked bytes behind it.
-    fn close_gap(&mut self) {
+    fn close_gap(&mut self, memory: &mut Memory<'_>) {
         let mut found = 0;
-        self.for_each_word(self.ready, Self::CAPACITY - self.ready, |word, mask| {
+        self.for_each_word(memory, self.ready, self.capacity - self.ready, |word, mask| {
             let first = mask.trailing_zeros();
             let wanted = mask.count_ones();
             let run = ((*word & mask) >> first).trailing_ones().min(wanted);
@@ -250,18 +302,24 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
 
     /// Calls `f` with each word of the bitmap that `len` bytes from `from` touch, and the bits they touch,
     /// until it says no.
-    fn for_each_word(&mut self, from: usize, len: usize, mut f: impl FnMut(&mut u32, u32) -> bool) {
+    fn for_each_word(
+        &self,
+        memory: &mut Memory<'_>,
+        from: usize,
+        len: usize,
+        mut f: impl FnMut(&mut u32, u32) -> bool,
+    ) {
         let mut at = self.index(from);
         let mut left = len;
         while left > 0 {
             let bit = at % BLOCK;
             let bits = left.min(BLOCK - bit);
-            if !f(&mut self.present[at / BLOCK], mask_of(bits as u32) << bit) {
+            if !f(&mut memory.present[at / BLOCK], mask_of(bits as u32) << bit) {
                 return;
             }
             left -= bits;
             at += bits;
-            if at == Self::CAPACITY {
+            if at == self.capacity {
                 at = 0;
             }
         }
@@ -269,7 +327,7 @@ impl<const BLOCKS: usize> ReceiveBuffer<BLOCKS> {
 
     fn index(&self, from: usize) -> usize {
         let at = self.head + from;
-        if at >= Self::CAPACITY { at - Self::CAPACITY } else { at }
+        if at >= self.capacity { at - self.capacity } else { at }
     }
 }
 
@@ -285,11 +343,35 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
+    /// A buffer with memory of its own: the second stream's of two.
+    struct Owned {
+        memory: ReceiveMemory<5>,
+        buffer: ReceiveBuffer,
+    }
+
+    impl Owned {
+        fn new() -> Self {
+            let mut memory = ReceiveMemory::new();
+            memory.deal(2, 1);
+            let mut buffer = ReceiveBuffer::new();
+            buffer.restart(&mut memory.of(1));
+            Self { memory, buffer }
+        }
+
+        fn insert(&mut self, offset: u64, bytes: &[u8], fin: bool, limit: u64) -> Result<(), Error> {
+            self.buffer.insert(&mut self.memory.of(1), offset, bytes, fin, limit)
+        }
+
+        fn read(&mut self, dest: &mut [u8]) -> usize {
+            self.buffer.read(&self.memory, 1, dest)
+        }
+    }
+
     #[test]
     fn bytes_are_readable_in_order_only() {
-        let mut buffer = ReceiveBuffer::<2>::new();
+        let mut buffer = Owned::new();
         buffer.insert(3, b"def", false, 64).unwrap();
-        assert_eq!(buffer.readable(), 0);
+        assert_eq!(buffer.buffer.readable(), 0);
         buffer.insert(0, b"abc", true, 64).unwrap_err();
         buffer.insert(0, b"abc", false, 64).unwrap();
         let mut read = [0; 8];
@@ -299,7 +381,7 @@ mod tests {
 
     #[test]
     fn the_window_is_enforced() {
-        let mut buffer = ReceiveBuffer::<2>::new();
+        let mut buffer = Owned::new();
         assert_eq!(buffer.insert(0, &[0; 11], false, 10), Err(Error::FlowControl));
         assert_eq!(buffer.insert(u64::MAX, &[0; 1], false, u64::MAX), Err(Error::FlowControl));
         assert_eq!(buffer.insert(64, &[0; 1], false, u64::MAX), Err(Error::FlowControl));
@@ -308,18 +390,18 @@ mod tests {
 
     #[test]
     fn contradictory_ends_are_refused() {
-        let mut buffer = ReceiveBuffer::<2>::new();
+        let mut buffer = Owned::new();
         buffer.insert(0, b"abc", true, 64).unwrap();
         assert_eq!(buffer.insert(0, b"abcd", false, 64), Err(Error::FinalSize));
         assert_eq!(buffer.insert(0, b"ab", true, 64), Err(Error::FinalSize));
-        assert_eq!(buffer.set_final_size(4, 64), Err(Error::FinalSize));
-        assert_eq!(buffer.set_final_size(3, 64), Ok(()));
+        assert_eq!(buffer.buffer.set_final_size(4, 64), Err(Error::FinalSize));
+        assert_eq!(buffer.buffer.set_final_size(3, 64), Ok(()));
         buffer.insert(1, b"bc", true, 64).unwrap();
     }
 
     #[test]
     fn a_full_window_out_of_order_in_single_bytes_fits() {
-        let mut buffer = ReceiveBuffer::<2>::new();
+        let mut buffer = Owned::new();
         let mut skip = [0; 20];
         buffer.insert(0, &[0; 20], false, 64).unwrap();
         buffer.read(&mut skip);
@@ -337,10 +419,10 @@ mod tests {
             data in proptest::collection::vec(any::<u8>(), 1..400),
             pieces in proptest::collection::vec((any::<prop::sample::Index>(), 1_usize..40, 0_usize..50), 0..200),
         ) {
-            let mut buffer = ReceiveBuffer::<2>::new();
+            let mut buffer = Owned::new();
             let mut read: Vec<u8> = Vec::new();
             let mut have = std::vec![false; data.len()];
-            let read_some = |buffer: &mut ReceiveBuffer<2>, read: &mut Vec<u8>, want: usize| {
+            let read_some = |buffer: &mut Owned, read: &mut Vec<u8>, want: usize| {
                 let mut dest = std::vec![0; want];
                 let len = buffer.read(&mut dest);
                 read.extend_from_slice(&dest[..len]);
@@ -353,9 +435,9 @@ mod tests {
                 buffer.insert(start as u64, &data[start..end], end == data.len(), limit as u64).unwrap();
                 have[start..end].fill(true);
                 let contiguous = have.iter().take_while(|&&have| have).count();
-                prop_assert_eq!(buffer.readable(), contiguous - read.len());
+                prop_assert_eq!(buffer.buffer.readable(), contiguous - read.len());
                 read_some(&mut buffer, &mut read, want);
-                prop_assert!(buffer.span() <= 64);
+                prop_assert!(buffer.buffer.span() <= 64);
             }
             while read.len() < data.len() {
                 let end = (read.len() + 64).min(data.len());
@@ -363,7 +445,7 @@ mod tests {
                 buffer.insert(start as u64, &data[start..end], end == data.len(), end as u64).unwrap();
                 read_some(&mut buffer, &mut read, 64);
             }
-            prop_assert!(buffer.is_at_end());
+            prop_assert!(buffer.buffer.is_at_end());
             prop_assert_eq!(read, data);
         }
     }

@@ -1,6 +1,7 @@
 //! One bidirectional stream: the sending and the receiving state machine (RFC 9000 3.1, 3.2).
 
-use super::{Error, ReceiveBuffer, SendBuffer, UseError};
+use super::receive::{Memory, ReceiveBuffer, ReceiveMemory};
+use super::{Error, SendBuffer, UseError};
 use crate::quic::StreamId;
 
 /// What reading a stream yields.
@@ -50,12 +51,12 @@ pub(super) enum Stop {
     Sent { code: u64 },
 }
 
-/// A slot for a stream. Its buffers are part of it and are reused.
+/// A slot for a stream. Its send buffer is part of it and is reused; its receive memory is lent to each call.
 #[derive(Debug)]
-pub(super) struct Stream<const SEND: usize, const BLOCKS: usize> {
+pub(super) struct Stream<const SEND: usize> {
     pub(super) id: Option<StreamId>,
     pub(super) outgoing: SendBuffer<SEND>,
-    pub(super) incoming: ReceiveBuffer<BLOCKS>,
+    pub(super) incoming: ReceiveBuffer,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) stop: Stop,
@@ -103,7 +104,7 @@ impl Flags {
     }
 }
 
-impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
+impl<const SEND: usize> Stream<SEND> {
     pub(super) const fn vacant() -> Self {
         Self {
             id: None,
@@ -130,14 +131,21 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
         self.receiving = Receiving::Done;
         self.events = Flags::default();
         self.outgoing.restart(0);
-        self.incoming.restart();
+        self.incoming = ReceiveBuffer::new();
     }
 
     /// Makes the slot a fresh stream. The buffers' bytes are left as they are.
-    pub(super) fn open(&mut self, id: StreamId, send_limit: usize, send_credit: u64, receive_limit: u64) {
+    pub(super) fn open(
+        &mut self,
+        memory: &mut Memory<'_>,
+        id: StreamId,
+        send_limit: usize,
+        send_credit: u64,
+        receive_limit: u64,
+    ) {
         self.id = Some(id);
         self.outgoing.restart(send_limit);
-        self.incoming.restart();
+        self.incoming.restart(memory);
         self.sending = Sending::Open;
         self.receiving = Receiving::Open;
         self.stop = Stop::None;
@@ -180,10 +188,15 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
         }
     }
 
-    pub(super) fn read(&mut self, dest: &mut [u8]) -> Result<Read, UseError> {
+    pub(super) fn read<const BLOCKS: usize>(
+        &mut self,
+        memory: &ReceiveMemory<BLOCKS>,
+        index: usize,
+        dest: &mut [u8],
+    ) -> Result<Read, UseError> {
         match self.receiving {
             Receiving::Open => {
-                let len = self.incoming.read(dest);
+                let len = self.incoming.read(memory, index, dest);
                 Ok(self.after_read(len))
             }
             Receiving::Reset { code } => {
@@ -208,11 +221,17 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
     }
 
     /// Bytes of a STREAM frame. Returns by how much the highest offset grew.
-    pub(super) fn on_stream(&mut self, offset: u64, bytes: &[u8], fin: bool) -> Result<u64, Error> {
+    pub(super) fn on_stream(
+        &mut self,
+        memory: &mut Memory<'_>,
+        offset: u64,
+        bytes: &[u8],
+        fin: bool,
+    ) -> Result<u64, Error> {
         let before = self.incoming.highest();
         match self.receiving {
             Receiving::Open => {
-                self.incoming.insert(offset, bytes, fin, self.receive_limit)?;
+                self.incoming.insert(memory, offset, bytes, fin, self.receive_limit)?;
                 let ready = self.incoming.offset() + self.incoming.readable() as u64;
                 let news = ready > self.told_readable || (fin && self.incoming.is_complete());
                 if news {
@@ -226,7 +245,7 @@ impl<const SEND: usize, const BLOCKS: usize> Stream<SEND, BLOCKS> {
                     return Err(Error::FlowControl);
                 }
                 // The bytes themselves are not wanted, only where they end.
-                self.incoming.skip_to(end, fin)?;
+                self.incoming.skip_to(memory, end, fin)?;
             }
             // Retransmissions. They must still agree with the final size.
             Receiving::Reset { .. } | Receiving::Done => {

@@ -1,7 +1,7 @@
 //! All streams of a connection: who is open, whose turn it is, and the connection's flow control.
 
 use super::state::{Flags, Receiving, Sending, Stop, Stream};
-use super::{BLOCK, Error, Piece, Read, UseError};
+use super::{Error, Piece, Read, ReceiveMemory, UseError};
 use crate::codec::varint_len;
 use crate::quic::StreamId;
 
@@ -16,6 +16,8 @@ pub struct Limits {
     pub peer_streams: u8,
     /// Bytes this end buffers per stream for sending; at most the size of the send buffer.
     pub send_buffer: u32,
+    /// Blocks at the end of the receive memory that are kept from the streams.
+    pub reserved_blocks: u16,
 }
 
 /// What the peer permits: its transport parameters (RFC 9000 18.2).
@@ -201,10 +203,12 @@ pub enum StreamEvent {
     Credit,
 }
 
-/// At most `N` bidirectional streams with `SEND` bytes of send and `BLOCKS` x 32 bytes of receive buffer each.
+/// At most `N` bidirectional streams with `SEND` bytes of send buffer each; `BLOCKS` x 32 bytes of receive memory
+/// are dealt out to them.
 #[derive(Debug)]
 pub struct Streams<const N: usize, const SEND: usize, const BLOCKS: usize> {
-    slots: [Stream<SEND, BLOCKS>; N],
+    slots: [Stream<SEND>; N],
+    memory: ReceiveMemory<BLOCKS>,
     stop_codes: [u64; N],
     limits: Limits,
     peer: PeerLimits,
@@ -252,8 +256,15 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     pub const fn new() -> Self {
         Self {
             slots: [const { Stream::vacant() }; N],
+            memory: ReceiveMemory::new(),
             stop_codes: [0; N],
-            limits: Limits { stream_window: 0, connection_window: 0, peer_streams: 0, send_buffer: 0 },
+            limits: Limits {
+                stream_window: 0,
+                connection_window: 0,
+                peer_streams: 0,
+                send_buffer: 0,
+                reserved_blocks: 0,
+            },
             peer: PeerLimits::NONE,
             local_opened: 0,
             peer_opened: 0,
@@ -278,11 +289,13 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         for slot in &mut self.slots {
             slot.vacate();
         }
+        self.memory.deal(N, usize::from(limits.reserved_blocks));
         let limits = Limits {
-            stream_window: limits.stream_window.min((BLOCKS * BLOCK) as u32),
+            stream_window: limits.stream_window.min(self.memory.per_stream() as u32),
             connection_window: limits.connection_window,
             peer_streams: limits.peer_streams.min(N as u8),
             send_buffer: limits.send_buffer.min(SEND as u32),
+            reserved_blocks: limits.reserved_blocks,
         };
         self.limits = limits;
         self.peer = PeerLimits::NONE;
@@ -298,6 +311,17 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.turn = 0;
         self.opener_waits = false;
         self.credit_event = false;
+    }
+
+    /// The receive memory, which is the handshake's before stream data can arrive; its reserved blocks, at the
+    /// end, are so for ever.
+    pub const fn memory(&self) -> &ReceiveMemory<BLOCKS> {
+        &self.memory
+    }
+
+    /// The receive memory, as [`Self::memory`].
+    pub const fn memory_mut(&mut self) -> &mut ReceiveMemory<BLOCKS> {
+        &mut self.memory
     }
 
     /// The limits in force.
@@ -413,7 +437,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     /// [`UseError::Unknown`] after the end of both directions, [`UseError::Finished`] after the end of this one.
     pub fn read(&mut self, id: StreamId, dest: &mut [u8]) -> Result<Read, UseError> {
         let index = self.find(id).ok_or(UseError::Unknown)?;
-        let read = self.slots[index].read(dest)?;
+        let read = self.slots[index].read(&self.memory, index, dest)?;
         self.after_read(index, read);
         Ok(read)
     }
@@ -447,8 +471,9 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     /// # Errors
     /// [`UseError::Unknown`].
     pub fn peek(&self, id: StreamId) -> Result<&[u8], UseError> {
-        let stream = &self.slots[self.find(id).ok_or(UseError::Unknown)?];
-        Ok(if stream.receiving == Receiving::Open { stream.incoming.peek() } else { &[] })
+        let index = self.find(id).ok_or(UseError::Unknown)?;
+        let stream = &self.slots[index];
+        Ok(if stream.receiving == Receiving::Open { stream.incoming.peek(&self.memory, index) } else { &[] })
     }
 
     /// Drops `len` bytes that [`Self::peek`] has shown.
@@ -474,7 +499,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         let stream = &mut self.slots[index];
         match stream.receiving {
             Receiving::Open => {
-                let freed = stream.incoming.discard();
+                let freed = stream.incoming.discard(&mut self.memory.of(index));
                 stream.events.take(Flags::READABLE);
                 if stream.incoming.is_at_end() {
                     stream.receiving = Receiving::Done;
@@ -538,7 +563,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     pub fn on_stream(&mut self, id: StreamId, offset: u64, bytes: &[u8], fin: bool) -> Result<(), Error> {
         let Some(index) = self.find_or_accept(id)? else { return Ok(()) };
         let stream = &mut self.slots[index];
-        let grown = stream.on_stream(offset, bytes, fin)?;
+        let grown = stream.on_stream(&mut self.memory.of(index), offset, bytes, fin)?;
         self.count_received(grown)?;
         let stream = &mut self.slots[index];
         if stream.receiving == Receiving::Unwanted {
@@ -562,7 +587,10 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
             return stream.incoming.check_final_size(final_size, true);
         }
         let grown = stream.on_reset(code, final_size)?;
-        let freed = if stream.receiving == Receiving::Open { 0 } else { stream.incoming.discard() };
+        let freed = match stream.receiving {
+            Receiving::Open => 0,
+            _ => stream.incoming.discard(&mut self.memory.of(index)),
+        };
         self.count_received(grown)?;
         self.give_back(freed);
         self.release_if_over(index);
@@ -783,10 +811,17 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     fn occupy(&mut self, id: StreamId, send_credit: u64) {
         let Limits { send_buffer, stream_window, .. } = self.limits;
-        let slot = self.slots.iter_mut().find(|slot| slot.id.is_none());
-        debug_assert!(slot.is_some(), "limits keep the table from overflowing");
-        if let Some(slot) = slot {
-            slot.open(id, send_buffer as usize, send_credit, u64::from(stream_window));
+        let index = self.slots.iter().position(|slot| slot.id.is_none());
+        debug_assert!(index.is_some(), "limits keep the table from overflowing");
+        if let Some(index) = index {
+            let slot = &mut self.slots[index];
+            slot.open(
+                &mut self.memory.of(index),
+                id,
+                send_buffer as usize,
+                send_credit,
+                u64::from(stream_window),
+            );
             if !id.is_client_initiated() {
                 slot.events.set(Flags::OPENED);
             }
@@ -820,7 +855,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.slots.iter().position(|slot| slot.id == Some(id))
     }
 
-    fn slot(&mut self, id: StreamId) -> Result<&mut Stream<SEND, BLOCKS>, UseError> {
+    fn slot(&mut self, id: StreamId) -> Result<&mut Stream<SEND>, UseError> {
         self.slots.iter_mut().find(|slot| slot.id == Some(id)).ok_or(UseError::Unknown)
     }
 
@@ -905,21 +940,14 @@ fn is_permitted(id: Option<StreamId>, streams: u64) -> bool {
     id.is_some_and(|id| !id.is_client_initiated() || id.index() < streams)
 }
 
-fn has_piece<const SEND: usize, const BLOCKS: usize>(
-    stream: &Stream<SEND, BLOCKS>,
-    spare: u64,
-    streams: u64,
-) -> bool {
+fn has_piece<const SEND: usize>(stream: &Stream<SEND>, spare: u64, streams: u64) -> bool {
     let credit = stream.send_credit.min(stream.outgoing.sent().saturating_add(spare));
     stream.sending == Sending::Open
         && is_permitted(stream.id, streams)
         && stream.outgoing.wants_to_send(credit)
 }
 
-fn next_stream_control<const SEND: usize, const BLOCKS: usize>(
-    stream: &mut Stream<SEND, BLOCKS>,
-    window: u64,
-) -> Option<Control> {
+fn next_stream_control<const SEND: usize>(stream: &mut Stream<SEND>, window: u64) -> Option<Control> {
     let id = stream.id?;
     if core::mem::take(&mut stream.limit_pending) && stream.receiving == Receiving::Open {
         stream.receive_limit = stream.receive_limit.max(stream.incoming.offset() + window);

@@ -3,9 +3,15 @@
 use super::*;
 use crate::quic::StreamId;
 
-type Table = Streams<3, 64, 2>;
+type Table = Streams<3, 64, 6>;
 
-const LIMITS: Limits = Limits { stream_window: 64, connection_window: 100, peer_streams: 1, send_buffer: 64 };
+const LIMITS: Limits = Limits {
+    stream_window: 64,
+    connection_window: 100,
+    peer_streams: 1,
+    send_buffer: 64,
+    reserved_blocks: 0,
+};
 const PEER: PeerLimits =
     PeerLimits { data: 1000, stream_data_local: 500, stream_data_remote: 500, streams: 10 };
 const FIRST: StreamId = StreamId(0);
