@@ -3,6 +3,7 @@
 mod embedded;
 mod error;
 mod event;
+mod external;
 mod fault;
 mod options;
 mod spec;
@@ -14,13 +15,16 @@ use std::sync::Arc;
 use self::embedded::Embedded;
 pub use self::error::BrokerError;
 pub use self::event::{BrokerEvent, BrokerEventKind, EventLog};
+use self::external::External;
+pub use self::external::Trust;
 pub use self::fault::{Fault, SessionState};
 pub use self::options::{
     AddressValidation, BrokerOptions, ClientAuthentication, EarlyData, Limits, Overload, Ports, StreamCredit,
 };
 pub use self::spec::{BrokerSpec, EMQX_TAG, ExternalBroker, SpecError, default_port, scheme};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, SERVER_NAME};
 use crate::measure::Transport;
+use crate::peer::Target;
 use crate::wire::reason;
 
 /// Where a broker's listeners are; `None` for a transport it does not serve.
@@ -80,7 +84,11 @@ pub struct Broker {
 
 enum Kind {
     Embedded(Box<Embedded>),
+    External(External),
 }
+
+/// Root certificate of the standing broker of `docker-compose.yml`, below the folder the command runs in.
+pub const COMPOSE_CA: &str = "reports/compose-broker/ca.pem";
 
 impl Broker {
     /// Starts the broker, or checks that it answers if it runs already.
@@ -98,11 +106,14 @@ impl Broker {
                 let embedded = Embedded::start(&certificates, options, events.clone()).await?;
                 Kind::Embedded(Box::new(embedded))
             }
-            other => {
-                return Err(BrokerError::FaultUnsupported {
-                    broker: other.to_string(),
-                    fault: "start".into(),
-                });
+            BrokerSpec::External(external) => {
+                Kind::External(External::reach(std::slice::from_ref(external), None).await?)
+            }
+            BrokerSpec::Compose => {
+                Kind::External(External::reach(&compose_listeners(), Some(SERVER_NAME)).await?)
+            }
+            BrokerSpec::Emqx { .. } | BrokerSpec::Docker { .. } => {
+                return Err(BrokerError::NoDocker("containers are not supported yet".into()));
             }
         };
         Ok(Self { spec, certificates, events, kind })
@@ -113,7 +124,29 @@ impl Broker {
     pub fn addresses(&self) -> BrokerAddresses {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.addresses(),
+            Kind::External(external) => external.addresses,
         }
+    }
+
+    /// What its clients have to trust.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        match &self.kind {
+            Kind::Embedded(_) => Trust {
+                server_name: SERVER_NAME.to_owned(),
+                roots: self.certificates.trust(),
+                anchor: Some(self.certificates.root().clone()),
+            },
+            Kind::External(external) => external.trust.clone(),
+        }
+    }
+
+    /// How a client of the harness reaches it over `transport`, if it serves that.
+    #[must_use]
+    pub fn target(&self, transport: Transport) -> Option<Target> {
+        let trust = self.trust();
+        let address = self.addresses().get(transport)?;
+        Some(Target::new(transport, address, &trust.server_name, trust.roots))
     }
 
     /// Which broker this is, for the report.
@@ -125,6 +158,7 @@ impl Broker {
                 env!("CARGO_PKG_VERSION"),
                 ": mqtt5 core, quinn endpoint, EMQX stream semantics"
             ),
+            Kind::External(_) => "a broker the harness did not start",
         };
         BrokerDescription {
             spec: self.spec.to_string(),
@@ -151,6 +185,7 @@ impl Broker {
     pub fn client_ids(&self) -> Vec<String> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.client_ids(),
+            Kind::External(_) => Vec::new(),
         }
     }
 
@@ -175,6 +210,9 @@ impl Broker {
                 Fault::DropUdp => embedded.set_udp_dropped(true),
                 Fault::PassUdp => embedded.set_udp_dropped(false),
             },
+            Kind::External(_) => {
+                Err(BrokerError::FaultUnsupported { broker: self.spec.to_string(), fault: fault.to_string() })
+            }
         }
     }
 
@@ -187,6 +225,20 @@ impl Broker {
                     let _ = embedded.kill().await;
                 }
             }
+            Kind::External(_) => {}
         }
     }
+}
+
+/// Where `docker-compose.yml` publishes its broker.
+fn compose_listeners() -> Vec<ExternalBroker> {
+    Transport::ALL
+        .into_iter()
+        .map(|transport| ExternalBroker {
+            transport,
+            host: "127.0.0.1".into(),
+            port: default_port(transport),
+            ca: Some(COMPOSE_CA.into()),
+        })
+        .collect()
 }
