@@ -130,7 +130,7 @@ impl<C: Crypto> OneRttKeys<C> {
     /// Whether it is time to update, for the cipher's sake or because `after` packets were asked for (0:
     /// never).
     pub const fn wants_update(&self, after: u32) -> bool {
-        self.sealed + UPDATE_MARGIN >= self.limit || (after > 0 && self.sealed >= after as u64)
+        self.sealed >= self.limit.saturating_sub(UPDATE_MARGIN) || (after > 0 && self.sealed >= after as u64)
     }
 
     /// Decrypts a packet in place with the key its phase and number call for; returns the payload's length.
@@ -193,6 +193,12 @@ impl<C: Crypto> OneRttKeys<C> {
         if self.discard_at.is_some_and(|at| at <= now) {
             self.prepare_next();
         }
+    }
+
+    /// Uses the key up.
+    #[cfg(test)]
+    pub(super) const fn exhaust(&mut self) {
+        self.sealed = self.limit;
     }
 
     fn note_first_received(&mut self, now: Instant, pto: Duration, number: u64) {

@@ -11,6 +11,8 @@ mod migration;
 mod receive;
 mod record;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod transmit;
 
@@ -142,8 +144,12 @@ struct Events {
 /// `STREAMS` bidirectional streams at a time with `SEND` bytes of send buffer each. `BLOCKS` x 32 bytes of
 /// receive memory, at least 4096 bytes, serve the handshake and then, but for its last 1152 bytes, the streams
 /// in equal parts.
-pub struct Connection<C: Crypto, const STREAMS: usize = 1, const SEND: usize = 2048, const BLOCKS: usize = 128>
-{
+pub struct Connection<
+    C: Crypto,
+    const STREAMS: usize = 1,
+    const SEND: usize = 2048,
+    const BLOCKS: usize = 128,
+> {
     state: State,
     phase: Phase,
     config: Config,

@@ -1,0 +1,8 @@
+//! The connection against a scripted peer that knows its keys: no TLS, one packet at a time.
+
+mod hostile;
+mod liveness;
+mod peer;
+mod start;
+
+use peer::Peer;
