@@ -4,8 +4,8 @@ mod bench;
 
 use bench::{Bench, settings, workload};
 use device::control::{
-    Addressing, Cause, Event, HandshakePhase, Manner, Migration, Pattern, Request, Resumed, Sample,
-    StreamMode, Transport, Verdict, Workload, WorkloadEnd,
+    Addressing, Cause, Event, HandshakePhase, Manner, Migration, Pattern, Reconnection, Request, Resumed,
+    Sample, StreamMode, Transport, Verdict, Workload, WorkloadEnd,
 };
 use harness::broker::BrokerOptions;
 
@@ -49,6 +49,26 @@ async fn over_quic_a_lossy_link_loses_nothing() {
 }
 
 #[tokio::test]
+async fn over_tls_a_workload_is_published_and_received() {
+    publishes_and_receives(Transport::Tls, "").await;
+}
+
+#[tokio::test]
+async fn over_tls_a_lossy_link_loses_nothing() {
+    publishes_and_receives(Transport::Tls, "both.loss = \"10 %\"\nboth.delay = \"5 ms\"").await;
+}
+
+#[tokio::test]
+async fn over_tcp_a_workload_is_published_and_received() {
+    publishes_and_receives(Transport::Tcp, "").await;
+}
+
+#[tokio::test]
+async fn over_tcp_a_lossy_link_loses_nothing() {
+    publishes_and_receives(Transport::Tcp, "both.loss = \"10 %\"\nboth.delay = \"5 ms\"").await;
+}
+
+#[tokio::test]
 async fn the_handshake_is_reported_phase_by_phase() {
     let mut bench = Bench::new("", BrokerOptions::default()).await;
     bench.configure(settings(Transport::Quic)).await;
@@ -64,7 +84,7 @@ async fn the_handshake_is_reported_phase_by_phase() {
     });
     assert_eq!(resumed.await, Resumed::Full);
     for phase in [
-        HandshakePhase::ClientHelloSent,
+        HandshakePhase::Started,
         HandshakePhase::KeysAgreed,
         HandshakePhase::ServerAuthenticated,
         HandshakePhase::Complete,
@@ -112,11 +132,10 @@ async fn a_migration_keeps_the_connection() {
     assert!(!outcome.events.iter().any(lost), "{:?}", outcome.events);
 }
 
-#[tokio::test]
-async fn a_forced_reconnect_resumes_with_the_ticket() {
+async fn reconnects_with_a_ticket(transport: Transport) {
     for manner in [Manner::Graceful, Manner::Abrupt] {
         let mut bench = Bench::new("", BrokerOptions::default()).await;
-        bench.configure(settings(Transport::Quic)).await;
+        bench.configure(settings(transport)).await;
         bench.board.command(Request::Connect).await.expect("configured");
         let (mut ticket, mut connected) = (false, false);
         let both = bench.event("a ticket and CONNACK", |event| {
@@ -132,6 +151,52 @@ async fn a_forced_reconnect_resumes_with_the_ticket() {
         });
         assert_eq!(resumed.await, Resumed::Ticket, "{manner:?}");
     }
+}
+
+#[tokio::test]
+async fn over_quic_a_forced_reconnect_resumes_with_the_ticket() {
+    reconnects_with_a_ticket(Transport::Quic).await;
+}
+
+#[tokio::test]
+async fn over_tls_a_forced_reconnect_resumes_with_the_ticket() {
+    reconnects_with_a_ticket(Transport::Tls).await;
+}
+
+#[tokio::test]
+async fn over_tcp_a_new_address_costs_the_connection_and_the_policy_makes_another() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    let mut settings = settings(Transport::Tcp);
+    settings.reconnection = Reconnection::Backoff { first_ms: 10, max_ms: 100, attempts: 0 };
+    bench.configure(settings).await;
+    bench.connect().await;
+    let address = Some(([10, 77, 0, 3].into(), 24));
+    bench.board.command(Request::Migrate(Migration { port: 0, address })).await.expect("connected");
+    let mut lost = false;
+    let reconnected = bench.event("another CONNACK", |event| match event {
+        Event::Disconnected(_) => {
+            lost = true;
+            None
+        }
+        Event::MqttConnected { .. } => Some(()),
+        _ => None,
+    });
+    reconnected.await;
+    assert!(lost);
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told_as_refused() {
+    let mut bench = Bench::new("", BrokerOptions::default()).await;
+    let mut settings = settings(Transport::Tcp);
+    settings.broker.set_port(9);
+    bench.configure(settings).await;
+    bench.board.command(Request::Connect).await.expect("configured");
+    let cause = bench.event("the end", |event| match event {
+        Event::Disconnected(disconnection) => Some(disconnection.cause),
+        _ => None,
+    });
+    assert_eq!(cause.await, Cause::Refused);
 }
 
 #[tokio::test]
@@ -151,16 +216,18 @@ async fn topics_on_data_streams_arrive_all() {
 
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
-    let mut bench = Bench::new("", BrokerOptions::default()).await;
-    let other = harness::certificates::Certificates::generate().expect("an authority");
-    bench.certificates = std::sync::Arc::new(other);
-    bench.configure(settings(Transport::Quic)).await;
-    bench.board.command(Request::Connect).await.expect("configured");
-    let cause = bench.event("the end", |event| match event {
-        Event::Disconnected(disconnection) => Some((disconnection.cause, disconnection.code)),
-        _ => None,
-    });
-    // bad_certificate, 42 (RFC 8446 6.2), as a QUIC crypto error (RFC 9001 4.8): both authorities have the
-    // same name, so it is the signature that is wrong.
-    assert_eq!(cause.await, (Cause::TlsRefused, 0x100 + 42));
+    for (transport, crypto_error) in [(Transport::Quic, 0x100), (Transport::Tls, 0)] {
+        let mut bench = Bench::new("", BrokerOptions::default()).await;
+        let other = harness::certificates::Certificates::generate().expect("an authority");
+        bench.certificates = std::sync::Arc::new(other);
+        bench.configure(settings(transport)).await;
+        bench.board.command(Request::Connect).await.expect("configured");
+        let cause = bench.event("the end", |event| match event {
+            Event::Disconnected(disconnection) => Some((disconnection.cause, disconnection.code)),
+            _ => None,
+        });
+        // bad_certificate, 42 (RFC 8446 6.2), over QUIC as a crypto error (RFC 9001 4.8): both authorities
+        // have the same name, so it is the signature that is wrong.
+        assert_eq!(cause.await, (Cause::TlsRefused, crypto_error + 42));
+    }
 }

@@ -131,6 +131,8 @@ pub struct Connected {
 pub enum Phase {
     /// The first packet is handed out.
     Started,
+    /// TCP: the connection stands, the TLS handshake begins.
+    TcpEstablished,
     /// ServerHello is processed: handshake keys.
     ServerHello,
     /// The server's certificate chain and signature are good (full handshakes only).

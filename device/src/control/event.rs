@@ -110,10 +110,10 @@ pub enum Event {
 /// How far the handshake is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum HandshakePhase {
-    /// The TCP connection stands.
+    /// The first packet is on its way: QUIC's ClientHello, TCP's SYN.
+    Started,
+    /// The TCP connection stands; over TLS, the ClientHello is on its way.
     TcpEstablished,
-    /// The first ClientHello is on its way.
-    ClientHelloSent,
     /// The server wants the address validated first.
     RetryReceived,
     /// The server wants another key share.
@@ -122,7 +122,7 @@ pub enum HandshakePhase {
     KeysAgreed,
     /// The certificate chain and its signature were verified.
     ServerAuthenticated,
-    /// The server's Finished was verified and ours is on its way.
+    /// The server's Finished was verified and ours is on its way. Plain TCP: the connection stands.
     Complete,
     /// The server confirmed the handshake.
     Confirmed,

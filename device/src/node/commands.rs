@@ -3,6 +3,7 @@
 use smoltcp::phy::Device;
 
 use super::driver::Driver;
+use super::face::Face;
 use super::workload::{Running, data_slot};
 use super::{Board, Console, Loan, Node};
 use crate::control::{
@@ -101,7 +102,8 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
         self.setup.configure(now, settings);
         if let Some((address, prefix)) = self.net.address() {
             self.agent.event(now, Event::AddressAcquired { address, prefix });
-            self.agent.report_memory(now, Phase::NetworkUp, loan.board, Self::SIZES);
+            let sizes = self.current_sizes();
+            self.agent.report_memory(now, Phase::NetworkUp, loan.board, sizes);
         }
         Ok(())
     }
@@ -125,8 +127,10 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
     }
 
     fn snapshot(&mut self, now: Instant, board: &mut impl Board) {
-        self.agent.report_memory(now, Phase::Requested, board, Self::SIZES);
-        let (transport, mqtt) = translate::stats(&self.client.stats());
+        let sizes = self.current_sizes();
+        self.agent.report_memory(now, Phase::Requested, board, sizes);
+        let transport = self.setup.settings.as_ref().map_or(Transport::Quic, |settings| settings.transport);
+        let (transport, mqtt) = translate::stats(&self.clients.stats(transport));
         self.agent.telemetry.report(&Report::Stats(crate::control::Stats {
             at_us: now.as_micros(),
             wire: self.net.wire(),
@@ -165,8 +169,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             Request::Migrate(migration) => self.migrate(migration),
             Request::UpdateKeys => {
                 self.require_connection()?;
-                self.call(|client, ctx, _| client.update_keys(ctx));
-                Ok(())
+                let started = self.call(|client, ctx, _| client.update_keys(ctx));
+                if started { Ok(()) } else { Err(Refusal::Unsupported) }
             }
             _ => Err(Refusal::Unsupported),
         }
@@ -205,7 +209,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             Manner::Graceful => self.call(|client, ctx, _| client.disconnect(ctx)),
             // The policy may wait before it tries again; the harness does not want to.
             Manner::Abrupt => {
-                self.call(|client, _, _| client.abandon());
+                self.call(|client, _, _| client.abandon("dropped by command"));
                 self.call(|client, ctx, _| client.connect(ctx));
             }
         }
@@ -255,7 +259,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         &mut self,
         sequence: u32,
         ask: impl FnOnce(
-            &mut crate::client::Client<C, STREAMS>,
+            &mut Face<'_, '_, C, STREAMS>,
             &mut crate::client::Context<'_>,
         ) -> Result<Option<Token>, RequestError>,
     ) -> Result<bool, Refusal> {
@@ -269,9 +273,16 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         Ok(asked.is_some())
     }
 
+    /// Moves to another port or address. TCP cannot: it loses its connection with its address.
     fn migrate(&mut self, migration: &Migration) -> Result<(), Refusal> {
         self.require_connection()?;
-        self.move_to(migration.port).map_err(|_| Refusal::Unsupported)?;
+        if self.settings.transport == Transport::Quic {
+            self.move_to(migration.port).map_err(|_| Refusal::Unsupported)?;
+        } else if migration.address.is_none() {
+            return Err(Refusal::Unsupported);
+        } else {
+            self.call(|client, _, _| client.abandon("the local address changed"));
+        }
         if let Some((address, prefix)) = migration.address {
             self.net.change_address(address, prefix).map_err(|_| Refusal::BadSetting)?;
             self.agent.event(self.now, Event::AddressAcquired { address, prefix });

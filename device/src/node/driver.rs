@@ -2,11 +2,12 @@
 
 use smoltcp::phy::Device;
 
+use super::face::{Clients, Face};
 use super::translate;
 use super::workload::Attempt;
 use super::{Agent, Board, Console, Loan, Sizes};
-use crate::client::{self, Client, Config, Context, NotMigratable, Output};
-use crate::control::{Event, Phase, Report, Sample, Settings, Verdict, WorkloadEnd, payload};
+use crate::client::{self, Config, Context, NotMigratable, Output};
+use crate::control::{Event, Phase, Report, Sample, Settings, Transport, Verdict, WorkloadEnd, payload};
 use crate::crypto::Crypto;
 use crate::mqtt::Token;
 use crate::net::{DATAGRAM_MAX, Ingress, Net};
@@ -22,12 +23,14 @@ pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B, const STREAMS: usize> {
     pub(super) now: Instant,
     pub(super) settings: &'d Settings,
     pub(super) config: &'d Config<'d>,
-    pub(super) client: &'d mut Client<C, STREAMS>,
+    pub(super) clients: &'d mut Clients<C, STREAMS>,
     pub(super) net: &'d mut Net<'s>,
     pub(super) datagram: &'d mut [u8; DATAGRAM_MAX],
     pub(super) agent: &'d mut Agent,
     pub(super) loan: &'d mut Loan<'l, N, K, B>,
     pub(super) sizes: Sizes,
+    /// The local port of a TCP connection made in this call.
+    pub(super) port: u16,
 }
 
 /// What an event of the client asks for besides its report.
@@ -73,14 +76,24 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     /// Calls the client, counts what it cost, and carries out what it wants.
     pub(super) fn call<R>(
         &mut self,
-        call: impl FnOnce(&mut Client<C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+    ) -> R {
+        let result = self.call_only(call);
+        self.drain();
+        result
+    }
+
+    /// The same, leaving what it wants to the next [`Driver::drain`].
+    fn call_only<R>(
+        &mut self,
+        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
     ) -> R {
         let before = self.loan.board.counter();
         let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
-        let result = call(self.client, &mut ctx, self.datagram);
+        let mut face = self.clients.face(self.settings, self.net, self.port);
+        let result = call(&mut face, &mut ctx, self.datagram);
         self.agent.count_instructions(before, self.loan.board.counter());
         self.agent.drained = false;
-        self.drain();
         result
     }
 
@@ -97,7 +110,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             }
             let before = self.loan.board.counter();
             let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
-            let output = self.client.poll_output(&mut ctx, self.datagram);
+            let mut face = self.clients.face(self.settings, self.net, self.port);
+            let output = face.poll_output(&mut ctx, self.datagram);
             self.agent.count_instructions(before, self.loan.board.counter());
             let followup = match output {
                 Output::WaitUntil(at) => {
@@ -123,26 +137,21 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             Followup::Memory(phase) => {
                 self.agent.report_memory(self.now, phase, self.loan.board, self.sizes);
             }
+            // Neither is followed by `drain`: the loop that got the event goes on draining.
             Followup::Migrate => {
                 // Refused means that there is no connection to be moved any more.
                 let _ = self.move_to(0);
             }
-            // Not through `call`: the loop that got the event goes on draining.
-            Followup::Reconnect => {
-                let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
-                self.client.connect(&mut ctx);
-            }
+            Followup::Reconnect => self.call_only(|client, ctx, _| client.connect(ctx)),
         }
     }
 
     /// Moves the connection to another local port. The client is asked first: if it cannot move, the old
     /// port stays; the packets that probe the new path are written after the port has changed.
     pub(super) fn move_to(&mut self, port: u16) -> Result<(), NotMigratable> {
-        let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
-        self.client.migrate(&mut ctx)?;
+        self.call_only(|client, ctx, _| client.migrate(ctx))?;
         self.net.bind(port, self.loan.entropy);
         self.agent.event(self.now, Event::MigrationStarted { port: self.net.local_port() });
-        self.agent.drained = false;
         Ok(())
     }
 
@@ -155,6 +164,13 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             while let Some(len) = self.net.receive(self.settings.broker, self.datagram) {
                 self.call(|client, ctx, datagram| client.handle_datagram(ctx, &mut datagram[..len]));
                 if !self.agent.drained {
+                    return false;
+                }
+            }
+            if self.settings.transport != Transport::Quic {
+                // The socket took it: the client looks there.
+                self.agent.drained = false;
+                if !self.drain() {
                     return false;
                 }
             }
@@ -270,7 +286,6 @@ impl Agent {
         }
         self.active = false;
         self.pending.clear();
-        self.filters.clear();
         self.end_workload(at, WorkloadEnd::Disconnected);
         Followup::Nothing
     }

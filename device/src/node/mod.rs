@@ -19,7 +19,9 @@ mod board;
 mod commands;
 mod credentials;
 mod driver;
+mod face;
 mod setup;
+mod stream;
 mod telemetry;
 mod translate;
 mod workload;
@@ -28,9 +30,10 @@ pub use board::{Board, Console, Figures};
 
 use smoltcp::phy::Device;
 
-use crate::client::Client;
 use crate::control::frame::{Decoder, FRAME_MAX, Piece};
-use crate::control::{Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, clipped};
+use crate::control::{
+    Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, Transport, clipped,
+};
 use crate::crypto::Crypto;
 use crate::entropy::Entropy;
 use crate::mqtt::Token;
@@ -39,6 +42,7 @@ use crate::time::{Duration, Instant};
 
 use commands::Then;
 use driver::Driver;
+use face::Clients;
 use setup::Setup;
 use telemetry::Telemetry;
 use workload::Running;
@@ -53,7 +57,7 @@ const CONSOLE_CHUNK: usize = 64;
 /// The memory of a node that is not its own: the client's and the stack's. Constant until lent, so
 /// that a board can put it where it costs no stack.
 pub struct Storage<'s, C: Crypto, const STREAMS: usize = 1> {
-    client: Client<C, STREAMS>,
+    clients: Clients<C, STREAMS>,
     net: net::Storage<'s>,
     datagram: [u8; DATAGRAM_MAX],
 }
@@ -61,7 +65,7 @@ pub struct Storage<'s, C: Crypto, const STREAMS: usize = 1> {
 impl<C: Crypto, const STREAMS: usize> Storage<'_, C, STREAMS> {
     /// Empty memory.
     pub const fn new() -> Self {
-        Self { client: Client::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
+        Self { clients: Clients::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
     }
 }
 
@@ -86,7 +90,7 @@ pub struct Loan<'l, N, K, B> {
 /// The agent with everything it drives. `STREAMS` are the QUIC streams it has room for: the control
 /// stream and data streams.
 pub struct Node<'s, C: Crypto, const STREAMS: usize = 1> {
-    client: &'s mut Client<C, STREAMS>,
+    clients: &'s mut Clients<C, STREAMS>,
     net: Net<'s>,
     datagram: &'s mut [u8; DATAGRAM_MAX],
     setup: Setup,
@@ -129,9 +133,9 @@ struct Agent {
 impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
     /// A node that has not reported its boot yet.
     pub fn new(storage: &'s mut Storage<'s, C, STREAMS>) -> Self {
-        let Storage { client, net, datagram } = storage;
+        let Storage { clients, net, datagram } = storage;
         Self {
-            client,
+            clients,
             net: Net::new(net),
             datagram,
             setup: Setup::new(),
@@ -140,9 +144,9 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
         }
     }
 
-    /// Bytes of the client's state with the datagram buffer it works in.
-    pub const fn client_bytes() -> usize {
-        size_of::<Client<C, STREAMS>>() + DATAGRAM_MAX
+    /// Bytes of the client's state for `transport`, with the buffers it works in.
+    pub const fn client_bytes(transport: Transport) -> usize {
+        Clients::<C, STREAMS>::bytes(transport)
     }
 
     /// Bytes of the IP stack's state and buffers.
@@ -179,7 +183,8 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
         if !self.agent.booted {
             self.agent.booted = true;
             self.agent.announce(now, loan.board);
-            self.agent.report_memory(now, Phase::Boot, loan.board, Self::SIZES);
+            let sizes = self.current_sizes();
+            self.agent.report_memory(now, Phase::Boot, loan.board, sizes);
         }
         self.watch_link(now, loan.board);
         self.drive(now, loan, |driver| driver.run());
@@ -193,11 +198,18 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
         self.wake_at(now)
     }
 
-    const SIZES: Sizes = Sizes {
-        client: Self::client_bytes() as u32,
-        net: Self::net_bytes() as u32,
-        agent: Self::agent_bytes() as u32,
-    };
+    const fn sizes(transport: Transport) -> Sizes {
+        Sizes {
+            client: Self::client_bytes(transport) as u32,
+            net: Self::net_bytes() as u32,
+            agent: Self::agent_bytes() as u32,
+        }
+    }
+
+    /// Of the transport configured, or of the one this firmware is for.
+    fn current_sizes(&self) -> Sizes {
+        Self::sizes(self.setup.settings.as_ref().map_or(Transport::Quic, |settings| settings.transport))
+    }
 
     /// Lets `act` drive the client with the settings there are; `None` when there are none.
     fn drive<N: Device, K: Console, B: Board, R>(
@@ -206,9 +218,11 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
         loan: &mut Loan<'_, N, K, B>,
         act: impl FnOnce(&mut Driver<'_, '_, 's, C, N, K, B, STREAMS>) -> R,
     ) -> Option<R> {
-        let Self { client, net, datagram, setup, agent, .. } = self;
+        let Self { clients, net, datagram, setup, agent, .. } = self;
         setup.with_config(now, |settings, config| {
-            act(&mut Driver { now, settings, config, client, net, datagram, agent, loan, sizes: Self::SIZES })
+            let sizes = Self::sizes(settings.transport);
+            let port = net.pick_port(settings.local_port, loan.entropy);
+            act(&mut Driver { now, settings, config, clients, net, datagram, agent, loan, sizes, port })
         })
     }
 

@@ -44,7 +44,7 @@ impl Setup {
             ..tls::Config::new(
                 anchor.as_slice(),
                 &settings.server_name,
-                translate::ALPN,
+                translate::alpn(settings.transport),
                 settings.unix_time_s + elapsed_s,
             )
         };

@@ -3,7 +3,8 @@
 use crate::client::{self, FailureKind};
 use crate::control::{
     Cause, CipherChoice, Disconnection, Event, HandshakePhase, KeyExchange, MqttSettings, MqttStats,
-    MqttVersion, QuicSettings, Reconnection, Resumed, Resumption, Settings, TransportStats, clipped,
+    MqttVersion, QuicSettings, Reconnection, Resumed, Resumption, Settings, Transport, TransportStats,
+    clipped,
 };
 use crate::crypto::CipherSuite;
 use crate::crypto::key_exchange::NamedGroup;
@@ -11,8 +12,13 @@ use crate::mqtt::{self, Qos, Retain};
 use crate::quic;
 use crate::time::Duration;
 
-/// Protocol name in ALPN: MQTT over QUIC as EMQX has it, and over TLS.
-pub(super) const ALPN: &[u8] = b"mqtt";
+/// The protocol to ask for in ALPN. Over QUIC it is required and `mqtt`; brokers' TLS listeners know none.
+pub(super) const fn alpn(transport: Transport) -> &'static [u8] {
+    match transport {
+        Transport::Quic => b"mqtt",
+        Transport::Tls | Transport::Tcp => b"",
+    }
+}
 
 /// Ciphers to offer, by preference.
 pub(super) const fn ciphers(choice: CipherChoice) -> &'static [CipherSuite] {
@@ -143,7 +149,8 @@ pub(super) fn event(event: &client::Event<'_>) -> Option<Event> {
 /// CONNACK has an event of its own.
 const fn phase(phase: client::Phase) -> Option<HandshakePhase> {
     Some(match phase {
-        client::Phase::Started => HandshakePhase::ClientHelloSent,
+        client::Phase::Started => HandshakePhase::Started,
+        client::Phase::TcpEstablished => HandshakePhase::TcpEstablished,
         client::Phase::ServerHello => HandshakePhase::KeysAgreed,
         client::Phase::CertificateVerified => HandshakePhase::ServerAuthenticated,
         client::Phase::HandshakeComplete => HandshakePhase::Complete,

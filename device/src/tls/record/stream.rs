@@ -133,6 +133,16 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
         self.received_close && self.readable.is_empty()
     }
 
+    /// How many bytes [`Self::read`] returns now.
+    pub fn readable(&self) -> usize {
+        self.readable.len()
+    }
+
+    /// How many bytes [`Self::write`] takes now.
+    pub fn writable(&mut self) -> usize {
+        if self.is_connected() && self.pay_key_update() { self.outgoing.room() } else { 0 }
+    }
+
     /// Copies received data into `out` and returns how much.
     pub fn read(&mut self, out: &mut [u8]) -> usize {
         let len = out.len().min(self.readable.len());
