@@ -10,5 +10,6 @@ pub mod link;
 pub mod measure;
 pub mod peer;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod wire;

@@ -15,6 +15,7 @@ mod error;
 mod host;
 mod log;
 mod machine;
+pub mod qemu;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;

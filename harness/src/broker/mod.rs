@@ -3,7 +3,6 @@
 mod embedded;
 mod error;
 mod event;
-mod external;
 mod fault;
 mod options;
 mod spec;
@@ -15,16 +14,13 @@ use std::sync::Arc;
 use self::embedded::Embedded;
 pub use self::error::BrokerError;
 pub use self::event::{BrokerEvent, BrokerEventKind, EventLog};
-use self::external::External;
-pub use self::external::Trust;
 pub use self::fault::{Fault, SessionState};
 pub use self::options::{
     AddressValidation, BrokerOptions, ClientAuthentication, EarlyData, Limits, Overload, Ports, StreamCredit,
 };
 pub use self::spec::{BrokerSpec, EMQX_TAG, ExternalBroker, SpecError, default_port, scheme};
-use crate::certificates::{Certificates, SERVER_NAME};
+use crate::certificates::Certificates;
 use crate::measure::Transport;
-use crate::peer::Target;
 use crate::wire::reason;
 
 /// Where a broker's listeners are; `None` for a transport it does not serve.
@@ -84,11 +80,7 @@ pub struct Broker {
 
 enum Kind {
     Embedded(Box<Embedded>),
-    External(External),
 }
-
-/// Root certificate of the standing broker of `docker-compose.yml`, below the folder the command runs in.
-pub const COMPOSE_CA: &str = "reports/compose-broker/ca.pem";
 
 impl Broker {
     /// Starts the broker, or checks that it answers if it runs already.
@@ -106,14 +98,11 @@ impl Broker {
                 let embedded = Embedded::start(&certificates, options, events.clone()).await?;
                 Kind::Embedded(Box::new(embedded))
             }
-            BrokerSpec::External(external) => {
-                Kind::External(External::reach(std::slice::from_ref(external), None).await?)
-            }
-            BrokerSpec::Compose => {
-                Kind::External(External::reach(&compose_listeners(), Some(SERVER_NAME)).await?)
-            }
-            BrokerSpec::Emqx { .. } | BrokerSpec::Docker { .. } => {
-                return Err(BrokerError::NoDocker("containers are not supported yet".into()));
+            other => {
+                return Err(BrokerError::FaultUnsupported {
+                    broker: other.to_string(),
+                    fault: "start".into(),
+                });
             }
         };
         Ok(Self { spec, certificates, events, kind })
@@ -124,29 +113,7 @@ impl Broker {
     pub fn addresses(&self) -> BrokerAddresses {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.addresses(),
-            Kind::External(external) => external.addresses,
         }
-    }
-
-    /// What its clients have to trust.
-    #[must_use]
-    pub fn trust(&self) -> Trust {
-        match &self.kind {
-            Kind::Embedded(_) => Trust {
-                server_name: SERVER_NAME.to_owned(),
-                roots: self.certificates.trust(),
-                anchor: Some(self.certificates.root().clone()),
-            },
-            Kind::External(external) => external.trust.clone(),
-        }
-    }
-
-    /// How a client of the harness reaches it over `transport`, if it serves that.
-    #[must_use]
-    pub fn target(&self, transport: Transport) -> Option<Target> {
-        let trust = self.trust();
-        let address = self.addresses().get(transport)?;
-        Some(Target::new(transport, address, &trust.server_name, trust.roots))
     }
 
     /// Which broker this is, for the report.
@@ -158,7 +125,6 @@ impl Broker {
                 env!("CARGO_PKG_VERSION"),
                 ": mqtt5 core, quinn endpoint, EMQX stream semantics"
             ),
-            Kind::External(_) => "a broker the harness did not start",
         };
         BrokerDescription {
             spec: self.spec.to_string(),
@@ -185,7 +151,6 @@ impl Broker {
     pub fn client_ids(&self) -> Vec<String> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.client_ids(),
-            Kind::External(_) => Vec::new(),
         }
     }
 
@@ -210,9 +175,6 @@ impl Broker {
                 Fault::DropUdp => embedded.set_udp_dropped(true),
                 Fault::PassUdp => embedded.set_udp_dropped(false),
             },
-            Kind::External(_) => {
-                Err(BrokerError::FaultUnsupported { broker: self.spec.to_string(), fault: fault.to_string() })
-            }
         }
     }
 
@@ -225,20 +187,6 @@ impl Broker {
                     let _ = embedded.kill().await;
                 }
             }
-            Kind::External(_) => {}
         }
     }
-}
-
-/// Where `docker-compose.yml` publishes its broker.
-fn compose_listeners() -> Vec<ExternalBroker> {
-    Transport::ALL
-        .into_iter()
-        .map(|transport| ExternalBroker {
-            transport,
-            host: "127.0.0.1".into(),
-            port: default_port(transport),
-            ca: Some(COMPOSE_CA.into()),
-        })
-        .collect()
 }

@@ -16,6 +16,17 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The worse of two: of several runs, the process tells the one that matters most.
+    pub fn worst(self, other: Self) -> Self {
+        let rank = |exit| match exit {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Environment => 2,
+            Self::Usage => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     /// [`Exit::Passed`] or [`Exit::Failed`].
     pub fn from_verdict(passed: bool) -> Self {
         if passed { Self::Passed } else { Self::Failed }

@@ -6,6 +6,7 @@ mod build;
 mod doctor;
 mod exit;
 mod list;
+mod scenario;
 mod size;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use exit::Exit;
+
+use crate::report::terminal::Colour;
 
 /// Hardware-in-the-loop tests and benchmarks for MQTT over QUIC on the ESP32-C3.
 #[derive(Debug, Parser)]
@@ -49,6 +52,8 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a scenario and write its report.
+    Scenario(scenario::Arguments),
     /// The scenarios, or with --metrics what their expectations may name.
     List(list::Arguments),
     /// What this machine has and lacks, each with its remedy.
@@ -97,6 +102,7 @@ impl Failure {
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
+        Command::Scenario(scenario) => scenario::run(&scenario, arguments.common.format),
         Command::List(list) => list::run(&list, arguments.common.format),
         Command::Doctor => doctor::run(arguments.common.format),
         Command::Build(build) => build::run(&build),
@@ -115,6 +121,12 @@ pub(crate) fn print(text: &str) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Colour for a person at a terminal who did not ask to go without (no-color.org).
+pub(crate) fn colour() -> Colour {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    if terminal && std::env::var_os("NO_COLOR").is_none() { Colour::Ansi } else { Colour::None }
 }
 
 fn start_logging(verbose: u8) {

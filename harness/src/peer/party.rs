@@ -138,6 +138,12 @@ impl Party {
         self.memory.arrivals.lock().expect("no holder of this lock panics").clone()
     }
 
+    /// How many messages arrived so far, repeated ones included.
+    #[must_use]
+    pub fn arrived_count(&self) -> usize {
+        *self.memory.count.borrow()
+    }
+
     /// Resolves once `count` messages arrived, repeated ones included.
     pub async fn arrived(&self, count: usize) {
         let mut arrived = self.memory.count.subscribe();

@@ -519,6 +519,3 @@ const RECONNECT_DEFAULT: Reconnect =
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod readme;

@@ -1,0 +1,77 @@
+//! The smallest program that links the whole client: what QUIC, TLS, MQTT and their cryptography cost in flash,
+//! without a board, an IP stack or an agent around them. Built to be measured (`harness size`), not to be run.
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+
+use device::client::{Client, Config, Context, Filter, Output, Policy, Publication, Slot};
+use device::crypto::Software;
+use device::entropy::Entropy;
+use device::time::Instant;
+use device::{mqtt, quic, tls};
+
+/// Stands for a board's generator.
+struct Opaque;
+
+impl Entropy for Opaque {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        black_box(bytes);
+    }
+}
+
+/// Every call of the client's interface, with arguments the compiler cannot foresee.
+#[riscv_rt::entry]
+fn main() -> ! {
+    let mut client = Client::<Software>::new();
+    let mut datagram = [0; 1472];
+    let tls =
+        black_box(tls::Config::new(black_box(&[]), black_box("broker"), black_box(b"mqtt"), black_box(0)));
+    let config = Config {
+        tls,
+        quic: black_box(quic::Config::new()),
+        mqtt: black_box(mqtt::Options::new("id")),
+        policy: black_box(Policy::DEFAULT),
+    };
+    let mut entropy = Opaque;
+    loop {
+        let mut context = Context {
+            now: Instant::from_micros(black_box(0)),
+            config: black_box(&config),
+            entropy: &mut entropy,
+        };
+        match black_box(0) {
+            0 => client.connect(&mut context),
+            1 => client.disconnect(&mut context),
+            2 => drop(black_box(client.publish(&mut context, &black_box(Publication::new("t", b"payload"))))),
+            3 => drop(black_box(client.subscribe(
+                &mut context,
+                black_box(Slot::CONTROL),
+                black_box(&[Filter::new("t", mqtt::Qos::AtLeastOnce)]),
+            ))),
+            4 => {
+                drop(black_box(client.unsubscribe(&mut context, black_box(Slot::CONTROL), black_box(&["t"]))))
+            }
+            5 => drop(black_box(client.migrate(&mut context))),
+            6 => client.update_keys(&mut context),
+            7 => client.handle_datagram(&mut context, black_box(&mut datagram[..])),
+            8 => client.handle_timeout(&mut context),
+            9 => drop(black_box(client.stats())),
+            10 => client.open_stream(black_box(Slot::CONTROL)),
+            _ => {}
+        }
+        loop {
+            match black_box(client.poll_output(&mut context, &mut datagram)) {
+                Output::WaitUntil(_) => break,
+                output => drop(black_box(output)),
+            }
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        riscv::asm::wfi();
+    }
+}

@@ -1,0 +1,297 @@
+//! The QEMU board: the firmware on an emulated RV32IMC machine.
+//!
+//! QEMU connects to three unix sockets of the harness: the NIC (frames behind a `u32` length, to the link),
+//! the console, and QMP for resets. It dies with its harness: by `kill` on drop, and by the kernel's
+//! parent-death signal when the harness itself is killed.
+
+mod crash;
+mod image;
+mod qmp;
+mod relay;
+pub mod tether;
+
+use std::ffi::OsString;
+use std::os::unix::net::UnixListener as NicListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::{BoardError, BoxFuture, Connection, Machine};
+use crate::firmware::elf::Elf;
+use qmp::Qmp;
+use relay::Relay;
+
+pub use crash::decode;
+
+/// The emulator, from Debian's `qemu-system-misc`.
+const QEMU: &str = "qemu-system-riscv32";
+/// Exactly the instructions of an ESP32-C3: everything QEMU's generic core has beyond RV32IMC is off. PMP stays, it
+/// guards the stack.
+const CPU: &str = "rv32,a=off,f=off,d=off,h=off,s=off,u=off,mmu=off,zba=off,zbb=off,zbc=off,zbs=off";
+/// Where the firmware looks for its seed (the last 16 bytes of its 320 KiB).
+const SEED_ADDRESS: u32 = 0x8004_fff0;
+/// Time QEMU has to connect to its sockets.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// Time QEMU has to end once its guest has.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// How instructions and time relate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Counting {
+    /// As fast as the host runs it; the instruction counter follows the host's clock.
+    #[default]
+    RealTime,
+    /// One instruction is one tick of a virtual nanosecond clock: counts are exact and repeat.
+    Exact,
+}
+
+/// The emulated machine, ended when this is dropped.
+pub struct QemuMachine {
+    elf: Elf,
+    flash: PathBuf,
+    nic: Option<NicListener>,
+    mac: [u8; 6],
+    seed: u64,
+    counting: Counting,
+    directory: TempDir,
+    /// The harness's executable, which ties QEMU's life to its own.
+    tether: PathBuf,
+    starts: u32,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    qmp: Qmp,
+    relay: Relay,
+    errors: tokio::task::JoinHandle<String>,
+}
+
+impl QemuMachine {
+    /// A machine that runs `elf`.
+    ///
+    /// # Errors
+    /// [`BoardError::Start`] if the image does not fit or cannot be written.
+    pub fn new(elf: &Path, mac: [u8; 6]) -> Result<Self, BoardError> {
+        let tether = std::env::current_exe()
+            .map_err(|error| start_error(format!("no executable: {error}"), REBUILD))?;
+        Self::with_tether(tether, elf, mac)
+    }
+
+    /// The same, with `tether` for the harness's executable.
+    ///
+    /// # Errors
+    /// As [`QemuMachine::new`].
+    pub fn with_tether(tether: PathBuf, elf: &Path, mac: [u8; 6]) -> Result<Self, BoardError> {
+        let elf = Elf::open(elf).map_err(|error| start_error(error.to_string(), REBUILD))?;
+        let directory = tempfile::Builder::new()
+            .prefix("harness-qemu-")
+            .tempdir()
+            .map_err(|error| start_error(format!("no temporary directory: {error}"), "check $TMPDIR"))?;
+        let nic = NicListener::bind(directory.path().join(NIC_SOCKET))
+            .map_err(|error| start_error(format!("no socket for its NIC: {error}"), "check $TMPDIR"))?;
+        let flash = directory.path().join("flash.bin");
+        image::write(&elf, &flash)?;
+        Ok(Self {
+            elf,
+            flash,
+            nic: Some(nic),
+            mac,
+            seed: 0,
+            counting: Counting::default(),
+            directory,
+            tether,
+            starts: 0,
+            running: None,
+        })
+    }
+
+    /// Makes all randomness of the firmware repeatable, its keys included.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Chooses how instructions and time relate.
+    #[must_use]
+    pub fn counting(mut self, counting: Counting) -> Self {
+        self.counting = counting;
+        self
+    }
+
+    /// The emulator's process id while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().and_then(|running| running.child.id())
+    }
+
+    async fn start_or_reset(&mut self) -> Result<Connection, BoardError> {
+        if let Some(running) = &mut self.running
+            && matches!(running.child.try_wait(), Ok(None))
+        {
+            let connection = running.relay.reconnect();
+            if running.qmp.reset().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+        self.kill().await;
+        self.spawn().await
+    }
+
+    async fn spawn(&mut self) -> Result<Connection, BoardError> {
+        let (console, qmp) = (self.socket("console"), self.socket("qmp"));
+        self.starts += 1;
+        let listen = |path: &Path| {
+            UnixListener::bind(path)
+                .map_err(|error| start_error(format!("no socket for QEMU: {error}"), "check $TMPDIR"))
+        };
+        let (console_listener, qmp_listener) = (listen(&console)?, listen(&qmp)?);
+        let mut child = self.command(&console, &qmp).spawn().map_err(|error| {
+            start_error(format!("cannot run {}: {error}", self.tether.display()), "build the harness again")
+        })?;
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let errors = tokio::spawn(relay::collect(stderr));
+
+        let connected = async {
+            let (console, _) = console_listener.accept().await?;
+            let (monitor, _) = qmp_listener.accept().await?;
+            Ok::<_, std::io::Error>((console, Qmp::greet(monitor).await?))
+        };
+        let accepted: Result<(UnixStream, Qmp), String> = tokio::select! {
+            accepted = timeout(START_LIMIT, connected) => match accepted {
+                Ok(accepted) => accepted.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("it did not connect to its sockets within {START_LIMIT:?}")),
+            },
+            ended = child.wait() => Err(ended.map_or_else(|error| error.to_string(), |status| status.to_string())),
+        };
+        let (console, qmp) = match accepted {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                let _ = child.kill().await;
+                let said = errors.await.unwrap_or_default();
+                return Err(start_error(format!("QEMU: {cause}: {}", said.trim()), INSTALL));
+            }
+        };
+        let (relay, connection) = Relay::start(console);
+        self.running = Some(Running { child, qmp, relay, errors });
+        Ok(connection)
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}-{}", self.starts))
+    }
+
+    fn command(&self, console: &Path, qmp: &Path) -> Command {
+        let mut command = Command::new(&self.tether);
+        command.args([tether::SUBCOMMAND, QEMU]);
+        command.args([
+            "-M",
+            "virt",
+            "-cpu",
+            CPU,
+            "-m",
+            "320K",
+            "-bios",
+            "none",
+            "-display",
+            "none",
+            "-nodefaults",
+        ]);
+        command.arg("-drive").arg(with_path("if=pflash,unit=0,format=raw,readonly=on,file=", &self.flash));
+        command.arg("-serial").arg(unix(console)).arg("-qmp").arg(unix(qmp));
+        // QEMU's `stream` back-end: each frame behind its length.
+        command.arg("-netdev").arg(with_path(
+            "stream,id=n0,server=off,addr.type=unix,addr.path=",
+            &self.directory.path().join(NIC_SOCKET),
+        ));
+        let [a, b, c, d, e, f] = self.mac;
+        command.args(["-global", "virtio-mmio.force-legacy=false", "-device"]);
+        command
+            .arg(format!("virtio-net-device,netdev=n0,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
+        command.arg("-device").arg(format!("loader,addr={SEED_ADDRESS:#x},data={:#x},data-len=8", self.seed));
+        if self.counting == Counting::Exact {
+            // sleep=on: idle time passes in real time, so that the network keeps its pace.
+            command.args(["-icount", "shift=0,sleep=on"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    async fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // Fails only if it has ended already.
+            let _ = running.child.kill().await;
+        }
+    }
+
+    async fn examine(&mut self) -> (Option<String>, String) {
+        let Some(mut running) = self.running.take() else { return (None, String::new()) };
+        let status = match timeout(END_LIMIT, running.child.wait()).await {
+            Ok(status) => status.map_or_else(|error| error.to_string(), |status| describe(status.code())),
+            Err(_) => {
+                let _ = running.child.kill().await;
+                format!("QEMU still ran {END_LIMIT:?} after its console closed; killed")
+            }
+        };
+        let last_words = running.relay.last_words();
+        let mut said = decode(&self.elf, &last_words);
+        said.push_str(running.errors.await.unwrap_or_default().trim());
+        (Some(status), said)
+    }
+}
+
+impl Machine for QemuMachine {
+    fn start(&mut self) -> BoxFuture<'_, Result<Connection, BoardError>> {
+        Box::pin(self.start_or_reset())
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(self.kill())
+    }
+
+    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
+        Box::pin(self.examine())
+    }
+
+    fn take_nic(&mut self) -> Option<NicListener> {
+        self.nic.take()
+    }
+}
+
+/// The NIC's socket in the machine's directory.
+const NIC_SOCKET: &str = "nic";
+const INSTALL: &str =
+    "QEMU 7.2 or newer is needed: `apt-get install qemu-system-misc` (Debian), `brew install qemu` (macOS)";
+const REBUILD: &str = "build it again with `harness build --board qemu`";
+
+fn start_error(what: String, remedy: &str) -> BoardError {
+    BoardError::Start { what, remedy: remedy.to_owned() }
+}
+
+fn unix(path: &Path) -> OsString {
+    let mut argument = with_path("unix:", path);
+    argument.push(",server=off");
+    argument
+}
+
+fn with_path(prefix: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(prefix);
+    argument.push(path);
+    argument
+}
+
+/// QEMU's exit status in the firmware's terms (the firmware ends the machine through its test finisher).
+fn describe(code: Option<i32>) -> String {
+    match code {
+        Some(0) => "the machine was switched off".to_owned(),
+        Some(2) => "the firmware panicked".to_owned(),
+        Some(3) => "the firmware trapped".to_owned(),
+        Some(code) => format!("QEMU ended with status {code}"),
+        None => "QEMU was killed by a signal".to_owned(),
+    }
+}

@@ -1,0 +1,299 @@
+//! `harness scenario NAME`: runs scenarios, writes their reports, and says what came of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::build::build_with_talk;
+use super::{Exit, Failure, Format, print};
+use crate::board::qemu::Counting;
+use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication};
+use crate::certificates::{Certificates, SERVER_NAME};
+use crate::firmware::build::Firmware;
+use crate::measure::record::{Blame, Ending, Transport};
+use crate::report::{Folder, Report, terminal};
+use crate::run::{BoardKind, Progress, Run, flaw};
+use crate::scenario::{BoardName, ClientCertificates, Scenario, library};
+
+/// Arguments of `harness scenario`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A scenario's name, a path to a TOML file, or `all`.
+    #[arg(value_name = "NAME|FILE|all")]
+    scenario: String,
+    /// The board.
+    #[arg(long, value_enum, default_value = "host")]
+    board: BoardChoice,
+    /// embedded | emqx[:TAG] | docker:IMAGE | compose | quic://HOST:PORT | mqtts://HOST:PORT | mqtt://HOST:PORT
+    #[arg(long, default_value = "embedded")]
+    broker: BrokerSpec,
+    /// Root certificate (PEM) that an external broker is verified against.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Run these transports only; one that the scenario lacks is added.
+    #[arg(long, value_name = "quic,tls,tcp", value_delimiter = ',', value_parser = transport)]
+    transport: Vec<Transport>,
+    /// First seed, in place of the scenario's own.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds, counted up from the first.
+    #[arg(long)]
+    repeat: Option<u32>,
+    /// Count instructions exactly on the emulated board; time on it is virtual then.
+    #[arg(long)]
+    icount: bool,
+    /// Where reports go.
+    #[arg(long, default_value = "reports", value_name = "FOLDER")]
+    reports: PathBuf,
+}
+
+/// Boards that can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum BoardChoice {
+    /// The firmware as a process on this machine.
+    Host,
+    /// The firmware on an emulated RV32IMC machine.
+    Qemu,
+}
+
+/// Runs the scenarios that were asked for.
+pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
+    let scenarios = chosen(arguments)?;
+    let board = board(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment(miette::miette!("cannot start the runtime: {error}")))?;
+    let cancel = CancellationToken::new();
+    let exit = runtime.block_on(async {
+        let interrupt = tokio::spawn(interrupt(cancel.clone()));
+        let mut exit = Exit::Passed;
+        for scenario in &scenarios {
+            exit = exit.worst(one(arguments, scenario, &board, &cancel, format).await?);
+            if cancel.is_cancelled() {
+                break;
+            }
+        }
+        interrupt.abort();
+        Ok(exit)
+    });
+    // Tasks that still block (a name lookup) must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    exit
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
+    let board = arguments.board.name();
+    let mut scenarios = if arguments.scenario == "all" {
+        let all = library::all().map_err(Failure::usage)?;
+        all.into_iter().filter(|scenario| scenario.boards.contains(&board)).collect()
+    } else {
+        vec![library::find(&arguments.scenario).map_err(Failure::usage)?]
+    };
+    for scenario in &mut scenarios {
+        if !scenario.boards.contains(&board) {
+            let boards: Vec<_> = scenario.boards.iter().map(|board| board.name()).collect();
+            return Err(Failure::usage(miette::miette!(
+                help = format!("choose one of: {}", boards.join(", ")),
+                "the scenario `{}` does not run on the board `{}`",
+                scenario.name,
+                board.name()
+            )));
+        }
+        if !arguments.transport.is_empty() {
+            scenario.restrict_to(&arguments.transport);
+        }
+        scenario.seeds = scenario.seeds_for(arguments.seed, arguments.repeat);
+    }
+    Ok(scenarios)
+}
+
+fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
+    match arguments.board {
+        BoardChoice::Host => Ok(BoardKind::Host),
+        BoardChoice::Qemu => {
+            let counting = if arguments.icount { Counting::Exact } else { Counting::RealTime };
+            Ok(BoardKind::Qemu { elf: build_with_talk(Firmware::Qemu)?, counting })
+        }
+    }
+}
+
+async fn one(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    board: &BoardKind,
+    cancel: &CancellationToken,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let spec = match &arguments.ca {
+        Some(ca) => arguments
+            .broker
+            .clone()
+            .with_ca(ca.clone())
+            .map_err(|error| Failure::usage(miette::Report::msg(error)))?,
+        None => arguments.broker.clone(),
+    };
+    let certificates =
+        Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    let server_name = match &spec {
+        BrokerSpec::External(external) => external.host.clone(),
+        _ => SERVER_NAME.to_owned(),
+    };
+    let mut broker = Broker::start(spec, Arc::new(certificates), broker_options(scenario))
+        .await
+        .map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))?;
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seed = scenario.seeds.first().copied().unwrap_or_default();
+    let folder = Folder::create(&arguments.reports, &scenario.name, started.as_micros() as u64, seed)
+        .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+
+    let talk = Talk::new();
+    let run = Run {
+        scenario,
+        board,
+        broker: &mut broker,
+        server_name: &server_name,
+        folder: folder.path(),
+        command_line: std::env::args().collect(),
+        replay: replay(arguments, scenario),
+        cancel: cancel.clone(),
+    };
+    let record = run.make(|progress| talk.tell(&scenario.name, &progress)).await;
+    talk.done();
+    save_broker_log(&broker, &folder);
+    broker.shut_down().await;
+
+    let ending = record.ending.clone();
+    let report = Report::new(record, scenario);
+    folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    print(&match format {
+        Format::Human => terminal::summary(&report, Some(folder.path()), super::colour()),
+        Format::Json => terminal::json(&report, Some(folder.path())),
+    });
+    Ok(match ending {
+        Ending::Failed { blame: Blame::Environment, .. } => Exit::Environment,
+        _ => Exit::from_verdict(report.verdict.passed),
+    })
+}
+
+fn broker_options(scenario: &Scenario) -> BrokerOptions {
+    BrokerOptions {
+        certificate: flaw(scenario.broker.certificate),
+        client_authentication: match scenario.broker.client_certificates {
+            ClientCertificates::Ignored => ClientAuthentication::None,
+            ClientCertificates::Required => ClientAuthentication::Required,
+        },
+        ..BrokerOptions::default()
+    }
+}
+
+/// The command that repeats the run: everything that decides its outcome, spelt out.
+fn replay(arguments: &Arguments, scenario: &Scenario) -> String {
+    let mut command = format!("cargo run -p harness -- scenario {}", arguments.scenario_or(&scenario.name));
+    command += &format!(" --board {}", arguments.board.name().name());
+    command += &format!(" --broker {}", arguments.broker);
+    if !arguments.transport.is_empty() {
+        let names: Vec<_> = arguments.transport.iter().map(|transport| transport.name()).collect();
+        command += &format!(" --transport {}", names.join(","));
+    }
+    if arguments.seed.is_some() || arguments.repeat.is_some() {
+        command += &format!(" --seed {} --repeat {}", scenario.seeds[0], scenario.seeds.len());
+    }
+    if arguments.icount {
+        command += " --icount";
+    }
+    command
+}
+
+impl Arguments {
+    fn scenario_or<'a>(&'a self, name: &'a str) -> &'a str {
+        if self.scenario == "all" { name } else { &self.scenario }
+    }
+}
+
+impl BoardChoice {
+    fn name(self) -> BoardName {
+        match self {
+            Self::Host => BoardName::Host,
+            Self::Qemu => BoardName::Qemu,
+        }
+    }
+}
+
+fn transport(text: &str) -> Result<Transport, String> {
+    let known = Transport::ALL.into_iter().find(|transport| transport.name() == text);
+    known.ok_or_else(|| format!("there is no transport `{text}`; choose quic, tls or tcp"))
+}
+
+fn save_broker_log(broker: &Broker, folder: &Folder) {
+    let lines = broker
+        .events()
+        .events()
+        .into_iter()
+        .map(|event| serde_json::to_string(&event).expect("an event has string keys only") + "\n");
+    let lines: String = lines.collect();
+    if let Err(error) = std::fs::write(folder.file("broker.log"), lines) {
+        tracing::warn!(%error, "cannot write the broker's log");
+    }
+}
+
+/// The first Ctrl-C ends the run with a partial report; the second ends the process.
+async fn interrupt(cancel: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        eprintln!("interrupted: finishing with a partial report; once more ends at once");
+        cancel.cancel();
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+}
+
+/// Progress on stderr: a bar on a terminal, a line for each trial elsewhere.
+struct Talk {
+    bar: Option<ProgressBar>,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = terminal.then(|| {
+            let style =
+                ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {pos}/{len} {msg}");
+            let bar = ProgressBar::new(0).with_style(style.expect("the template is valid"));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar }
+    }
+
+    fn tell(&self, scenario: &str, progress: &Progress<'_>) {
+        match (progress, &self.bar) {
+            (Progress::Started { number, of, variant, role, seed }, Some(bar)) => {
+                bar.set_length(*of as u64);
+                bar.set_position(*number as u64 - 1);
+                bar.set_message(format!("{scenario}: {variant}, {role}, seed {seed}"));
+            }
+            (Progress::Started { number, of, variant, role, seed }, None) => {
+                eprintln!("{scenario}: trial {number} of {of}: {variant}, {role}, seed {seed}");
+            }
+            (Progress::Finished(trial), bar) => {
+                if let Ending::Failed { phase, cause, .. } = &trial.ending {
+                    let line = format!("{scenario}: {phase}: {cause}");
+                    match bar {
+                        Some(bar) => bar.println(line),
+                        None => eprintln!("{line}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

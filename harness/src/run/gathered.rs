@@ -1,0 +1,227 @@
+//! What a trial of the board brings in, in the order it comes, and the record made of it in the end.
+
+use std::path::Path;
+
+use device::control::{Memory, Phase as BoardPhase, Report, Stats};
+
+use super::connections::{Connections, describe};
+use super::link_log::LinkLog;
+use crate::board::{self, Output, Timed};
+use crate::measure::record::{
+    Direction, Event, EventKind, Impairment, ImpairmentKind, MemorySnapshot, TransportStats, Trial,
+};
+use crate::peer::{Arrival, Closing, Ledger, Sending};
+
+/// Everything one trial of the board said and did.
+pub struct Gathered {
+    /// Every message, from both ends.
+    pub ledger: Ledger,
+    /// Names the peer's messages in their payloads.
+    down_run: u32,
+    /// What became of the messages the peer sent.
+    pub sendings: Vec<Sending>,
+    /// What arrived at the peer.
+    pub arrivals: Vec<Arrival>,
+    /// When the workload began.
+    pub workload_us: Option<u64>,
+    /// When its last message was settled.
+    pub workload_end_us: Option<u64>,
+    /// Reports of the board's present life.
+    reports: Vec<Heard>,
+    /// Earlier lives, each with its clock.
+    lives: Vec<(board::Clock, Vec<Heard>)>,
+    events: Vec<Event>,
+    disturbances: Vec<(u64, ImpairmentKind, String)>,
+    impairments: Vec<Impairment>,
+    notes: Vec<String>,
+}
+
+/// Something that matters for the record, in order of its happening.
+enum Heard {
+    Report(Box<Report>),
+    /// A step asked the board to connect anew.
+    ReconnectAsked,
+}
+
+impl Gathered {
+    /// Nothing yet, for a trial whose peer's messages bear `down_run`.
+    pub fn new(down_run: u32) -> Self {
+        Self {
+            ledger: Ledger::new(),
+            down_run,
+            sendings: Vec::new(),
+            arrivals: Vec::new(),
+            workload_us: None,
+            workload_end_us: None,
+            reports: Vec::new(),
+            lives: Vec::new(),
+            events: Vec::new(),
+            disturbances: Vec::new(),
+            impairments: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Keeps what the board said.
+    pub fn on_board(&mut self, output: Timed<Output>) {
+        match output.what {
+            Output::Report(report) => self.reports.push(Heard::Report(Box::new(report))),
+            Output::Damaged(len) => self.notes.push(format!("{len} damaged byte(s) on the console")),
+            Output::Text(_) => {}
+        }
+    }
+
+    /// Keeps something that the harness did or saw.
+    pub fn event(&mut self, at_us: u64, kind: EventKind, detail: impl Into<String>) {
+        self.events.push(Event { at_us, kind, detail: detail.into() });
+    }
+
+    /// A step is about to make the board connect anew.
+    pub fn expect_reconnect(&mut self) {
+        self.reports.push(Heard::ReconnectAsked);
+    }
+
+    /// A disturbance begins; one without duration is over at once.
+    pub fn disturb(&mut self, at_us: u64, kind: ImpairmentKind, label: &str) {
+        if kind == ImpairmentKind::Kicked {
+            let label = label.to_owned();
+            self.impairments.push(Impairment {
+                start_us: at_us,
+                end_us: at_us,
+                kind,
+                direction: None,
+                label,
+            });
+        } else {
+            self.disturbances.push((at_us, kind, label.to_owned()));
+        }
+    }
+
+    /// The oldest disturbance of that kind ends.
+    pub fn heal(&mut self, at_us: u64, kind: ImpairmentKind) {
+        if let Some(index) = self.disturbances.iter().position(|(_, open, _)| *open == kind) {
+            let (start_us, kind, label) = self.disturbances.remove(index);
+            self.impairments.push(Impairment { start_us, end_us: at_us, kind, direction: None, label });
+        }
+    }
+
+    /// The board was reset or is done: what it said belongs to this clock.
+    pub fn end_life(&mut self, clock: board::Clock) {
+        self.lives.push((clock, std::mem::take(&mut self.reports)));
+    }
+
+    /// The cause of the last disconnection that the board reported.
+    pub fn last_failure(&self) -> Option<String> {
+        self.reports.iter().rev().find_map(|heard| match heard {
+            Heard::Report(Report::Event { event: device::control::Event::Disconnected(why), .. }) => {
+                Some(describe(why))
+            }
+            _ => None,
+        })
+    }
+
+    /// Makes the trial's record. `link_log` is that of a link which started `link_offset_us` into the trial.
+    pub fn into_trial(mut self, trial: &mut Trial, link_log: &Path, link_offset_us: u64, closing: Closing) {
+        let end_us = trial.duration_us;
+        let mut connections = Connections::new(trial.transport);
+        let mut snapshots = Vec::new();
+        let mut stats = None;
+        for (clock, reports) in std::mem::take(&mut self.lives) {
+            let to_trial =
+                |device_us: u64| clock.host_us(device_us).map_or(device_us, |us| us.max(0.0) as u64);
+            for heard in reports {
+                let Heard::Report(report) = heard else {
+                    connections.expect_reconnect();
+                    continue;
+                };
+                match *report {
+                    Report::Event { at_us, event } => connections.on_event(to_trial(at_us), &event),
+                    Report::Samples(samples) => {
+                        for sample in &samples.samples {
+                            self.ledger.sample(samples.run, sample, to_trial);
+                        }
+                    }
+                    Report::Memory(memory) => snapshots.push(snapshot(&memory, to_trial(memory.at_us))),
+                    Report::Stats(last) => stats = Some(last),
+                    Report::Boot(_) | Report::Reply { .. } | Report::WorkloadDone(_) => {}
+                }
+            }
+            trial.clock_uncertainty_us = trial.clock_uncertainty_us.max(clock.uncertainty_us());
+        }
+        self.sendings.iter().for_each(|sending| self.ledger.sending(self.down_run, sending));
+        self.arrivals.iter().for_each(|arrival| self.ledger.arrival(Direction::FromBoard, arrival));
+        let account = self.ledger.close(closing);
+        trial.topics = account.topics;
+        trial.messages = account.messages;
+        trial.notes.append(&mut self.notes);
+        trial.notes.extend(account.contradictions);
+        if account.strays.unplanned > 0 {
+            trial.notes.push(format!("{} message(s) arrived that nobody planned", account.strays.unplanned));
+        }
+
+        let (attempts, mut events) = connections.finish();
+        events.append(&mut self.events);
+        events.sort_by_key(|event| event.at_us);
+        (trial.connections, trial.events, trial.memory) = (attempts, events, snapshots);
+        trial.transport_stats = stats.map(|stats| transport_stats(&stats));
+        for (start_us, kind, label) in self.disturbances {
+            trial.impairments.push(Impairment { start_us, end_us, kind, direction: None, label });
+        }
+        trial.impairments.append(&mut self.impairments);
+
+        match LinkLog::read(link_log, link_offset_us) {
+            Ok(log) => {
+                trial.impairments.extend(log.impairments(end_us));
+                log.count_connections(&mut trial.connections);
+                let workload_us = self.workload_us.unwrap_or(end_us);
+                trial.wire = log.phases(workload_us, self.workload_end_us.unwrap_or(end_us));
+                trial.link_up = Some(log.stats(link::Direction::Up, None));
+                trial.link_down = Some(log.stats(link::Direction::Down, None));
+            }
+            Err(problem) => trial.notes.push(problem),
+        }
+        trial.impairments.sort_by_key(|impairment| impairment.start_us);
+    }
+}
+
+fn snapshot(memory: &Memory, at_us: u64) -> MemorySnapshot {
+    let phase = match memory.phase {
+        BoardPhase::Boot => "boot",
+        BoardPhase::NetworkUp => "network up",
+        BoardPhase::ConnectStart => "connect",
+        BoardPhase::ClientReady => "client ready",
+        BoardPhase::HandshakeComplete => "handshake complete",
+        BoardPhase::MqttConnected => "connected",
+        BoardPhase::WorkloadDone => "workload done",
+        BoardPhase::Disconnected => "disconnected",
+        BoardPhase::Requested => "end",
+    };
+    let stack = memory.stack_phase_max.or(memory.stack_max).map(u64::from);
+    MemorySnapshot {
+        at_us,
+        phase: phase.to_owned(),
+        heap_used: None,
+        heap_free: memory.heap_free.map(u64::from),
+        heap_free_min: memory.heap_free_min.map(u64::from),
+        stack_high_water: stack,
+        client_ram: stack.map(|stack| stack + u64::from(memory.client_bytes)),
+    }
+}
+
+fn transport_stats(stats: &Stats) -> TransportStats {
+    let transport = &stats.transport;
+    let some = |count: u32| Some(u64::from(count));
+    TransportStats {
+        packets_sent: some(transport.datagrams_sent),
+        packets_received: some(transport.datagrams_received),
+        packets_lost: some(transport.packets_lost),
+        retransmissions: some(transport.packets_lost),
+        spurious_losses: some(transport.packets_spurious),
+        timeouts: some(transport.pto_count),
+        rtt_min_us: some(transport.rtt_min_us),
+        rtt_smoothed_us: some(transport.rtt_smoothed_us),
+        congestion_window: some(transport.congestion_window),
+        migrations: some(transport.migrations),
+        key_updates: some(transport.key_updates),
+    }
+}

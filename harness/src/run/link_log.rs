@@ -1,0 +1,200 @@
+//! Reads a link's decision log back into the report's terms: what was on the wire when, and what became of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use link::{Action, LogLine, Reason, Record};
+
+use crate::measure::record::{
+    Connection, Direction, Impairment, ImpairmentKind, LinkStats, Phase, Wire, WireCount, WirePhase,
+};
+
+/// A decision log, with times moved onto the trial's clock.
+pub struct LinkLog {
+    packets: Vec<Record>,
+    actions: Vec<(u64, Action)>,
+}
+
+impl LinkLog {
+    /// Reads the log at `path` of a link that started `offset_us` after the trial.
+    ///
+    /// # Errors
+    /// The line that is no log line, or what the operating system says.
+    pub fn read(path: &Path, offset_us: u64) -> Result<Self, String> {
+        let problem = |what: String| format!("cannot read the link's log {}: {what}", path.display());
+        let file = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
+        let mut log = Self { packets: Vec::new(), actions: Vec::new() };
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|error| problem(error.to_string()))?;
+            let line = serde_json::from_str(&line)
+                .map_err(|error| problem(format!("line {}: {error}", number + 1)))?;
+            match line {
+                LogLine::Packet(mut record) => {
+                    record.time_us += offset_us;
+                    log.packets.push(record);
+                }
+                LogLine::Action(performed) => {
+                    log.actions.push((performed.time_us + offset_us, performed.action));
+                }
+                LogLine::Start { .. } | LogLine::Event { .. } => {}
+            }
+        }
+        Ok(log)
+    }
+
+    /// What the link did in one direction. `late_p99_us` comes from the driver that delivered.
+    pub fn stats(&self, direction: link::Direction, late_p99_us: Option<u64>) -> LinkStats {
+        let mut stats = LinkStats { late_p99_us, ..LinkStats::default() };
+        let mut burst = 0;
+        for packet in self.packets.iter().filter(|packet| packet.direction == direction) {
+            let size = u64::from(packet.size);
+            stats.offered += 1;
+            stats.bytes_offered += size;
+            burst = if packet.dropped.is_some() { burst + 1 } else { 0 };
+            stats.longest_burst = stats.longest_burst.max(burst);
+            match packet.dropped {
+                Some(Reason::Mtu) => stats.oversized += 1,
+                Some(Reason::Blackout) => stats.blackout_drops += 1,
+                Some(Reason::QueueFull) => stats.queue_drops += 1,
+                Some(Reason::ListedLoss | Reason::BurstLoss | Reason::RandomLoss) => stats.lost += 1,
+                None => {
+                    let copies = 1 + u64::from(packet.copy_us.is_some());
+                    stats.delivered += copies;
+                    stats.bytes_delivered += copies * size;
+                    stats.duplicated += copies - 1;
+                    stats.corrupted += u64::from(packet.bits_flipped > 0);
+                    stats.reordered += u64::from(packet.reordered);
+                }
+            }
+        }
+        stats
+    }
+
+    /// Blackouts and address changes, with those still going on at `end_us` cut there.
+    pub fn impairments(&self, end_us: u64) -> Vec<Impairment> {
+        let mut impairments = Vec::new();
+        let mut dark: Vec<(u64, Option<link::Direction>)> = Vec::new();
+        for &(at_us, action) in &self.actions {
+            match action {
+                Action::BlackoutStart { direction } => dark.push((at_us, direction)),
+                Action::BlackoutEnd { direction } => {
+                    if let Some(index) = dark.iter().position(|&(_, open)| open == direction) {
+                        impairments.push(blackout(dark.remove(index), at_us));
+                    }
+                }
+                Action::Rebind => impairments.push(moment(at_us, ImpairmentKind::NatRebind, "NAT rebinding")),
+                Action::AddressChange => {
+                    impairments.push(moment(at_us, ImpairmentKind::AddressChange, "address change"));
+                }
+            }
+        }
+        impairments.extend(dark.into_iter().map(|open| blackout(open, end_us)));
+        impairments
+    }
+
+    /// Packets of both directions by phase: until `workload_us`, until `workload_end_us`, and the rest.
+    pub fn phases(&self, workload_us: u64, workload_end_us: u64) -> Vec<WireCount> {
+        let bounds = [
+            (WirePhase::Connect, 0, workload_us),
+            (WirePhase::Workload, workload_us, workload_end_us),
+            (WirePhase::Rest, workload_end_us, u64::MAX),
+        ];
+        bounds
+            .into_iter()
+            .map(|(phase, from, to)| WireCount {
+                phase,
+                up: self.wire(link::Direction::Up, from, to),
+                down: self.wire(link::Direction::Down, from, to),
+            })
+            .collect()
+    }
+
+    /// Fills in what each connection had on the wire until its CONNACK.
+    pub fn count_connections(&self, connections: &mut [Connection]) {
+        for connection in connections {
+            let Some(connack) = connection.marks.iter().find(|mark| mark.phase == Phase::Connack) else {
+                continue;
+            };
+            // What answers the CONNACK leaves after it was read, on the same tick at the earliest.
+            let (from, to) = (connection.started_us, connack.at_us);
+            connection.client_to_connack = Some(self.wire(link::Direction::Up, from, to));
+            connection.server_to_connack = Some(self.wire(link::Direction::Down, from, to));
+        }
+    }
+
+    fn wire(&self, direction: link::Direction, from_us: u64, to_us: u64) -> Wire {
+        self.packets
+            .iter()
+            .filter(|packet| packet.direction == direction && (from_us..to_us).contains(&packet.time_us))
+            .fold(Wire::default(), |wire, packet| wire + Wire { packets: 1, bytes: u64::from(packet.size) })
+    }
+}
+
+fn blackout((start_us, direction): (u64, Option<link::Direction>), end_us: u64) -> Impairment {
+    let direction = direction.map(|direction| match direction {
+        link::Direction::Up => Direction::FromBoard,
+        link::Direction::Down => Direction::ToBoard,
+    });
+    let seconds = (end_us - start_us) as f64 / 1e6;
+    Impairment {
+        start_us,
+        end_us,
+        kind: ImpairmentKind::Blackout,
+        direction,
+        label: format!("blackout {seconds:.1} s"),
+    }
+}
+
+fn moment(at_us: u64, kind: ImpairmentKind, label: &str) -> Impairment {
+    Impairment { start_us: at_us, end_us: at_us, kind, direction: None, label: label.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(time_us: u64, direction: link::Direction, dropped: Option<Reason>) -> Record {
+        Record {
+            time_us,
+            direction,
+            index: 1,
+            size: 100,
+            dropped,
+            deliver_us: None,
+            copy_us: None,
+            bits_flipped: 0,
+            cut_to: None,
+            reordered: false,
+        }
+    }
+
+    #[test]
+    fn a_log_is_read_back_with_its_times_moved() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("link.jsonl");
+        let line = LogLine::Packet(packet(5, link::Direction::Up, None));
+        std::fs::write(&path, serde_json::to_string(&line).expect("it serialises") + "\n")
+            .expect("it is writable");
+        let log = LinkLog::read(&path, 100).expect("a valid log");
+        assert_eq!(log.packets[0].time_us, 105);
+    }
+
+    #[test]
+    fn losses_are_counted_by_cause_and_bursts_by_length() {
+        let lost = Some(Reason::RandomLoss);
+        let fates = [None, lost, lost, None, Some(Reason::QueueFull)];
+        let packets = fates.iter().map(|&fate| packet(0, link::Direction::Down, fate)).collect();
+        let stats = LinkLog { packets, actions: Vec::new() }.stats(link::Direction::Down, None);
+        assert_eq!((stats.offered, stats.delivered, stats.lost, stats.queue_drops), (5, 2, 2, 1));
+        assert_eq!(stats.longest_burst, 2);
+    }
+
+    #[test]
+    fn a_blackout_that_never_ends_ends_with_the_trial() {
+        let actions = vec![(10, Action::BlackoutStart { direction: None }), (20, Action::Rebind)];
+        let log = LinkLog { packets: Vec::new(), actions };
+        let impairments = log.impairments(50);
+        let spans: Vec<_> = impairments.iter().map(|i| (i.kind, i.start_us, i.end_us)).collect();
+        assert_eq!(spans, [(ImpairmentKind::NatRebind, 20, 20), (ImpairmentKind::Blackout, 10, 50)]);
+    }
+}

@@ -1,0 +1,205 @@
+//! Running a scenario: trial after trial, whatever happens to one of them, to a record of all.
+//!
+//! ```text
+//! run -> trial -> director (board)     -> gathered -> Trial
+//!              -> reference (quinn, rumqttc)       -> Trial
+//! ```
+
+mod connections;
+mod director;
+mod environment;
+mod gathered;
+mod link_log;
+mod reference;
+mod schedule;
+mod settings;
+mod setup;
+mod trial;
+
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::measure::record::{
+    self, Blame, Ending, Environment, Role, RunRecord, ScenarioRecord, Timing, Trial,
+};
+use crate::scenario::{Scenario, Variant};
+
+pub use schedule::flaw;
+pub use setup::BoardKind;
+
+/// Clock of the ESP32-C3, which turns instruction counts into estimated times.
+const C3_CLOCK_HZ: u64 = 160_000_000;
+
+/// One run to be made.
+pub struct Run<'r> {
+    /// The scenario, already restricted to what was asked for.
+    pub scenario: &'r Scenario,
+    /// The board.
+    pub board: &'r BoardKind,
+    /// The broker, started.
+    pub broker: &'r mut Broker,
+    /// The name its certificate must be valid for.
+    pub server_name: &'r str,
+    /// Where logs go.
+    pub folder: &'r Path,
+    /// The command line as it was typed.
+    pub command_line: Vec<String>,
+    /// The command that replays the run.
+    pub replay: String,
+    /// Ends the run early, with a partial record.
+    pub cancel: CancellationToken,
+}
+
+/// What a run tells while it is under way.
+pub enum Progress<'p> {
+    /// A trial begins.
+    Started {
+        /// Its number, from 1.
+        number: usize,
+        /// How many there are.
+        of: usize,
+        /// Which variant.
+        variant: &'p str,
+        /// Board or reference client.
+        role: Role,
+        /// With which seed.
+        seed: u64,
+    },
+    /// It is over.
+    Finished(&'p Trial),
+}
+
+impl Run<'_> {
+    /// Makes the run. Trials that fail are part of the record.
+    pub async fn make(self, mut progress: impl FnMut(Progress<'_>)) -> RunRecord {
+        let start = Instant::now();
+        let started_unix_us = unix_us();
+        let plans = plans(self.scenario);
+        let mut bench = trial::Bench {
+            scenario: self.scenario,
+            board: self.board,
+            broker: self.broker,
+            server_name: self.server_name,
+            folder: self.folder.to_owned(),
+            token: token(started_unix_us),
+            cancel: self.cancel.clone(),
+        };
+        let mut trials = Vec::new();
+        for (number, &(variant, seed, role)) in plans.iter().enumerate() {
+            if self.cancel.is_cancelled() {
+                break;
+            }
+            let of = plans.len();
+            progress(Progress::Started { number: number + 1, of, variant: &variant.name, role, seed });
+            let plan = trial::Plan { number: number + 1, variant, role, seed, run_start: start };
+            let trial = bench.run(plan).await;
+            progress(Progress::Finished(&trial));
+            let fatal = is_fatal(&trial);
+            trials.push(trial);
+            if fatal {
+                break;
+            }
+        }
+        let ending = ending(&trials, plans.len(), &self.cancel);
+        RunRecord {
+            scenario: ScenarioRecord {
+                name: self.scenario.name.clone(),
+                question: self.scenario.question.clone(),
+                origin: self.scenario.origin.clone(),
+                source: self.scenario.source.clone(),
+                variants: self.scenario.variants.iter().map(|variant| variant.name.clone()).collect(),
+                planned_trials: plans.len(),
+            },
+            environment: Environment {
+                harness_version: env!("CARGO_PKG_VERSION").to_owned(),
+                git_revision: environment::git_revision(),
+                rustc_version: environment::rustc_version(),
+                host: environment::host(),
+                board: board(self.board),
+                broker: broker(bench.broker),
+                command_line: self.command_line,
+                replay: self.replay,
+                base_seed: self.scenario.seeds.first().copied().unwrap_or_default(),
+                started_unix_us,
+                duration_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+                extra: std::collections::BTreeMap::new(),
+            },
+            ending,
+            trials,
+        }
+    }
+}
+
+/// Every trial in the order it is run: for each seed, each variant by the board and then by the reference client, so
+/// that what is compared lies close together in time.
+fn plans(scenario: &Scenario) -> Vec<(&Variant, u64, Role)> {
+    let roles: &[Role] = if scenario.reference { &[Role::Device, Role::Reference] } else { &[Role::Device] };
+    let of_seed = |&seed| {
+        scenario.variants.iter().flat_map(move |variant| roles.iter().map(move |&role| (variant, seed, role)))
+    };
+    scenario.seeds.iter().flat_map(of_seed).collect()
+}
+
+/// Whether further trials would only fail the same way: the environment is to blame, not the subject.
+fn is_fatal(trial: &Trial) -> bool {
+    matches!(
+        &trial.ending,
+        Ending::Failed { blame: Blame::Environment | Blame::Harness, .. } | Ending::Interrupted { .. }
+    )
+}
+
+fn ending(trials: &[Trial], planned: usize, cancel: &CancellationToken) -> Ending {
+    if cancel.is_cancelled() {
+        return Ending::Interrupted { by: "the user".to_owned() };
+    }
+    let failed = trials.iter().map(|trial| &trial.ending).find(|ending| !ending.is_completed());
+    match failed {
+        Some(ending) if trials.len() < planned => ending.clone(),
+        _ => Ending::Completed,
+    }
+}
+
+fn board(kind: &BoardKind) -> record::Board {
+    let (description, clock_hz) = match kind {
+        BoardKind::Host => ("the firmware as a process on the host", None),
+        BoardKind::Qemu { .. } => {
+            ("the firmware on an emulated RV32IMC with 320 KiB of RAM", Some(C3_CLOCK_HZ))
+        }
+    };
+    record::Board {
+        name: kind.name().name().to_owned(),
+        description: description.to_owned(),
+        firmware: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        chip: None,
+        mac: None,
+        timing: Timing::Emulated,
+        clock_hz,
+        footprint: None,
+    }
+}
+
+fn broker(broker: &Broker) -> record::Broker {
+    let description = broker.describe();
+    record::Broker {
+        kind: description.spec.clone(),
+        version: None,
+        description: description.product,
+        image_digest: description.image_digest,
+        certificate: Some(format!("{:?}", broker.certificates().kind())),
+    }
+}
+
+fn unix_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Names this run's topics: runs against a standing broker must not see each other's messages.
+fn token(unix_us: u64) -> u32 {
+    let folded = unix_us ^ u64::from(std::process::id()).rotate_left(40);
+    (folded ^ folded >> 32) as u32 & 0x7fff_0000 | 1 << 16
+}

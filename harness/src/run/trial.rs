@@ -1,0 +1,204 @@
+//! One trial from an empty table to its record: of the board, or of the reference client.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::director::Director;
+use super::gathered::Gathered;
+use super::settings::{self, Destination, GATEWAY_ADDRESS};
+use super::setup::{BoardKind, Names, TrialError};
+use crate::board::Options;
+use crate::broker::{Broker, default_port};
+use crate::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
+use crate::measure::record::{Blame, Role, Transport, Trial};
+use crate::peer::{Clock, Closing, ConnectError, Connector, QuicTuning, Target};
+use crate::scenario::{Scenario, Variant};
+
+/// Time a virtual board has from start to its first report.
+const BOOT_LIMIT: Duration = Duration::from_secs(10);
+/// Time a command has to be answered.
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// What every trial of a run is made from.
+pub struct Bench<'r> {
+    /// The scenario.
+    pub scenario: &'r Scenario,
+    /// The board.
+    pub board: &'r BoardKind,
+    /// The broker.
+    pub broker: &'r mut Broker,
+    /// The name in the broker's certificate.
+    pub server_name: &'r str,
+    /// Where logs go.
+    pub folder: PathBuf,
+    /// Draws topic and client names that no other run uses.
+    pub token: u32,
+    /// Ends the run early.
+    pub cancel: CancellationToken,
+}
+
+/// Which trial.
+#[derive(Clone, Copy)]
+pub struct Plan<'r> {
+    /// Its number in the run.
+    pub number: usize,
+    /// Its variant.
+    pub variant: &'r Variant,
+    /// Board or reference client.
+    pub role: Role,
+    /// Its seed.
+    pub seed: u64,
+    /// Start of the run on the clock of [`std::time::Instant`].
+    pub run_start: std::time::Instant,
+}
+
+impl Bench<'_> {
+    /// Runs one trial; whatever happens, there is a record of it.
+    pub async fn run(&mut self, plan: Plan<'_>) -> Trial {
+        let clock = Clock::start();
+        let mut trial = Trial::new(plan.variant.name.clone(), plan.variant.transport, plan.role, plan.seed);
+        trial.started_us = Clock::at(plan.run_start).now_us();
+        let topics = |flow: Option<crate::scenario::Flow>| flow.map_or(0, |flow| flow.topics);
+        let names = Names::new(self.token, plan.number, topics(self.scenario.up), topics(self.scenario.down));
+        let result = match plan.role {
+            Role::Device => self.device(plan, &names, clock, &mut trial).await,
+            Role::Reference => self.reference(plan, &names, clock, &mut trial).await,
+        };
+        if let Err(error) = result {
+            trial.ending = error.ending();
+        }
+        trial.duration_us = clock.now_us();
+        trial
+    }
+
+    async fn device(
+        &mut self,
+        plan: Plan<'_>,
+        names: &Names,
+        clock: Clock,
+        trial: &mut Trial,
+    ) -> Result<(), TrialError> {
+        let environment = |error: &dyn std::fmt::Display| TrialError::new("boot", Blame::Environment, error);
+        let options = Options {
+            epoch: clock.instant(0),
+            log: Some(self.file("console", plan.number, "log")),
+            boot_limit: BOOT_LIMIT,
+            command_limit: COMMAND_LIMIT,
+        };
+        let mut board = self.board.start(plan.seed, options).await.map_err(|error| environment(&error))?;
+        let nic = board.take_nic().ok_or_else(|| environment(&"this board has no virtual NIC"))?;
+        let log = self.file("link", plan.number, "jsonl");
+        let setup = self.setup(plan.seed, &log);
+        let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
+        let link = path.start().map_err(|error| environment(&error))?;
+        let link_offset_us = clock.us(link.started());
+        let director = Director {
+            scenario: self.scenario,
+            variant: plan.variant,
+            seed: plan.seed,
+            names,
+            destination: self.destination(plan.variant.transport),
+            peer: self.peer_connector().map_err(|error| environment(&error))?,
+            board,
+            broker: self.broker,
+            link: &link,
+            clock,
+            cancel: self.cancel.clone(),
+        };
+        let (gathered, result) = director.run().await;
+        self.close(gathered, link, &log, link_offset_us, clock, result.is_ok(), trial);
+        result
+    }
+
+    /// The same workload by a client of the host, through the same link with the same seed.
+    async fn reference(
+        &mut self,
+        plan: Plan<'_>,
+        names: &Names,
+        clock: Clock,
+        trial: &mut Trial,
+    ) -> Result<(), TrialError> {
+        let mut run = super::reference::Reference {
+            scenario: self.scenario,
+            variant: plan.variant,
+            seed: plan.seed,
+            names,
+            clock,
+            peer: self
+                .peer_connector()
+                .map_err(|error| TrialError::new("peer", Blame::Environment, error))?,
+            server_name: self.server_name,
+        };
+        let log = self.file("link", plan.number, "jsonl");
+        let setup = self.setup(plan.seed, &log);
+        tokio::select! {
+            result = run.run(self.broker, setup, &log, trial) => result,
+            () = self.cancel.cancelled() => Err(TrialError::interrupted()),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the last step of one function, apart for its length")]
+    fn close(
+        &self,
+        gathered: Gathered,
+        link: LinkHandle,
+        log: &std::path::Path,
+        link_offset_us: u64,
+        clock: Clock,
+        completed: bool,
+        trial: &mut Trial,
+    ) {
+        let summary = link.stop();
+        trial.duration_us = clock.now_us();
+        let closing = if completed { Closing::Complete } else { Closing::Early };
+        gathered.into_trial(trial, log, link_offset_us, closing);
+        if let Some(stats) = &mut trial.link_up {
+            stats.late_p99_us = Some(summary.stats.up.scheduling_error.p99_us);
+        }
+        if let Some(stats) = &mut trial.link_down {
+            stats.late_p99_us = Some(summary.stats.down.scheduling_error.p99_us);
+        }
+        trial.notes.extend(summary.failure);
+    }
+
+    fn setup(&self, seed: u64, log: &std::path::Path) -> Setup {
+        Setup { config: self.scenario.link.clone(), seed, log: Some(log.to_owned()), capture: None }
+    }
+
+    fn file(&self, what: &str, trial: usize, extension: &str) -> PathBuf {
+        self.folder.join(format!("{what}-{trial}.{extension}"))
+    }
+
+    fn gateway(&self) -> GatewayConfig {
+        self.broker.addresses().iter().fold(GatewayConfig::default(), |gateway, (transport, address)| {
+            let protocol = if transport == Transport::Quic { Protocol::Udp } else { Protocol::Tcp };
+            gateway.with_service(protocol, default_port(transport), address)
+        })
+    }
+
+    fn destination(&self, transport: Transport) -> Destination {
+        Destination {
+            broker: SocketAddr::new(IpAddr::V4(GATEWAY_ADDRESS), default_port(transport)),
+            server_name: self.server_name.to_owned(),
+            addressing: settings::virtual_addressing(),
+        }
+    }
+
+    /// The verifying peer's way to the broker: the best transport it serves, without impairment.
+    fn peer_connector(&self) -> Result<Arc<Connector>, ConnectError> {
+        let addresses = self.broker.addresses();
+        let (transport, address) = addresses
+            .iter()
+            .next()
+            .ok_or_else(|| ConnectError::Settings("the broker serves no transport".to_owned()))?;
+        let mut target =
+            Target::new(transport, address, self.server_name, self.broker.certificates().trust());
+        let keep_alive = Some(Duration::from_secs(5));
+        target.quic = QuicTuning { keep_alive, ..QuicTuning::default() };
+        Connector::new(target).map(Arc::new)
+    }
+}
