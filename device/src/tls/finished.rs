@@ -51,11 +51,14 @@ impl ExpectFinished {
         let transcript = common.transcript.hash(hash);
         let derive = |label: &[u8]| hkdf::derive_secret::<C>(hash, &master, label, transcript.as_bytes());
         let (client, server) = (derive(b"c ap traffic"), derive(b"s ap traffic"));
+        common.log(config, "CLIENT_TRAFFIC_SECRET_0", &client);
+        common.log(config, "SERVER_TRAFFIC_SECRET_0", &server);
 
         let start = out.len();
         self.write_flight(common, config, entropy, out).inspect_err(|_| out.truncate(start))?;
         let transcript = common.transcript.hash(hash);
         let resumption = hkdf::derive_secret::<C>(hash, &master, b"res master", transcript.as_bytes());
+        common.forget_handshake_secrets();
         let step = Step::Complete { suite: common.suite, client, server };
         Ok((Some(State::Connected(ExpectTicket { resumption })), step))
     }

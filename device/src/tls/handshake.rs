@@ -145,6 +145,10 @@ impl<C: Crypto> Handshake<C> {
             retried: None,
         };
         entropy.fill(&mut state.random);
+        #[cfg(feature = "keylog")]
+        {
+            common.client_random = state.random;
+        }
         let hello = ClientHello {
             random: &state.random,
             key: &state.key,
@@ -160,6 +164,7 @@ impl<C: Crypto> Handshake<C> {
         if let (true, Some((suite, early))) = (early_data, &state.psk) {
             let transcript = common.transcript.hash(suite.hash());
             let secret = hkdf::derive_secret::<C>(suite.hash(), early, b"c e traffic", transcript.as_bytes());
+            common.log(config, "CLIENT_EARLY_TRAFFIC_SECRET", &secret);
             state.early_data = Some(secret);
         }
         self.state = State::ServerHello(state);
@@ -227,6 +232,10 @@ impl<C: Crypto> Handshake<C> {
 }
 
 /// What the client waits for.
+#[cfg_attr(
+    feature = "rsa",
+    expect(clippy::large_enum_variant, reason = "there is no heap to box an RSA key")
+)]
 pub(super) enum State {
     ServerHello(ExpectServerHello),
     EncryptedExtensions(ExpectEncryptedExtensions),
@@ -255,6 +264,9 @@ pub(super) struct Common<C: Crypto> {
     pub(super) client: Secret,
     /// The server's handshake traffic secret.
     pub(super) server: Secret,
+    /// What tells the connections in a key log apart.
+    #[cfg(feature = "keylog")]
+    pub(super) client_random: [u8; 32],
 }
 
 impl<C: Crypto> Common<C> {
@@ -268,8 +280,29 @@ impl<C: Crypto> Common<C> {
             secret: Secret::zero(0),
             client: Secret::zero(0),
             server: Secret::zero(0),
+            #[cfg(feature = "keylog")]
+            client_random: [0; 32],
         }
     }
+
+    /// Erases the secrets that only the handshake needed.
+    pub(super) fn forget_handshake_secrets(&mut self) {
+        self.secret = Secret::zero(0);
+        self.client = Secret::zero(0);
+        self.server = Secret::zero(0);
+    }
+
+    /// Hands a secret to the key log, if this build has one.
+    #[cfg(feature = "keylog")]
+    pub(super) fn log(&self, config: &Config<'_>, label: &str, secret: &Secret) {
+        if let Some(key_log) = config.key_log {
+            key_log.log(label, &self.client_random, secret.as_bytes());
+        }
+    }
+
+    /// Hands a secret to the key log, if this build has one.
+    #[cfg(not(feature = "keylog"))]
+    pub(super) fn log(&self, _config: &Config<'_>, _label: &str, _secret: &Secret) {}
 }
 
 /// One handshake message, framed.

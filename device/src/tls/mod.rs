@@ -13,6 +13,14 @@
 //!   Finished             -> Complete             `out` holds the client's flight
 //!   NewSessionTicket     -> Ticket
 //! ```
+//!
+//! Cipher suites: ChaCha20-Poly1305 and AES-128-GCM, with feature `aes256` AES-256-GCM. Key shares: X25519
+//! and P-256. Server signatures: ECDSA P-256, with features `p384`, `ed25519` and `rsa` those too. Client
+//! certificates: ECDSA P-256.
+//!
+//! Not supported: TLS 1.2 and older, external pre-shared keys, resumption without a key exchange (psk_ke),
+//! authentication after the handshake, revocation (CRL, OCSP), certificate transparency, certificate
+//! compression, Encrypted Client Hello, exporters, and 0-RTT over records.
 
 mod certificate;
 mod client_hello;

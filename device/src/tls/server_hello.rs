@@ -58,13 +58,14 @@ impl ExpectServerHello {
         if is_retry {
             self.retry(common, config, entropy, message.bytes, &hello, out)
         } else {
-            self.accept(common, message.bytes, &hello)
+            self.accept(common, config, message.bytes, &hello)
         }
     }
 
     fn accept<'m, C: Crypto>(
         &mut self,
         common: &mut Common<C>,
+        config: &Config<'_>,
         message: &[u8],
         hello: &ServerHello<'_>,
     ) -> Result<Next<'m>, Error> {
@@ -102,6 +103,8 @@ impl ExpectServerHello {
         let derive =
             |label: &[u8]| hkdf::derive_secret::<C>(hash, &common.secret, label, transcript.as_bytes());
         let (client, server) = (derive(b"c hs traffic"), derive(b"s hs traffic"));
+        common.log(config, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", &client);
+        common.log(config, "SERVER_HANDSHAKE_TRAFFIC_SECRET", &server);
         common.client = client.clone();
         common.server = server.clone();
         let early_data = self.psk.as_ref().filter(|_| self.early_data.is_some());

@@ -99,3 +99,28 @@ fn completes(authority: &Authority) {
     let done = connect(&Config::new(&anchors, NAME, ALPN, now_s()), server).expect("a handshake");
     assert_secrets_agree(&done, &log);
 }
+
+#[cfg(feature = "keylog")]
+#[test]
+fn key_log_has_what_the_server_logs() {
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Lines(RefCell<Vec<(String, Vec<u8>)>>);
+    impl device::tls::KeyLog for Lines {
+        fn log(&self, label: &str, _client_random: &[u8; 32], secret: &[u8]) {
+            self.0.borrow_mut().push((label.to_owned(), secret.to_owned()));
+        }
+    }
+
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, log) = authority.server();
+    let anchors = [authority.anchor()];
+    let lines = Lines::default();
+    let config = Config { key_log: Some(&lines), ..Config::new(&anchors, NAME, ALPN, now_s()) };
+    connect(&config, server).expect("a handshake");
+    assert_eq!(lines.0.borrow().len(), 4);
+    for (label, secret) in lines.0.borrow().iter() {
+        assert_eq!(*secret, log.secret(label), "{label}");
+    }
+}

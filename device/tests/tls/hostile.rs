@@ -7,6 +7,7 @@ use crate::script::{
 use crate::support::{ALPN, Authority, NAME, Seeded, now_s};
 use device::codec::Writer;
 use device::crypto::Software;
+use device::entropy::Entropy;
 use device::tls::{Alert, Config, EarlyData, Error, Fault, Handshake, Level};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 
@@ -410,6 +411,47 @@ fn every_truncation_of_every_message_is_an_error_and_not_a_panic() {
                 _ => 48,
             };
             assert_eq!(result.is_ok(), len >= whole, "{len} bytes of message {spoiled}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn random_damage_never_panics() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    for seed in 0..300 {
+        let mut entropy = Seeded(seed);
+        let mut bytes = [0; 8];
+        entropy.fill(&mut bytes);
+        let [which, action, at_high, at_low, value, ..] = bytes;
+        let kinds = [
+            SERVER_HELLO,
+            ENCRYPTED_EXTENSIONS,
+            CERTIFICATE,
+            CERTIFICATE_VERIFY,
+            FINISHED,
+            NEW_SESSION_TICKET,
+        ];
+        let spoiled = kinds[usize::from(which) % kinds.len()];
+        let mut script = Script::new(&authority);
+        script.order.push((NEW_SESSION_TICKET, Level::Application));
+        script.edit = Box::new(move |kind, message| {
+            if kind != spoiled {
+                return;
+            }
+            let at = usize::from(u16::from_be_bytes([at_high, at_low])) % message.len();
+            match action % 3 {
+                0 => message[at] ^= value | 1,
+                1 => message.truncate(at),
+                _ => message.insert(at, value),
+            }
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| script.play(&config)));
+        let result = result.unwrap_or_else(|_| panic!("seed {seed} panics"));
+        // What the signature and the MACs cover after the client has seen it cannot be damaged unnoticed.
+        if spoiled == CERTIFICATE_VERIFY || spoiled == FINISHED {
+            assert!(result.is_err(), "seed {seed} goes unnoticed");
         }
     }
 }

@@ -80,8 +80,8 @@ fn verify(key: &[u8], signature: &[u8], check: impl FnOnce(&mut [u8], usize) -> 
     let mut encoded = [0; MODULUS_LEN_MAX];
     let encoded = &mut encoded[..modulus.len()];
     match bits {
-        ..=2048 => power::<{ U2048::LIMBS }>(signature, exponent, modulus, encoded)?,
-        ..=3072 => power::<{ U3072::LIMBS }>(signature, exponent, modulus, encoded)?,
+        0..=2048 => power::<{ U2048::LIMBS }>(signature, exponent, modulus, encoded)?,
+        2049..=3072 => power::<{ U3072::LIMBS }>(signature, exponent, modulus, encoded)?,
         _ => power::<{ U4096::LIMBS }>(signature, exponent, modulus, encoded)?,
     }
     check(encoded, bits).then_some(())
