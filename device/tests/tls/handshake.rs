@@ -67,6 +67,14 @@ fn hello_retry_request_moves_to_the_servers_group() {
     assert_secrets_agree(&done, &log);
 }
 
+#[cfg(not(any(feature = "rsa", feature = "aes256")))]
+#[test]
+fn state_stays_within_one_kibibyte() {
+    use device::crypto::{Crypto, Software};
+    assert!(size_of::<device::tls::Handshake<Software>>() <= 1024);
+    assert_eq!(size_of::<<Software as Crypto>::AeadKey>(), 33, "a key and its suite, no round keys");
+}
+
 #[cfg(feature = "p384")]
 #[test]
 fn p384_chain_and_signature_verify() {
