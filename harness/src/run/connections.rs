@@ -90,7 +90,7 @@ impl Connections {
     fn mark_handshake(&mut self, at_us: u64, phase: HandshakePhase) {
         let phase = match phase {
             HandshakePhase::TcpEstablished => Phase::TcpConnected,
-            HandshakePhase::ClientHelloSent => Phase::FirstPacket,
+            HandshakePhase::Started => Phase::FirstPacket,
             HandshakePhase::KeysAgreed => Phase::HandshakeKeys,
             HandshakePhase::ServerAuthenticated => Phase::CertificateVerified,
             HandshakePhase::Complete => Phase::HandshakeComplete,

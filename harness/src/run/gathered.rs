@@ -112,11 +112,12 @@ impl Gathered {
 
     /// The cause of the last disconnection that the board reported.
     pub fn last_failure(&self) -> Option<String> {
-        self.reports.iter().rev().find_map(|heard| match heard {
-            Heard::Report(Report::Event { event: device::control::Event::Disconnected(why), .. }) => {
-                Some(describe(why))
+        self.reports.iter().rev().find_map(|heard| {
+            let Heard::Report(report) = heard else { return None };
+            match &**report {
+                Report::Event { event: device::control::Event::Disconnected(why), .. } => Some(describe(why)),
+                _ => None,
             }
-            _ => None,
         })
     }
 
