@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::analysis::{Estimate, Group, groups};
-use super::expectation::{Expectation, Limit};
+use super::expectation::{Comparison, Expectation, Limit};
 use super::metric::Shape;
 use super::record::{Ending, Role, RunRecord};
 use super::unit::Unit;
@@ -265,6 +265,9 @@ fn explain(
     let (value, comparison) = (shown(unit, actual.value), expectation.comparison);
     let mut words = match holds {
         true => format!("{value} {comparison} {limit}"),
+        false if expectation.comparison == Comparison::Equal => {
+            format!("{figure} is {value}, expected {limit}")
+        }
         false => format!("{figure} is {value}, expected {comparison} {limit}"),
     };
     if actual.failed > 0 && figure.metric.shape == Shape::Distribution {
@@ -307,14 +310,15 @@ fn answer(
     };
     let failures: Vec<_> = outcomes.iter().filter(failed).collect();
     let first = failures.first().map(|outcome| {
-        let who = if outcome.variant.is_empty() { String::new() } else { format!(" ({})", who(outcome)) };
-        format!("{}{who}", outcome.explanation)
+        let over = if outcome.variant.is_empty() { String::new() } else { format!("{}: ", who(outcome)) };
+        format!("{over}{}", outcome.explanation)
     });
     let more = match failures.len() {
         0 | 1 => String::new(),
-        n => format!(" and {} more", n - 1),
+        2 => "; one more check failed".to_owned(),
+        n => format!("; {} more checks failed", n - 1),
     };
-    format!("No: {}{more}.", first.unwrap_or_default())
+    format!("No. {}{more}.", first.unwrap_or_default())
 }
 
 /// Whom an outcome speaks of, for readers.

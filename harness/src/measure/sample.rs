@@ -315,7 +315,7 @@ mod tests {
         run.trials[0].messages[4].delivered_us = None;
         let failed = judge(&run, &scenario());
         assert!(!failed.passed);
-        assert_eq!(failed.answer, "No: delivery.ratio is 99.83 %, expected = 100 % (quic).");
+        assert_eq!(failed.answer, "No. quic: delivery.ratio is 99.83 %, expected 100 %.");
     }
 
     #[test]

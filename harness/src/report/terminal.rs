@@ -314,7 +314,7 @@ mod tests {
         println!("{text}");
         for part in [
             "sample on the qemu board",
-            "FAILED No: delivery.ratio is 99.83 %",
+            "FAILED No. tls: delivery.ratio is 99.83 %",
             "✗ delivery.ratio = 100 % for all",
             "✓ publish.latency.p99 <= 3 s",
             "quic reference",

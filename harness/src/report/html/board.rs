@@ -114,10 +114,10 @@ fn gauge_row(gauge: &Gauge) -> Markup {
                     }
                 }
             }
-            div class="bar" aria-hidden="true" {
+            @if gauge.ceiling.is_some() || !gauge.others.is_empty() { div class="bar" aria-hidden="true" {
                 i class=[over.then_some("over")] style={ "width:" (percent(gauge.value)) } {}
                 @if let Some(ceiling) = gauge.ceiling { u style={ "left:calc(" (percent(ceiling)) " - 2px)" } {} }
-            }
+            } }
             @if !gauge.others.is_empty() {
                 div class="marks" {
                     @for (index, (name, value)) in gauge.others.iter().enumerate() {

@@ -22,27 +22,92 @@ const PARTS: [(&str, &[&str]); 6] = [
     ("On the board", &["heap.", "stack.", "ram.", "flash.", "instructions.", "energy."]),
 ];
 
+/// Device against reference, transport against transport: what one opens the report for.
 pub(super) fn section(view: &View<'_>) -> Markup {
     if view.groups.is_empty() {
         return html! {};
     }
     html! {
-        section id="figures" {
-            h2 { "Figures" }
+        section id="comparison" {
+            h2 { "Side by side" }
             p class="lead" {
-                "Same seeds, same link, same workload for each column. Below each value its 95 % interval; n counts "
-                "samples, those that never came included."
+                "Same seeds, same link, same workload for each column. Below each value its 95 % interval over the seeds."
             }
-            (differences(view))
-            div class="scroll" tabindex="0" role="region" aria-label="Figures" {
-                table {
+            div class="scroll" tabindex="0" role="region" aria-label="Key figures side by side" {
+                table class="even" {
                     thead { tr {
-                        th scope="col" { "Metric" }
-                        th scope="col" class="n" { "n" }
+                        th scope="col" { "Figure" }
                         @for group in &view.groups { th scope="col" class="n" { (view.key(group)) } }
                     } }
                     tbody {
-                        @for (heading, beginnings) in PARTS { (part(view, heading, beginnings)) }
+                        @for (name, label) in KEY { (key_row(view, name, label)) }
+                    }
+                }
+            }
+            (differences(view))
+        }
+    }
+}
+
+/// Figures of the short table, and what to call them.
+const KEY: [(&str, &str); 18] = [
+    ("delivery.ratio", "Messages delivered"),
+    ("publish.latency.p50", "Publish to PUBACK, median"),
+    ("publish.latency.p99", "Publish to PUBACK, 99 %"),
+    ("end_to_end.latency.p50", "End to end, median"),
+    ("end_to_end.latency.p99", "End to end, 99 %"),
+    ("connect.time.p50", "Connect to CONNACK, median"),
+    ("connect.round_trips", "Round trips to CONNACK"),
+    ("connect.client_bytes", "Client bytes to CONNACK"),
+    ("reconnects", "Reconnects in one trial, most"),
+    ("recovery.time.max", "Recovery after a disturbance, longest"),
+    ("service.gap", "Time without service, longest"),
+    ("throughput.up", "Payload from the board"),
+    ("throughput.down", "Payload to the board"),
+    ("wire.bytes_per_message", "On the wire per message"),
+    ("wire.packets_per_message", "Packets per message"),
+    ("retransmissions", "Packets sent again, per trial"),
+    ("instructions.handshake.full", "Instructions, full handshake"),
+    ("ram.client", "RAM of the client"),
+];
+
+fn key_row(view: &View<'_>, name: &str, label: &str) -> Markup {
+    let Ok(figure) = Figure::parse(name) else { return html! {} };
+    let cells: Vec<_> = view.groups.iter().map(|group| view.estimate(group, figure)).collect();
+    if cells.iter().all(Option::is_none) {
+        return html! {};
+    }
+    html! {
+        tr {
+            th scope="row" title={ (name) ": " (figure.metric.doc) } { (label) }
+            @for cell in &cells { (value_cell(figure.unit(), *cell)) }
+        }
+    }
+}
+
+/// Every metric with its numbers, for those who want to know exactly.
+pub(super) fn all_figures(view: &View<'_>) -> Markup {
+    if view.report.metrics.is_empty() {
+        return html! {};
+    }
+    html! {
+        section id="figures" {
+            h2 { "All figures" }
+            p class="lead" {
+                "Everything that was measured. n counts samples, those that never came included."
+            }
+            details {
+                summary { "Show every metric" }
+                div class="scroll" tabindex="0" role="region" aria-label="All figures" {
+                    table class="even" {
+                        thead { tr {
+                            th scope="col" { "Metric" }
+                            th scope="col" class="n" { "n" }
+                            @for group in &view.groups { th scope="col" class="n" { (view.key(group)) } }
+                        } }
+                        tbody {
+                            @for (heading, beginnings) in PARTS { (part(view, heading, beginnings)) }
+                        }
                     }
                 }
             }
@@ -152,7 +217,7 @@ fn differences(view: &View<'_>) -> Markup {
         return html! {};
     }
     html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Differences" style="margin-bottom:1rem" {
+        div class="scroll" tabindex="0" role="region" aria-label="Differences" style="margin-top:1rem" {
             table {
                 thead { tr {
                     th scope="col" { "Difference, seed by seed" }
@@ -224,6 +289,13 @@ mod tests {
         for metric in Metric::all() {
             let parts = PARTS.iter().filter(|(_, starts)| starts.iter().any(|s| metric.name.starts_with(s)));
             assert_eq!(parts.count(), 1, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_figure_of_the_short_tables_exists() {
+        for name in KEY.iter().map(|(name, _)| *name).chain(COMPARED) {
+            assert!(Figure::parse(name).is_ok(), "{name}");
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                     @for outcome in failures {
                         li {
                             span class={ "st " (class(outcome.status)) } { (outcome.status.label()) } " "
-                            (outcome.explanation)
+                            (super::glued(&outcome.explanation))
                             @if !outcome.variant.is_empty() { span class="soft" { " – " (crate::measure::judge::who(outcome)) } }
                         }
                     }

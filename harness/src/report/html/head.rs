@@ -54,7 +54,7 @@ fn verdict(view: &View<'_>) -> Markup {
                 }
                 span { (word) span class="tally" { " · " (met) " of " (decided.len()) " checks met" } }
             }
-            p class="answer" { (verdict.answer) }
+            p class="answer" { (super::glued(&verdict.answer)) }
         }
     }
 }
@@ -62,13 +62,13 @@ fn verdict(view: &View<'_>) -> Markup {
 /// Figures for the tiles, in order of interest; the first six that were measured are shown.
 const TILES: [(&str, &str); 12] = [
     ("delivery.ratio", "Messages delivered"),
-    ("publish.latency.p50", "Publish to acknowledgement, median"),
-    ("publish.latency.p99", "Publish to acknowledgement, 99 %"),
+    ("publish.latency.p50", "Publish to PUBACK, median"),
+    ("publish.latency.p99", "Publish to PUBACK, 99 %"),
     ("recovery.time.max", "Longest recovery"),
     ("end_to_end.latency.p99", "End to end, 99 %"),
     ("connect.time.p50", "Connect, median"),
-    ("instructions.handshake.full", "Instructions, full handshake"),
-    ("ram.client", "RAM of QUIC + TLS + MQTT"),
+    ("instructions.handshake.full", "Instructions of a handshake"),
+    ("ram.client", "RAM of the client"),
     ("stack.high_water", "Stack high-water"),
     ("throughput.up", "Throughput from the board"),
     ("wire.bytes_per_message", "On the wire per message"),

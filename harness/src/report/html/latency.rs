@@ -12,7 +12,7 @@ use crate::report::plot::{self, Band, Curve, Mark, MarkKind, Plot};
 
 /// Metrics worth a distribution, with what the plots call them.
 const PLOTTED: [(&str, &str); 4] = [
-    ("publish.latency", "Publish to acknowledgement"),
+    ("publish.latency", "Publish to PUBACK"),
     ("end_to_end.latency", "End to end, both directions"),
     ("connect.time", "Start of a connection to CONNACK"),
     ("reconnect.time", "Lost connection to CONNACK"),

@@ -34,6 +34,7 @@ pub(super) fn page(report: &Report, files: &[(&str, &str)]) -> String {
             (connections::section(&view))
             (board::section(&view))
             (network::section(&view))
+            (comparison::all_figures(&view))
             (environment::section(&view, files))
         }
         footer {
@@ -112,7 +113,7 @@ impl<'a> View<'a> {
 fn name(group: &Group<'_>) -> String {
     match group.role {
         Role::Device => display(group.variant),
-        Role::Reference => format!("{} reference client", display(group.variant)),
+        Role::Reference => format!("{} reference", display(group.variant)),
     }
 }
 
@@ -142,6 +143,20 @@ fn value_cell(unit: Unit, estimate: Option<&Estimate>) -> Markup {
 /// A value; what never came is said in a word.
 pub(super) fn value_text(unit: Unit, value: f64) -> String {
     if value.is_infinite() { "never".into() } else { unit.format(value) }
+}
+
+/// Keeps numbers and their units on one line.
+fn glued(text: &str) -> String {
+    let mut glued = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(character) = characters.next() {
+        let unit_follows = characters.peek().is_some_and(|next| next.is_alphabetic() || *next == '%');
+        let glue = character == ' ' && before.is_ascii_digit() && unit_follows;
+        glued.push(if glue { '\u{a0}' } else { character });
+        before = character;
+    }
+    glued
 }
 
 /// `[12.1 – 14.0 ms]`, or nothing when there is no interval or no width to it.

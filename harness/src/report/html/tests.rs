@@ -14,9 +14,17 @@ fn rendered(edit: impl FnOnce(&mut RunRecord)) -> String {
 #[test]
 fn the_page_is_self_contained_and_has_every_section() {
     let page = rendered(|_| {});
-    for id in
-        ["expectations", "figures", "latency", "connections", "board", "network", "again", "environment"]
-    {
+    for id in [
+        "expectations",
+        "comparison",
+        "figures",
+        "latency",
+        "connections",
+        "board",
+        "network",
+        "again",
+        "environment",
+    ] {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id} is missing");
     }
     for foreign in ["http://", "https://", "<script", "<link", "<img", "@import", "url("] {
@@ -91,4 +99,10 @@ fn what_never_came_is_not_shown_as_a_number() {
     });
     assert!(page.contains("never"));
     assert!(!page.contains("inf ") && !page.contains("NaN"));
+}
+
+#[test]
+fn numbers_stay_with_their_units() {
+    assert_eq!(glued("99 % of 600 in 3 s"), "99\u{a0}% of 600\u{a0}in 3\u{a0}s");
+    assert_eq!(glued("no 1"), "no 1");
 }

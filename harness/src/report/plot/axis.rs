@@ -69,6 +69,7 @@ impl ValueFormatter<f64> for Axis {
 /// A time in microseconds for an axis.
 fn axis_time(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
+        0.0 => return "0".into(),
         us if us >= 1e6 => (us / 1e6, "s"),
         us if us >= 1e3 => (us / 1e3, "ms"),
         us => (us, "µs"),
@@ -145,5 +146,6 @@ mod tests {
         assert_eq!(axis_time(20_000.0), "20 ms");
         assert_eq!(axis_time(1_500_000.0), "1.5 s");
         assert_eq!(axis_time(300.0), "300 µs");
+        assert_eq!(axis_time(0.0), "0");
     }
 }
