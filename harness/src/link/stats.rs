@@ -23,7 +23,7 @@ impl Count {
 }
 
 /// How late packets were delivered, against their schedule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SchedulingError {
     /// Deliveries measured.
     pub count: u64,
@@ -33,6 +33,8 @@ pub struct SchedulingError {
     pub p99_us: u64,
     /// The latest of all.
     pub max_us: u64,
+    /// How many were at most so many microseconds late, and later than the bucket before.
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// One direction's traffic.
@@ -141,11 +143,18 @@ impl Collector {
                 p50_us: late_us.value_at_quantile(0.5),
                 p99_us: late_us.value_at_quantile(0.99),
                 max_us: late_us.max(),
+                buckets: late_us
+                    .iter_log(FIRST_BUCKET_US, 2.0)
+                    .map(|bucket| (bucket.value_iterated_to(), bucket.count_since_last_iteration()))
+                    .collect(),
             };
         }
         stats
     }
 }
+
+/// Width of the first bucket; each further one reaches twice as far.
+const FIRST_BUCKET_US: u64 = 16;
 
 /// Lateness beyond ten seconds is as bad as ten seconds.
 const LATE_US_MAX: u64 = 10_000_000;

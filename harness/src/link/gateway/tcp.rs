@@ -43,6 +43,15 @@ struct Tuple {
     service: SocketAddrV4,
 }
 
+/// A connection whose loopback side does not stand yet.
+struct Opening {
+    id: u64,
+    tuple: Tuple,
+    host: TcpStream,
+    /// The segment that asked for it.
+    syn: Vec<u8>,
+}
+
 struct Flow {
     id: u64,
     tuple: Tuple,
@@ -54,7 +63,6 @@ struct Flow {
 /// How far a connection has come on the loopback side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    connected: bool,
     /// The board's FIN was passed on.
     board_finished: bool,
     /// The broker's FIN was passed on.
@@ -70,6 +78,7 @@ pub(super) struct Tcp {
     interface: Interface,
     wire: Wire,
     sockets: SocketSet<'static>,
+    openings: Vec<Opening>,
     flows: Vec<Flow>,
     retired: VecDeque<TcpStream>,
     next_id: u64,
@@ -94,7 +103,16 @@ impl Tcp {
         interface.set_any_ip(true);
         interface.routes_mut().add_default_ipv4_route(address).expect("a table has room for one");
         let sockets = SocketSet::new(Vec::new());
-        Self { interface, wire, sockets, flows: Vec::new(), retired: VecDeque::new(), next_id: 0, pace }
+        Self {
+            interface,
+            wire,
+            sockets,
+            openings: Vec::new(),
+            flows: Vec::new(),
+            retired: VecDeque::new(),
+            next_id: 0,
+            pace,
+        }
     }
 
     /// A moment by the stack's clock.
@@ -121,43 +139,73 @@ impl Tcp {
             service: SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()),
         };
         let opens = tcp.syn() && !tcp.ack();
-        let known = self.flows.iter().position(|flow| flow.tuple == tuple);
-        match known {
-            // The board has reused the port of a connection that is over.
-            Some(old) if opens && !self.sockets.get::<Socket>(self.flows[old].handle).is_open() => {
-                self.forget(old);
-                self.open(tuple, config, outside);
-            }
-            None if opens => self.open(tuple, config, outside),
-            None if config.tcp_after_rebinding == TcpAfterRebinding::Silence => return Verdict::Unmapped,
-            // What belongs to no connection is reset by the stack.
-            _ => {}
+        if self.openings.iter().any(|opening| opening.tuple == tuple) {
+            // A repeated SYN has to wait as the first one does.
+            return Verdict::Taken;
         }
+        let mut known = self.flows.iter().position(|flow| flow.tuple == tuple);
+        if let Some(old) = known
+            && opens
+            && !self.sockets.get::<Socket<'_>>(self.flows[old].handle).is_open()
+        {
+            // The board has reused the port of a connection that is over.
+            self.forget(old);
+            known = None;
+        }
+        if known.is_none() {
+            if opens && let Some(host) = self.open(tuple, config, outside) {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.openings.push(Opening { id, tuple, host, syn: packet });
+                return Verdict::Taken;
+            }
+            if !opens && config.tcp_after_rebinding == TcpAfterRebinding::Silence {
+                return Verdict::Unmapped;
+            }
+        }
+        // What belongs to no connection is reset by the stack.
         self.wire.incoming.push_back(packet);
         Verdict::Taken
     }
 
-    /// Begins a connection to the service. If that fails at once there is no socket, and the stack resets.
-    fn open(&mut self, tuple: Tuple, config: &GatewayConfig, outside: Outside) {
-        let Some(target) = config.host(Protocol::Tcp, tuple.service) else { return };
-        if self.flows.len() == FLOWS_MAX
-            && let Some(oldest) = (0..FLOWS_MAX).min_by_key(|index| self.flows[*index].id)
-        {
-            self.forget(oldest);
+    /// Begins the loopback side of a connection, if there is such a service.
+    fn open(&mut self, tuple: Tuple, config: &GatewayConfig, outside: Outside) -> Option<TcpStream> {
+        let target = config.host(Protocol::Tcp, tuple.service)?;
+        if self.openings.len() + self.flows.len() >= FLOWS_MAX {
+            match (0..self.flows.len()).min_by_key(|index| self.flows[*index].id) {
+                Some(oldest) => drop(self.forget(oldest)),
+                None => drop(self.openings.remove(0)),
+            }
         }
-        let Ok(host) = outside.tcp(target) else { return };
+        outside.tcp(target).ok()
+    }
+
+    /// Lets the stack see the SYNs whose loopback side is decided: answer it if it stands, reset if not.
+    fn settle_openings(&mut self, now: Instant) {
+        for index in (0..self.openings.len()).rev() {
+            let state = connection(&self.openings[index].host);
+            if state == Connection::Pending {
+                continue;
+            }
+            let Opening { id, tuple, host, syn } = self.openings.swap_remove(index);
+            self.wire.incoming.push_back(syn);
+            if state == Connection::Established {
+                let handle = self.sockets.add(self.listener(tuple.service));
+                self.flows.push(Flow { id, tuple, handle, host, progress: Progress::default() });
+            }
+            // At once: of two listeners on one port either might take the other's SYN.
+            self.interface.poll(now, &mut self.wire, &mut self.sockets);
+        }
+    }
+
+    fn listener(&self, service: SocketAddrV4) -> Socket<'static> {
         let buffer = || SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(Some((ACK_DELAY * self.pace).into()));
-        socket.pause_synack(true);
-        let endpoint = (*tuple.service.ip(), tuple.service.port());
-        socket.listen(endpoint).expect("a fresh socket listens on any port but 0");
-        let handle = self.sockets.add(socket);
-        let id = self.next_id;
-        self.next_id += 1;
-        self.flows.push(Flow { id, tuple, handle, host, progress: Progress::default() });
+        socket.listen((*service.ip(), service.port())).expect("a fresh socket listens on any port but 0");
+        socket
     }
 
     /// Drops a connection without a word to the board.
@@ -170,6 +218,7 @@ impl Tcp {
     /// Moves data both ways.
     pub(super) fn pump(&mut self, now: Duration) {
         let now = self.instant(now);
+        self.settle_openings(now);
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
         for flow in &mut self.flows {
             flow.pump(self.sockets.get_mut(flow.handle));
@@ -194,6 +243,7 @@ impl Tcp {
 
     /// Forgets all connections as a NAT does: neither end is told.
     pub(super) fn rebind(&mut self) {
+        self.openings.clear();
         for index in (0..self.flows.len()).rev() {
             let host = self.forget(index);
             if self.retired.len() == RETIRED_MAX {
@@ -204,15 +254,18 @@ impl Tcp {
     }
 
     pub(super) fn interest<'a>(&'a self, interest: &mut Interest<'a>) {
+        for opening in &self.openings {
+            interest.write(&opening.host, Token::Tcp(opening.id));
+        }
         for flow in &self.flows {
             let socket = self.sockets.get::<Socket>(flow.handle);
             if flow.progress.broken {
                 continue;
             }
-            if !flow.progress.connected || flow.progress.clogged {
+            if flow.progress.clogged {
                 interest.write(&flow.host, Token::Tcp(flow.id));
             }
-            if flow.progress.connected && !flow.progress.host_finished && socket.can_send() {
+            if !flow.progress.host_finished && socket.can_send() {
                 interest.read(&flow.host, Token::Tcp(flow.id));
             }
         }
@@ -228,16 +281,6 @@ impl Flow {
     fn pump(&mut self, socket: &mut Socket<'_>) {
         if self.progress.broken {
             return;
-        }
-        if !self.progress.connected {
-            match connection(&self.host) {
-                Connection::Pending => return,
-                Connection::Failed => return self.break_off(socket),
-                Connection::Established => {
-                    self.progress.connected = true;
-                    socket.pause_synack(false);
-                }
-            }
         }
         self.board_to_host(socket);
         self.host_to_board(socket);
@@ -300,13 +343,14 @@ impl Flow {
         match socket.state() {
             // An aborted socket keeps its peer until the reset is sent.
             State::Closed => socket.remote_endpoint().is_none() || !self.progress.broken,
-            // The segment that should have opened it was not one after all.
+            // The stack did not like the SYN: it would take any other.
             State::Listen => true,
             _ => false,
         }
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Connection {
     Pending,
     Established,
