@@ -236,7 +236,9 @@ impl Gateway {
             }
         }
         self.tcp.pump(now);
-        self.outgoing.extend(self.tcp.take_outgoing());
+        while let Some(packet) = self.tcp.next_packet() {
+            self.outgoing.push_back(packet);
+        }
     }
 
     /// The next packet for the board, to be sent into the link.

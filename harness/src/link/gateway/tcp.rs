@@ -17,7 +17,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 use super::{GatewayConfig, MTU, Protocol, TcpAfterRebinding, Verdict};
 use crate::link::event_loop::{Interest, Token};
@@ -58,6 +58,8 @@ struct Flow {
     handle: SocketHandle,
     host: TcpStream,
     progress: Progress,
+    /// The sequence number after everything that was ever sent to the board.
+    sent_up_to: Option<TcpSeqNumber>,
 }
 
 /// How far a connection has come on the loopback side.
@@ -191,7 +193,14 @@ impl Tcp {
             self.wire.incoming.push_back(syn);
             if state == Connection::Established {
                 let handle = self.sockets.add(self.listener(tuple.service));
-                self.flows.push(Flow { id, tuple, handle, host, progress: Progress::default() });
+                self.flows.push(Flow {
+                    id,
+                    tuple,
+                    handle,
+                    host,
+                    progress: Progress::default(),
+                    sent_up_to: None,
+                });
             }
             // At once: of two listeners on one port either might take the other's SYN.
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
@@ -236,9 +245,35 @@ impl Tcp {
         }
     }
 
-    /// Packets for the board.
-    pub(super) fn take_outgoing(&mut self) -> std::collections::vec_deque::Drain<'_, Vec<u8>> {
-        self.wire.outgoing.drain(..)
+    /// The next packet for the board.
+    pub(super) fn next_packet(&mut self) -> Option<Vec<u8>> {
+        let mut packet = self.wire.outgoing.pop_front()?;
+        self.mend_sequence_number(&mut packet);
+        Some(packet)
+    }
+
+    /// After a retransmission timeout the stack's acknowledgements carry the sequence number it retransmits
+    /// from instead of SND.NXT (RFC 9293 3.10.7.4). A board that has received more rejects them as old; if
+    /// it retransmits, too, neither end ever hears the other again. So such segments are given SND.NXT.
+    fn mend_sequence_number(&mut self, packet: &mut [u8]) {
+        let mut ip = Ipv4Packet::new_unchecked(packet);
+        let (source, destination) = (ip.src_addr(), ip.dst_addr());
+        let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+        let tuple = Tuple {
+            board: SocketAddrV4::new(destination, tcp.dst_port()),
+            service: SocketAddrV4::new(source, tcp.src_port()),
+        };
+        let Some(flow) = self.flows.iter_mut().find(|flow| flow.tuple == tuple) else { return };
+        let end = tcp.seq_number() + tcp.segment_len();
+        match flow.sent_up_to {
+            Some(sent) if end < sent => {
+                if tcp.segment_len() == 0 {
+                    tcp.set_seq_number(sent);
+                    tcp.fill_checksum(&source.into(), &destination.into());
+                }
+            }
+            _ => flow.sent_up_to = Some(end),
+        }
     }
 
     /// Forgets all connections as a NAT does: neither end is told.

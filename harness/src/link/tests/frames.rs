@@ -50,7 +50,7 @@ fn udp_gateway(host: SocketAddr) -> GatewayConfig {
 }
 
 fn tcp_gateway(host: SocketAddr) -> GatewayConfig {
-    let tcp_rto_min = Duration::from_millis(20);
+    let tcp_rto_min = Duration::from_millis(10);
     GatewayConfig { tcp_rto_min, ..GatewayConfig::default() }.with_service(
         Protocol::Tcp,
         SERVICE.port(),

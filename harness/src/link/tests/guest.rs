@@ -21,8 +21,8 @@ const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The stack's clock runs so many times as fast, so that its retransmission timeout of a second is no more
-/// than 20 ms of the test's time.
-const PACE: u32 = 50;
+/// than 10 ms of the test's time.
+const PACE: u32 = 100;
 
 pub(super) struct Guest {
     interface: Interface,
