@@ -75,7 +75,9 @@ pub struct OneRttKeys<C: Crypto> {
 
 impl<C: Crypto> OneRttKeys<C> {
     /// Keys of phase 0.
-    pub fn derive(suite: CipherSuite, local: Secret, remote: Secret) -> Self {
+    ///
+    /// `first_sent` is the number of the first packet they protect; those before it were 0-RTT packets.
+    pub fn derive(suite: CipherSuite, local: Secret, remote: Secret, first_sent: u64) -> Self {
         let next = next_application_secret::<C>(Transport::Quic, suite, &remote);
         Self {
             suite,
@@ -89,7 +91,7 @@ impl<C: Crypto> OneRttKeys<C> {
             spare: PacketKey::derive(suite, &next),
             spare_is: Spare::Next,
             discard_at: None,
-            first_sent: 0,
+            first_sent,
             first_received: None,
             acked: false,
             sealed: 0,
@@ -176,11 +178,12 @@ impl<C: Crypto> OneRttKeys<C> {
         true
     }
 
-    /// The peer has acknowledged packets up to `largest`.
-    pub const fn on_acked(&mut self, largest: u64) {
+    /// The peer has acknowledged packets up to `largest`. Says whether one was protected with these keys.
+    pub const fn on_acked(&mut self, largest: u64) -> bool {
         if largest >= self.first_sent {
             self.acked = true;
         }
+        self.acked
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -244,7 +247,10 @@ mod tests {
 
     fn pair() -> (OneRttKeys<Software>, OneRttKeys<Software>) {
         let secret = |byte| Secret::from_slice(&[byte; 32]).expect("32 bytes");
-        (OneRttKeys::derive(SUITE, secret(1), secret(2)), OneRttKeys::derive(SUITE, secret(2), secret(1)))
+        (
+            OneRttKeys::derive(SUITE, secret(1), secret(2), 0),
+            OneRttKeys::derive(SUITE, secret(2), secret(1), 0),
+        )
     }
 
     fn send(from: &mut OneRttKeys<Software>, number: u64) -> [u8; 25] {

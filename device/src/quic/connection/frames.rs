@@ -1,7 +1,7 @@
 //! Frames in: each goes to whom it concerns.
 
 use crate::crypto::Crypto;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 use super::super::crypto_streams::{Kept, flight_start};
 use super::super::error::{CloseReason, TransportCode, TransportError};
@@ -73,7 +73,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         if let (Space::Application, Some(largest), Some(keys)) =
             (space, acked.largest_newly_acked, self.keys.one_rtt.as_mut())
         {
-            keys.on_acked(largest);
+            // The server can read 1-RTT packets, so it has the client's Finished (RFC 9001 4.1.2).
+            let is_confirmed = keys.on_acked(largest);
+            if is_confirmed && !self.is_confirmed() {
+                self.confirm(ctx.now);
+            }
         }
         Ok(())
     }
@@ -94,24 +98,26 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         if !self.is_complete() {
             return Err(TransportError::violation("HANDSHAKE_DONE before the handshake is complete").into());
         }
-        if self.is_confirmed() {
-            return Ok(());
+        if !self.is_confirmed() {
+            self.confirm(ctx.now);
         }
-        self.reach(ctx.now, Phase::Confirmed);
-        self.keys.initial = None;
-        self.keys.handshake = None;
-        self.recovery.discard_space(ctx.now, Space::Initial);
-        self.recovery.discard_space(ctx.now, Space::Handshake);
-        self.recovery.on_handshake_confirmed(ctx.now);
+        Ok(())
+    }
+
+    /// The handshake is confirmed: its keys are not needed any more (RFC 9001 4.9.2).
+    fn confirm(&mut self, now: Instant) {
+        self.reach(now, Phase::Confirmed);
+        self.keys.long = None;
+        self.recovery.discard_space(now, Space::Handshake);
+        self.recovery.on_handshake_confirmed(now);
         // The server has the whole handshake: what it took in memory is free for its tickets.
         self.crypto_out.forget();
         let end = BLOCKS * stream::BLOCK;
         self.crypto_in.widen(flight_start(end)..end);
         self.path.begin_search(&self.config, self.agreed.max_udp_payload_size);
-        Ok(())
     }
 
-    fn on_peer_close(&mut self, now: crate::time::Instant, close: &ConnectionClose<'_>) {
+    fn on_peer_close(&mut self, now: Instant, close: &ConnectionClose<'_>) {
         let reason = match *close {
             ConnectionClose::Application { code, .. } => CloseReason::PeerApplication { code },
             ConnectionClose::Transport { code, frame_type, .. } => {

@@ -4,8 +4,10 @@ use core::ops::Range;
 
 use crate::codec::Writer;
 use crate::crypto::{Crypto, Secret};
+use crate::time::Instant;
 use crate::tls::{self, CipherSuite, Step};
 
+use super::super::ack::Received;
 use super::super::crypto_streams::Kept;
 use super::super::error::{CloseReason, TransportCode, TransportError};
 use super::super::keys::OneRttKeys;
@@ -93,7 +95,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             Outcome::HandshakeKeys { suite, client, server } => {
                 self.crypto_out.forget();
                 self.crypto_in.advance(Space::Handshake, 0..BLOCKS * BLOCK)?;
-                self.keys.handshake = Some(LevelKeys::derive(suite, &client, &server));
+                self.leave_initial(ctx.now);
+                self.keys.long = Some((Space::Handshake, LevelKeys::derive(suite, &client, &server)));
                 self.recovery.on_handshake_keys(ctx.now);
                 self.reach(ctx.now, Phase::ServerHello);
             }
@@ -104,7 +107,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             Outcome::Complete { suite, client, server } => {
                 self.crypto_out.on_flight(Space::Handshake, flight.start, flight.len());
                 self.crypto_in.advance(Space::Application, self.crypto_out.end()..BLOCKS * BLOCK)?;
-                self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server));
+                let first = self.next_number[Space::Application.index()];
+                self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server, first));
                 self.keys.early = None;
                 self.events.connected = true;
                 self.reach(ctx.now, Phase::Complete);
@@ -112,6 +116,17 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             Outcome::TicketStored => self.events.ticket = true,
         }
         Ok(())
+    }
+
+    /// The ServerHello was the last thing the server had to say in Initial packets, and it proves that the server
+    /// has the ClientHello: neither end needs them any more.
+    ///
+    /// Deviates from RFC 9000 13.2.1 (MUST acknowledge Initial packets) and discards the keys a little earlier
+    /// than RFC 9001 4.9.1 asks for. The next Handshake packet makes the server discard its own; an
+    /// acknowledgement before that would only cost a datagram padded to 1200 bytes.
+    fn leave_initial(&mut self, now: Instant) {
+        self.recovery.discard_space(now, Space::Initial);
+        self.received.long = Received::new();
     }
 
     fn on_parameters(

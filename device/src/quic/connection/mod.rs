@@ -16,8 +16,6 @@ mod tests;
 mod timers;
 mod transmit;
 
-use heapless::Vec;
-
 use crate::crypto::Crypto;
 use crate::time::{Duration, Instant};
 use crate::tls;
@@ -110,9 +108,9 @@ enum EarlyData {
 
 /// Keys of each level, while they are needed.
 struct Keys<C: Crypto> {
-    initial: Option<LevelKeys<C>>,
+    /// Initial keys, then Handshake keys: those of one level exist at a time.
+    long: Option<(Space, LevelKeys<C>)>,
     early: Option<Direction<C>>,
-    handshake: Option<LevelKeys<C>>,
     one_rtt: Option<OneRttKeys<C>>,
 }
 
@@ -160,7 +158,8 @@ pub struct Connection<
     ids: HandshakeIds,
     cids: RemoteCids,
     path: Path,
-    token: Vec<u8, TOKEN_LEN_MAX>,
+    /// Length of the token for Initial packets, which is at the start of the receive memory.
+    token_len: u8,
     tls: Option<tls::Handshake<C>>,
     keys: Keys<C>,
     crypto_in: CryptoReceive,
@@ -198,7 +197,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             ids: HandshakeIds { original: ConnectionId::EMPTY, server: None, retry: None },
             cids: RemoteCids::new(ConnectionId::EMPTY),
             path: Path::new(),
-            token: Vec::new(),
+            token_len: 0,
             tls: None,
             keys: Keys::NONE,
             crypto_in: CryptoReceive::new(),
@@ -235,14 +234,14 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         config.check()?;
         self.restart(config, ctx.now);
         // A token that is too long is left out: it only spares a round trip.
-        self.token = Vec::from_slice(token).unwrap_or_default();
+        self.set_token(token);
 
         let mut destination = [0; INITIAL_DESTINATION_LEN];
         ctx.entropy.fill(&mut destination);
         let destination = ConnectionId::new(&destination).ok_or(ConnectError::Configuration("identifier"))?;
         self.ids = HandshakeIds { original: destination, server: None, retry: None };
         self.cids = RemoteCids::new(destination);
-        self.keys.initial = Some(LevelKeys::initial(&destination));
+        self.keys.long = Some((Space::Initial, LevelKeys::initial(&destination)));
         self.start_tls(ctx).map_err(ConnectError::Tls)?;
         self.state = State::Open;
         self.reach(ctx.now, Phase::Started);
@@ -261,7 +260,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.path = Path::new();
         self.tls = None;
         self.keys = Keys::NONE;
-        self.crypto_in.restart(0..flight_start(BLOCKS * stream::BLOCK));
+        self.token_len = 0;
+        self.crypto_in.restart(TOKEN_LEN_MAX..flight_start(BLOCKS * stream::BLOCK));
         self.crypto_out.restart();
         self.next_number = [0; 3];
         self.received = ReceivedPackets::new();
@@ -279,6 +279,16 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.paced_until = None;
         self.forged = 0;
         self.counters = Counters::NONE;
+    }
+
+    /// Puts `token` into further Initial packets, unless it is too long.
+    fn set_token(&mut self, token: &[u8]) -> bool {
+        let fits = token.len() <= TOKEN_LEN_MAX;
+        if fits {
+            self.streams.memory_mut().as_mut_bytes()[..token.len()].copy_from_slice(token);
+            self.token_len = token.len() as u8;
+        }
+        fits
     }
 
     fn start_tls(&mut self, ctx: &mut Context<'_>) -> Result<(), tls::Error> {
@@ -443,7 +453,12 @@ impl EarlyData {
 }
 
 impl<C: Crypto> Keys<C> {
-    const NONE: Self = Self { initial: None, early: None, handshake: None, one_rtt: None };
+    const NONE: Self = Self { long: None, early: None, one_rtt: None };
+
+    /// Keys of Initial or Handshake packets.
+    fn level(&self, space: Space) -> Option<&LevelKeys<C>> {
+        self.long.as_ref().filter(|(level, _)| *level == space).map(|(_, keys)| keys)
+    }
 }
 
 impl From<TransportError> for CloseReason {

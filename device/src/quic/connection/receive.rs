@@ -101,11 +101,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         long: &LongPacket,
         packet: &mut [u8],
     ) -> Result<(Unprotected, Opening), Drop> {
-        let keys = match space {
-            Space::Initial => self.keys.initial.as_ref(),
-            _ => self.keys.handshake.as_ref(),
-        };
-        let keys: &LevelKeys<C> = keys.ok_or(Drop::Unusable)?;
+        let keys = self.keys.level(space).ok_or(Drop::Unusable)?;
         let expected = self.expected_number(space);
         let header = keys.remote.header.remove(packet, long.number_at, expected).ok_or(Drop::Unusable)?;
         if self.is_seen(space, header.number) {
@@ -217,8 +213,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     fn note_received(&mut self, ctx: &Context<'_>, space: Space, number: u64, elicits: Elicits) {
         let (now, at_once) = (ctx.now, crate::time::Duration::ZERO);
         match space {
-            Space::Initial => self.received.initial.on_received(now, number, elicits, at_once),
-            Space::Handshake => self.received.handshake.on_received(now, number, elicits, at_once),
+            // With the ServerHello, Initial packets are over.
+            Space::Initial if self.keys.level(space).is_none() => {}
+            Space::Initial | Space::Handshake => {
+                self.received.long.on_received(now, number, elicits, at_once);
+            }
             Space::Application => {
                 self.received.application.on_received(now, number, elicits, super::MAX_ACK_DELAY);
             }
@@ -227,8 +226,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     fn expected_number(&self, space: Space) -> u64 {
         let largest = match space {
-            Space::Initial => self.received.initial.largest(),
-            Space::Handshake => self.received.handshake.largest(),
+            Space::Initial | Space::Handshake => self.received.long.largest(),
             Space::Application => self.received.application.largest(),
         };
         largest.map_or(0, |largest| largest + 1)
@@ -236,8 +234,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     fn is_seen(&self, space: Space, number: u64) -> bool {
         let seen = match space {
-            Space::Initial => self.received.initial.check(number),
-            Space::Handshake => self.received.handshake.check(number),
+            Space::Initial | Space::Handshake => self.received.long.check(number),
             Space::Application => self.received.application.check(number),
         };
         seen == Seen::Duplicate
@@ -282,13 +279,12 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         {
             return self.counters.on_packet_dropped();
         }
-        let Ok(token) = heapless::Vec::from_slice(packet.token) else {
+        if !self.set_token(packet.token) {
             return self.counters.on_packet_dropped();
-        };
-        self.token = token;
+        }
         self.ids.retry = Some(packet.source);
         self.cids.replace_initial(packet.source);
-        self.keys.initial = Some(LevelKeys::initial(&packet.source));
+        self.keys.long = Some((Space::Initial, LevelKeys::initial(&packet.source)));
         self.repair_with(|recovery, repair| recovery.on_retry(ctx.now, |outcome| repair.apply(outcome)));
         self.crypto_out.rewind();
         self.active_at = ctx.now;

@@ -57,17 +57,17 @@ impl Record {
     }
 }
 
-/// Received packet numbers of the three spaces. The handshake takes a few packets only.
+/// Received packet numbers. The handshake takes a few packets only.
 #[derive(Debug)]
 pub(super) struct ReceivedPackets {
-    pub(super) initial: Received<4>,
-    pub(super) handshake: Received<6>,
+    /// Initial packets, then Handshake packets: those of one space are received at a time.
+    pub(super) long: Received<6>,
     pub(super) application: Received<16>,
 }
 
 impl ReceivedPackets {
     pub(super) const fn new() -> Self {
-        Self { initial: Received::new(), handshake: Received::new(), application: Received::new() }
+        Self { long: Received::new(), application: Received::new() }
     }
 }
 

@@ -1,9 +1,6 @@
 //! Datagrams out: which packets, with which frames.
 //!
-//! A packet is written straight into the caller's buffer and protected there. Deviates from RFC 9000 13.2.1
-//! (MUST acknowledge Initial packets) in one case: once Handshake keys exist, a Handshake packet follows, after
-//! which Initial keys are gone on both ends (RFC 9001 4.9.1); the acknowledgement would only cost a datagram
-//! padded to 1200 bytes.
+//! A packet is written straight into the caller's buffer and protected there.
 
 use core::ops::Range;
 
@@ -87,9 +84,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             let is_last = wishes == [Wish::Nothing; 3];
             let padding = if is_last { pad_to } else { 0 };
             len += self.transmit_packet(ctx, space, wish, &mut buffer[..limit], len, padding);
-            if space == Space::Handshake {
-                self.discard_initial(ctx.now);
-            }
         }
         if len > 0 && len < pad_to.min(limit) {
             // A later packet was promised and did not come about: zeros are no packet, and ignored.
@@ -102,14 +96,9 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// What is to be sent in `space` now.
     fn wish(&mut self, now: Instant, space: Space) -> Wish {
         let (is_keyed, ack_due, has_frames) = match space {
-            Space::Initial => (
-                self.keys.initial.is_some(),
-                self.keys.handshake.is_none() && self.received.initial.is_due(now),
-                self.crypto_out.wants_to_send(space),
-            ),
-            Space::Handshake => (
-                self.keys.handshake.is_some(),
-                self.received.handshake.is_due(now),
+            Space::Initial | Space::Handshake => (
+                self.keys.level(space).is_some(),
+                self.received.long.is_due(now),
                 self.crypto_out.wants_to_send(space),
             ),
             Space::Application => (
@@ -194,18 +183,24 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 None => LongKind::ZeroRtt,
             },
         };
-        encode_long_header(long, destination, &self.token, number, number_len, w).ok()
+        let token = &self.streams.memory().as_bytes()[..usize::from(self.token_len)];
+        encode_long_header(long, destination, token, number, number_len, w).ok()
     }
 
     /// Adds an acknowledgement to whatever is sent, if one is owed. 0-RTT packets carry none.
+    ///
+    /// Handshake packets and probes repeat the last one: it may have been lost, and the peer's timers run on it.
     fn write_ack(&mut self, now: Instant, space: Space, draft: &mut Draft, w: &mut Writer<'_>) {
         if space == Space::Application && self.keys.one_rtt.is_none() {
             return;
         }
+        let repeats = space != Space::Application || self.recovery.probes(space) > 0;
         macro_rules! write {
             ($received:expr) => {{
                 let received = $received;
-                let Some(largest) = received.largest().filter(|_| received.is_pending()) else { return };
+                let Some(largest) = received.largest().filter(|_| repeats || received.is_pending()) else {
+                    return;
+                };
                 let delay = match space {
                     Space::Application => encoded_ack_delay(received.delay(now)),
                     Space::Initial | Space::Handshake => 0,
@@ -217,8 +212,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             }};
         }
         match space {
-            Space::Initial => write!(&mut self.received.initial),
-            Space::Handshake => write!(&mut self.received.handshake),
+            Space::Initial | Space::Handshake => write!(&mut self.received.long),
             Space::Application => write!(&mut self.received.application),
         }
     }
@@ -329,8 +323,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     fn seal(&mut self, space: Space, number: u64, number_at: Range<usize>, packet: &mut [u8]) {
         let level = match space {
-            Space::Initial => self.keys.initial.as_ref(),
-            Space::Handshake => self.keys.handshake.as_ref(),
+            Space::Initial | Space::Handshake => self.keys.level(space),
             Space::Application => {
                 if let Some(keys) = &mut self.keys.one_rtt {
                     keys.on_sealed();
@@ -345,13 +338,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         finish_long_header(packet, number_at.start);
         let keys = &level.expect("a wish needs keys").local;
         protect(packet, number, number_at, &keys.packet, &keys.header);
-    }
-
-    /// A Handshake packet was sent: Initial keys are not needed any more (RFC 9001 4.9.1).
-    fn discard_initial(&mut self, now: Instant) {
-        if self.keys.initial.take().is_some() {
-            self.recovery.discard_space(now, Space::Initial);
-        }
     }
 
     fn update_keys_if_due(&mut self, now: Instant) {
@@ -400,8 +386,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         }
         let closing = *closing;
         let is_keyed = [
-            self.keys.initial.is_some(),
-            self.keys.handshake.is_some(),
+            self.keys.level(Space::Initial).is_some(),
+            self.keys.level(Space::Handshake).is_some(),
             self.keys.one_rtt.as_ref().is_some_and(|keys| !keys.is_exhausted()),
         ];
         let limit = buffer.len().min(usize::from(DATAGRAM_LEN_MIN));

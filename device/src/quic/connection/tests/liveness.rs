@@ -200,7 +200,7 @@ fn a_key_update_waits_for_an_acknowledgement() {
 fn an_exhausted_key_ends_the_connection() {
     let mut peer = Peer::confirmed();
     let secret = |byte| crate::crypto::Secret::from_slice(&[byte; 32]).expect("32 bytes");
-    let mut keys = OneRttKeys::derive(SUITE, secret(1), secret(2));
+    let mut keys = OneRttKeys::derive(SUITE, secret(1), secret(2), 0);
     keys.exhaust();
     peer.connection.keys.one_rtt = Some(keys);
     peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1200]));
@@ -228,6 +228,30 @@ fn a_larger_datagram_is_probed_for_and_used() {
     assert_eq!((sent.len, &sent.frames[..]), (1472, &["Ping".into(), "Padding".into()][..]));
     acknowledge(&mut peer, 0);
     assert_eq!(peer.connection.stats().datagram_len, 1472);
+}
+
+#[test]
+fn an_acknowledged_packet_confirms_the_handshake() {
+    let mut peer = Peer::confirmed();
+    peer.connection.phase = crate::quic::Phase::Complete;
+    let id = peer.connection.open_stream().expect("credit");
+    peer.connection.stream_write(id, b"hello").expect("open");
+    peer.receive().expect("data");
+    acknowledge(&mut peer, 0);
+    assert_eq!(peer.events(), [Event::Handshake(crate::quic::Phase::Confirmed)]);
+}
+
+#[test]
+fn a_lost_acknowledgement_is_repeated_with_the_next_handshake_packet() {
+    let mut peer = Peer::handshaking();
+    let now = peer.now;
+    peer.connection.recovery.on_handshake_keys(now);
+    peer.send_handshake(|w| w.varint(kind::PING).expect("fits"));
+    assert!(peer.receive().expect("at once").has("Ack"));
+    let pto = peer.connection.poll_timeout().expect("armed against deadlock");
+    peer.wait(pto.saturating_since(peer.now));
+    let probe = peer.receive().expect("a probe");
+    assert!(probe.has("Ack") && probe.has("Ping"), "{probe:?}");
 }
 
 #[test]

@@ -84,8 +84,8 @@ impl Peer {
     pub(super) fn confirmed() -> Self {
         let mut peer = Self::handshaking();
         let connection = &mut peer.connection;
-        connection.keys.handshake = None;
-        connection.keys.one_rtt = Some(OneRttKeys::derive(SUITE, secret(1), secret(2)));
+        connection.keys.long = None;
+        connection.keys.one_rtt = Some(OneRttKeys::derive(SUITE, secret(1), secret(2), 0));
         connection.phase = Phase::Confirmed;
         connection.recovery.on_handshake_keys(peer.now);
         connection.recovery.on_handshake_confirmed(peer.now);
@@ -95,7 +95,8 @@ impl Peer {
     /// A connection with Handshake keys.
     pub(super) fn handshaking() -> Self {
         let mut peer = Self::with(Config { server_streams: 1, ..Config::new() });
-        peer.connection.keys.handshake = Some(LevelKeys::derive(SUITE, &secret(3), &secret(4)));
+        let keys = LevelKeys::derive(SUITE, &secret(3), &secret(4));
+        peer.connection.keys.long = Some((Space::Handshake, keys));
         let memory = peer.connection.streams.memory().as_bytes().len();
         peer.connection.crypto_in.advance(Space::Handshake, 0..memory).expect("nothing is buffered");
         peer.connection.phase = Phase::ServerHello;
@@ -122,7 +123,7 @@ impl Peer {
             now,
             kept: Kept::default(),
             entropy: Counting(0),
-            keys: OneRttKeys::derive(SUITE, secret(2), secret(1)),
+            keys: OneRttKeys::derive(SUITE, secret(2), secret(1), 0),
             handshake: LevelKeys::derive(SUITE, &secret(4), &secret(3)),
             next: [0; 3],
         }
