@@ -189,20 +189,24 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     /// Publishes what is due, within a bound.
     fn publish(&mut self) -> bool {
         for _ in 0..PUBLISHES_PER_POLL {
-            let Some(mut running) = self.agent.workload.take() else { return true };
             let now = self.now;
-            let attempt = self.call(|client, ctx, datagram| {
-                // The payload is built where datagrams are: the client has copied it before it needs the room.
-                running.publish(now, datagram, |publication| client.publish(ctx, publication))
+            let Some(mut running) = self.agent.workload.take() else { return true };
+            // The payload is built where datagrams are: the client copies it before it needs the room.
+            let due = running.prepare(now, self.datagram);
+            let attempt = due.map(|due| {
+                let taken = self.call_only(|client, ctx, datagram| {
+                    client.publish(ctx, &running.publication(&due, &datagram[..]))
+                });
+                running.settle(now, &due, taken)
             });
             let run = running.run();
+            // Back before the client is drained: its events are for the workload too.
             self.agent.workload = Some(running);
-            match attempt {
-                Some(Attempt::Settled(sample)) => self.agent.telemetry.sample(now, run, sample),
-                Some(Attempt::Waiting) | None => return self.agent.drained,
+            if let Some(Attempt::Settled(sample)) = attempt {
+                self.agent.telemetry.sample(now, run, sample);
             }
-            if !self.agent.drained {
-                return false;
+            if !self.drain() || !matches!(attempt, Some(Attempt::Settled(_))) {
+                return self.agent.drained;
             }
         }
         self.agent.again = true;

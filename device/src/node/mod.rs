@@ -379,3 +379,6 @@ impl Agent {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

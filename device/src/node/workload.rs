@@ -32,6 +32,15 @@ pub(super) struct Running {
     drained_since: Option<Instant>,
 }
 
+/// A message that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Due {
+    intended: Instant,
+    /// The index of its topic.
+    index: usize,
+    len: usize,
+}
+
 /// What became of a message that was due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Attempt {
@@ -85,49 +94,49 @@ impl Running {
         })
     }
 
-    /// Tries to publish the message that is due at `now`, if there is one. `buffer` is for its payload.
-    pub(super) fn publish(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-        publish: impl FnOnce(&Publication<'_>) -> Result<Option<Token>, RequestError>,
-    ) -> Option<Attempt> {
+    /// Writes the payload of the message that is due at `now` into `buffer`, if there is one and there is
+    /// room to remember it.
+    pub(super) fn prepare(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Due> {
         let due = self.next_due().filter(|&due| due <= now)?;
         if self.in_flight.is_full() {
-            return Some(Attempt::Waiting);
+            return None;
         }
         let intended = if self.spec.pattern == Pattern::Saturate { now } else { due };
-        let sequence = self.next;
-        let index = sequence as usize % self.spec.topics.len();
+        let index = self.next as usize % self.spec.topics.len();
         let header = payload::Header {
             run: self.spec.run,
             topic: index as u16,
-            sequence,
+            sequence: self.next,
             intended_us: intended.as_micros(),
         };
-        let payload = &mut buffer[..usize::from(self.spec.size)];
-        payload::write(&header, self.spec.seed, payload).expect("start checked the size");
-        let publication = Publication {
-            slot: self.slot(index),
-            retain: Retain::from_flag(self.spec.retain),
-            replay: Replay::Unsafe,
-            ..Publication::new(&self.spec.topics[index], payload).qos(translate::qos(self.spec.qos))
-        };
-        let taken = publish(&publication);
-        self.settle(now, intended, taken)
+        let len = usize::from(self.spec.size);
+        payload::write(&header, self.spec.seed, &mut buffer[..len]).expect("start checked the size");
+        Some(Due { intended, index, len })
     }
 
-    fn settle(
+    /// The message that was prepared in `buffer`.
+    pub(super) fn publication<'p>(&'p self, due: &Due, buffer: &'p [u8]) -> Publication<'p> {
+        Publication {
+            slot: data_slot(self.data_streams, due.index),
+            retain: Retain::from_flag(self.spec.retain),
+            replay: Replay::Unsafe,
+            ..Publication::new(&self.spec.topics[due.index], &buffer[..due.len])
+                .qos(translate::qos(self.spec.qos))
+        }
+    }
+
+    /// What the client said to it.
+    pub(super) fn settle(
         &mut self,
         now: Instant,
-        intended: Instant,
+        due: &Due,
         taken: Result<Option<Token>, RequestError>,
-    ) -> Option<Attempt> {
-        let sequence = self.next;
+    ) -> Attempt {
+        let (sequence, intended) = (self.next, due.intended);
         let sample = match taken {
             Ok(token) => {
                 if let Some(token) = token {
-                    self.in_flight.push((token, sequence)).expect("publish checked for room");
+                    self.in_flight.push((token, sequence)).expect("prepare checked for room");
                 }
                 self.result.accepted += 1;
                 self.result.late += u32::from(now.saturating_since(intended) > LATE);
@@ -139,9 +148,9 @@ impl Running {
             }
             Err(RequestError::Full) => {
                 self.result.full += 1;
-                return Some(Attempt::Waiting);
+                return Attempt::Waiting;
             }
-            Err(RequestError::NotConnected) => return Some(Attempt::Waiting),
+            Err(RequestError::NotConnected) => return Attempt::Waiting,
             Err(_) => {
                 self.result.failed += 1;
                 Sample::Failed { sequence, at_us: now.as_micros(), reason: 0 }
@@ -151,7 +160,7 @@ impl Running {
         if self.next == self.spec.count {
             self.drained_since = Some(now);
         }
-        Some(Attempt::Settled(sample))
+        Attempt::Settled(sample)
     }
 
     /// The publication of `token` ended; `None` if it is none of this workload's.
@@ -200,11 +209,6 @@ impl Running {
         };
         WorkloadResult { end, due, ended_us: now.as_micros(), ..self.result }
     }
-
-    /// The stream of topic `index`.
-    fn slot(&self, index: usize) -> Slot {
-        data_slot(self.data_streams, index)
-    }
 }
 
 /// The stream for the `index`th topic or subscription.
@@ -243,6 +247,18 @@ mod tests {
         Token { slot: Slot::CONTROL, id: PacketId::new(id).expect("not zero") }
     }
 
+    /// Publishes what is due to a client that answers with `publish`.
+    fn publish(
+        running: &mut Running,
+        now: Instant,
+        publish: impl FnOnce(&Publication<'_>) -> Result<Option<Token>, RequestError>,
+    ) -> Option<Attempt> {
+        let mut buffer = [0; SIZE_MAX];
+        let due = running.prepare(now, &mut buffer)?;
+        let taken = publish(&running.publication(&due, &buffer));
+        Some(running.settle(now, &due, taken))
+    }
+
     fn start(spec: Workload) -> Running {
         Running::start(spec, 0, at(1_000)).expect("a good workload")
     }
@@ -250,10 +266,9 @@ mod tests {
     #[test]
     fn a_message_held_up_keeps_its_intended_time() {
         let mut running = start(spec(2, 500));
-        let mut buffer = [0; 1024];
-        let full = running.publish(at(1_000), &mut buffer, |_| Err(RequestError::Full));
+        let full = publish(&mut running, at(1_000), |_| Err(RequestError::Full));
         assert_eq!(full, Some(Attempt::Waiting));
-        let taken = running.publish(at(9_000), &mut buffer, |publication| {
+        let taken = publish(&mut running, at(9_000), |publication| {
             let (header, verdict) = payload::check(publication.payload);
             assert_eq!(verdict, Verdict::Intact);
             assert_eq!(header.expect("ours").intended_us, 1_000);
@@ -268,17 +283,16 @@ mod tests {
     #[test]
     fn nothing_is_published_before_it_is_due() {
         let mut running = start(spec(2, 500));
-        let mut buffer = [0; 1024];
-        assert!(running.publish(at(999), &mut buffer, |_| panic!("too early")).is_none());
-        running.publish(at(1_000), &mut buffer, |_| Ok(None)).expect("due");
+        assert!(publish(&mut running, at(999), |_| panic!("too early")).is_none());
+        publish(&mut running, at(1_000), |_| Ok(None)).expect("due");
         assert_eq!(running.next_due(), Some(at(1_500)));
-        assert!(running.publish(at(1_499), &mut buffer, |_| panic!("too early")).is_none());
+        assert!(publish(&mut running, at(1_499), |_| panic!("too early")).is_none());
     }
 
     #[test]
     fn it_is_complete_when_the_last_acknowledgement_came() {
         let mut running = start(spec(1, 500));
-        running.publish(at(1_000), &mut [0; 1024], |_| Ok(Some(token(9)))).expect("due");
+        publish(&mut running, at(1_000), |_| Ok(Some(token(9)))).expect("due");
         assert_eq!(running.result(at(2_000)), None);
         assert_eq!(running.on_settled(at(2_000), token(8), None), None, "not ours");
         let acked = running.on_settled(at(2_000), token(9), None);
@@ -290,7 +304,7 @@ mod tests {
     #[test]
     fn a_missing_acknowledgement_ends_it_after_the_drain_time() {
         let mut running = start(spec(1, 500));
-        running.publish(at(1_000), &mut [0; 1024], |_| Ok(Some(token(9)))).expect("due");
+        publish(&mut running, at(1_000), |_| Ok(Some(token(9)))).expect("due");
         assert_eq!(running.drain_ends(), Some(at(11_000)));
         assert_eq!(running.result(at(10_999)), None);
         assert_eq!(running.result(at(11_000)).expect("over").end, WorkloadEnd::Unacknowledged);
@@ -301,12 +315,11 @@ mod tests {
         let mut running = Running::start(spec(4, 0), 3, at(0)).expect("good");
         let mut slots = [Slot::CONTROL; 4];
         for slot in &mut slots {
-            running
-                .publish(at(0), &mut [0; 1024], |publication| {
-                    *slot = publication.slot;
-                    Ok(None)
-                })
-                .expect("due");
+            let taken = publish(&mut running, at(0), |publication| {
+                *slot = publication.slot;
+                Ok(None)
+            });
+            taken.expect("due");
         }
         assert_eq!(slots.map(Slot::index), [1, 2, 1, 2]);
     }
@@ -314,10 +327,10 @@ mod tests {
     #[test]
     fn a_message_the_server_can_never_take_fails_and_the_next_one_follows() {
         let mut running = start(spec(2, 0));
-        let failed = running.publish(at(1_000), &mut [0; 1024], |_| Err(RequestError::TooLarge));
+        let failed = publish(&mut running, at(1_000), |_| Err(RequestError::TooLarge));
         let sample = Sample::Failed { sequence: 0, at_us: 1_000, reason: 0 };
         assert_eq!(failed, Some(Attempt::Settled(sample)));
-        running.publish(at(1_000), &mut [0; 1024], |_| Ok(None)).expect("due");
+        publish(&mut running, at(1_000), |_| Ok(None)).expect("due");
         assert_eq!(running.result(at(1_000)).expect("over").failed, 1);
     }
 
