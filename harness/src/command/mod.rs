@@ -3,9 +3,11 @@
 //! Libraries emit events and return data, this module draws. stdout is data, stderr is talk.
 
 mod build;
+mod compare;
 mod doctor;
 mod exit;
 mod list;
+mod report;
 mod scenario;
 mod size;
 
@@ -54,6 +56,10 @@ pub enum Format {
 enum Command {
     /// Run a scenario and write its report.
     Scenario(scenario::Arguments),
+    /// The difference of two runs, with a verdict that respects their intervals.
+    Compare(compare::Arguments),
+    /// Judge a recorded run again and print it, or write its report anew.
+    Report(report::Arguments),
     /// The scenarios, or with --metrics what their expectations may name.
     List(list::Arguments),
     /// What this machine has and lacks, each with its remedy.
@@ -103,6 +109,8 @@ impl Failure {
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Scenario(scenario) => scenario::run(&scenario, arguments.common.format),
+        Command::Compare(compare) => compare::run(&compare, arguments.common.format),
+        Command::Report(report) => report::run(&report, arguments.common.format),
         Command::List(list) => list::run(&list, arguments.common.format),
         Command::Doctor => doctor::run(arguments.common.format),
         Command::Build(build) => build::run(&build),

@@ -14,6 +14,7 @@ use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication};
 use crate::certificates::{Certificates, SERVER_NAME};
 use crate::firmware::build::Firmware;
 use crate::measure::record::{Blame, Ending, Transport};
+use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
 use crate::run::{BoardKind, Progress, Run, flaw};
 use crate::scenario::{BoardName, ClientCertificates, Scenario, library};
@@ -45,6 +46,12 @@ pub struct Arguments {
     /// Count instructions exactly on the emulated board; time on it is virtual then.
     #[arg(long)]
     icount: bool,
+    /// Fail if the run is worse than this baseline.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Make a baseline of this run; an existing file is not overwritten.
+    #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
+    write_baseline: Option<PathBuf>,
     /// Where reports go.
     #[arg(long, default_value = "reports", value_name = "FOLDER")]
     reports: PathBuf,
@@ -136,6 +143,8 @@ async fn one(
             .map_err(|error| Failure::usage(miette::Report::msg(error)))?,
         None => arguments.broker.clone(),
     };
+    let baseline = arguments.baseline.as_deref().map(Baseline::load).transpose();
+    let baseline = baseline.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
     let certificates =
         Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     let server_name = match &spec {
@@ -167,15 +176,33 @@ async fn one(
     broker.shut_down().await;
 
     let ending = record.ending.clone();
-    let report = Report::new(record, scenario);
+    let mut report = Report::new(record, scenario);
+    if let Some(baseline) = &baseline {
+        baseline.apply(&mut report).map_err(|error| Failure::usage(miette::Report::msg(error)))?;
+    }
+    if let Some(path) = &arguments.write_baseline {
+        write_new(path, &Baseline::from_report(&report).to_toml())?;
+    }
     folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     print(&match format {
         Format::Human => terminal::summary(&report, Some(folder.path()), super::colour()),
-        Format::Json => terminal::json(&report, Some(folder.path())),
+        Format::Json => terminal::json(&report, Some(folder.path())) + "\n",
     });
     Ok(match ending {
         Ending::Failed { blame: Blame::Environment, .. } => Exit::Environment,
         _ => Exit::from_verdict(report.verdict.passed),
+    })
+}
+
+fn write_new(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+    let written = std::fs::File::create_new(path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|error| {
+        Failure::usage(miette::miette!(
+            help = "choose another file, or remove this one",
+            "cannot write {}: {error}",
+            path.display()
+        ))
     })
 }
 

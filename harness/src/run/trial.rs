@@ -72,7 +72,28 @@ impl Bench<'_> {
             trial.ending = error.ending();
         }
         trial.duration_us = clock.now_us();
+        self.collect_logs(plan, &mut trial);
         trial
+    }
+
+    /// Appends this trial's pieces to the run's logs, each behind a line that names the trial.
+    fn collect_logs(&self, plan: Plan<'_>, trial: &mut Trial) {
+        let Plan { number, variant, role, seed, .. } = plan;
+        let header = serde_json::json!({
+            "kind": "trial", "number": number, "variant": variant.name, "role": role.name(), "seed": seed,
+        });
+        let logs = [("link", "jsonl", format!("{header}\n")), ("console", "log", format!("=== {header}\n"))];
+        for (what, extension, header) in logs {
+            let (piece, whole) =
+                (self.file(what, number, extension), self.folder.join(format!("{what}.{extension}")));
+            if let Err(error) = append(&piece, &whole, &header) {
+                trial.notes.push(format!(
+                    "{} could not be joined to {}: {error}",
+                    piece.display(),
+                    whole.display()
+                ));
+            }
+        }
     }
 
     async fn device(
@@ -201,4 +222,17 @@ impl Bench<'_> {
         target.quic = QuicTuning { keep_alive, ..QuicTuning::default() };
         Connector::new(target).map(Arc::new)
     }
+}
+
+/// Moves the contents of `piece`, if there is one, to the end of `whole`.
+fn append(piece: &std::path::Path, whole: &std::path::Path, header: &str) -> std::io::Result<()> {
+    let mut from = match std::fs::File::open(piece) {
+        Ok(from) => from,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut to = std::fs::File::options().create(true).append(true).open(whole)?;
+    std::io::Write::write_all(&mut to, header.as_bytes())?;
+    std::io::copy(&mut from, &mut to)?;
+    std::fs::remove_file(piece)
 }
