@@ -1,7 +1,7 @@
 //! The whole device client - policy, MQTT session, QUIC - as the client of a simulation.
 
 use device::client::{Cause, Client, Config, Context, Event, Output, Policy, Publication, Stats};
-use device::crypto::Software;
+use device::crypto::{Crypto, Software};
 use device::mqtt::{Duplicate, Filter, Options, Qos, RequestError, Retain, Slot, Start, Token, Version};
 use device::tls;
 
@@ -70,9 +70,9 @@ pub struct Received {
 }
 
 /// The device client, and everything it told.
-pub struct MqttClient<const STREAMS: usize = 1> {
+pub struct MqttClient<const STREAMS: usize = 1, C: Crypto = Software> {
     /// The client under test.
-    pub client: Box<Client<Software, STREAMS>>,
+    pub client: Box<Client<C, STREAMS>>,
     /// QUIC and TLS.
     pub options: ClientOptions,
     /// MQTT and policy.
@@ -116,7 +116,7 @@ macro_rules! with_context {
     }};
 }
 
-impl<const STREAMS: usize> MqttClient<STREAMS> {
+impl<const STREAMS: usize, C: Crypto> MqttClient<STREAMS, C> {
     /// An idle client.
     #[must_use]
     pub fn new(options: ClientOptions, mqtt: MqttOptions, seed: u64) -> Self {
@@ -273,7 +273,7 @@ fn own(event: &Event<'_>) -> Told {
     }
 }
 
-impl<const STREAMS: usize> ClientSide for MqttClient<STREAMS> {
+impl<const STREAMS: usize, C: Crypto> ClientSide for MqttClient<STREAMS, C> {
     fn handle_datagram(&mut self, now: Clock, datagram: &mut [u8]) {
         with_context!(self, now, |client, ctx| client.handle_datagram(ctx, datagram));
     }
