@@ -1,4 +1,98 @@
-//! MQTT over QUIC for microcontrollers.
+//! MQTT over QUIC for microcontrollers: `no_std`, no heap, no I/O, certificates always verified.
+//!
+//! ```text
+//!   node       the agent: commands in, workload and client driven, telemetry out
+//!     |  \___ net       smoltcp: UDP under QUIC, TCP under the baseline        control   its messages
+//!     v
+//!   client     connection policy: reconnect, resume, 0-RTT, migrate; the one module that names all below
+//!     |
+//!     +-> mqtt     session over byte streams: QoS 0-2, subscriptions, data streams; packets of 5.0 and 3.1.1
+//!     |
+//!     +-> quic     one connection: handshake, streams, loss recovery, flow control, key update, migration
+//!           |
+//!           +-> tls     TLS 1.3 client handshake, tickets, 0-RTT; records for the TCP baseline
+//!                 |
+//!                 +-> crypto    ciphers, hashes and curves behind a trait      codec    bytes in wire order
+//! ```
+//!
+//! Arrows never turn back. Every layer is sans-IO: time is an argument ([`time`]), randomness a loan
+//! ([`entropy`]), memory is inline and bounded by named constants, and configuration is borrowed for each call.
+//!
+//! # Example
+//! The owner brings a socket, a clock and entropy; after every call it drains
+//! [`poll_output`](client::Client::poll_output).
+//!
+//! ```no_run
+//! use device::client::{Client, Config, Context, Event, Output, Policy, Publication};
+//! use device::crypto::Software;
+//! use device::mqtt::{Filter, Options, Qos, Slot};
+//! use device::{entropy::Entropy, quic, time::Instant, tls};
+//!
+//! # trait Board: Entropy {
+//! #     fn now(&self) -> Instant;
+//! #     fn unix_time_s(&self) -> u64;
+//! #     fn send(&mut self, datagram: &[u8]);
+//! #     fn receive(&mut self, until: Option<Instant>, datagram: &mut [u8]) -> Option<usize>;
+//! # }
+//! fn run(board: &mut dyn Board, trust_anchors: &[pki_types::TrustAnchor<'_>]) {
+//!     let mut client = Client::<Software>::new();
+//!     let mut datagram = [0; 1472];
+//!     let mut is_started = false;
+//!     loop {
+//!         let now = board.now();
+//!         let config = Config {
+//!             tls: tls::Config::new(trust_anchors, "broker.example", b"mqtt", board.unix_time_s()),
+//!             quic: quic::Config::new(),
+//!             mqtt: Options::new("sensor-17"),
+//!             policy: Policy::DEFAULT,
+//!         };
+//!         let mut ctx = Context { now, config: &config, entropy: board };
+//!         if !is_started {
+//!             is_started = true;
+//!             client.connect(&mut ctx);
+//!             let filters = [Filter::new("sensor-17/set", Qos::AtLeastOnce)];
+//!             client.subscribe(&mut ctx, Slot::CONTROL, &filters).expect("the table is empty");
+//!         }
+//!         let due = loop {
+//!             let mut ctx = Context { now, config: &config, entropy: board };
+//!             match client.poll_output(&mut ctx, &mut datagram) {
+//!                 Output::Transmit(len) => board.send(&datagram[..len]),
+//!                 Output::Event { event: Event::Connected(_), .. } => {
+//!                     let hello = Publication::new("sensor-17/state", b"on").qos(Qos::AtLeastOnce);
+//!                     client.publish(&mut ctx, &hello).expect("the store is empty");
+//!                 }
+//!                 Output::Event { event: Event::Message(message), .. } => {
+//!                     let _ = (message.topic, message.payload);
+//!                 }
+//!                 Output::Event { .. } => {}
+//!                 Output::WaitUntil(due) => break due,
+//!             }
+//!         };
+//!         let received = board.receive(due, &mut datagram);
+//!         let mut ctx = Context { now: board.now(), config: &config, entropy: board };
+//!         match received {
+//!             Some(len) => client.handle_datagram(&mut ctx, &mut datagram[..len]),
+//!             None => client.handle_timeout(&mut ctx),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # Bounds
+//! Largest packet received 1152 bytes ([`mqtt::session::RX_PACKET_MAX`], announced to the server), largest sent
+//! the same; topics up to 128 bytes; 16 unacknowledged publications in 1280 bytes; subscriptions in 320 bytes; 16
+//! unacknowledged messages from the server (announced as receive maximum); 32 packets in flight. What does not
+//! fit is refused as [`Full`](mqtt::RequestError::Full) and leaves nothing behind.
+//!
+//! # Not supported
+//! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.
+//! * TLS: versions before 1.3, RSA signatures, external pre-shared keys, CRLs and OCSP.
+//! * MQTT: extended authentication (AUTH is refused), subscription identifiers of our own, an identifier assigned
+//!   by the server, a session that outlives a reboot of the device.
+//! * Exactly-once delivery on EMQX's data streams holds for as long as the stream lives: the broker forgets them
+//!   with their connection.
+//! * Sending packets larger than a stream's send buffer; receiving messages larger than the receive buffer (an
+//!   error in 5.0, skipped and acknowledged in 3.1.1).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,1 +1,280 @@
+//! The policy over a transport of one stream, as TCP and TLS are.
 
+extern crate std;
+
+use std::collections::VecDeque;
+use std::vec::Vec;
+
+use super::*;
+use crate::client::{Failure, FailureKind, Policy, Stall, TransportStats};
+use crate::mqtt::{Options, Slot, StreamEnd, Streams};
+
+/// A byte stream whose state the test sets.
+struct Wire {
+    status: Status,
+    incoming: VecDeque<u8>,
+    outgoing: Vec<u8>,
+    connects: u32,
+    closes: Vec<Close>,
+    stall: Stall,
+    migratable: bool,
+    is_open: bool,
+}
+
+impl Wire {
+    fn new() -> Self {
+        Self {
+            status: Status::Idle,
+            incoming: VecDeque::new(),
+            outgoing: Vec::new(),
+            connects: 0,
+            closes: Vec::new(),
+            stall: Stall::default(),
+            migratable: false,
+            is_open: false,
+        }
+    }
+}
+
+impl Streams for Wire {
+    fn open_stream(&mut self, slot: Slot) -> bool {
+        let may_open = super::super::is_control(slot) && !self.is_open;
+        self.is_open |= may_open;
+        may_open
+    }
+
+    fn writable(&mut self, _: Slot) -> usize {
+        1_500
+    }
+
+    fn write(&mut self, _: Slot, bytes: &[u8]) {
+        self.outgoing.extend_from_slice(bytes);
+    }
+
+    fn readable(&mut self, _: Slot) -> usize {
+        self.incoming.len()
+    }
+
+    fn read(&mut self, _: Slot, bytes: &mut [u8]) -> usize {
+        let len = bytes.len().min(self.incoming.len());
+        for (byte, read) in bytes.iter_mut().zip(self.incoming.drain(..len)) {
+            *byte = read;
+        }
+        len
+    }
+
+    fn ended(&mut self, _: Slot) -> Option<StreamEnd> {
+        None
+    }
+
+    fn close_stream(&mut self, _: Slot, _: StreamEnd) {
+        self.is_open = false;
+    }
+
+    fn buffers_whole_packets(&self) -> bool {
+        false
+    }
+}
+
+impl Transport for Wire {
+    fn connect(&mut self, _: Instant, _: Attempt) -> Result<(), Failure> {
+        self.connects += 1;
+        self.is_open = false;
+        self.status = Status::Opening;
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn close(&mut self, _: Instant, close: Close) {
+        self.closes.push(close);
+        self.status = Status::Closed(REFUSED);
+    }
+
+    fn stall(&self) -> Stall {
+        self.stall
+    }
+
+    fn can_migrate(&self) -> bool {
+        self.migratable
+    }
+
+    fn random(&mut self) -> u32 {
+        u32::MAX
+    }
+
+    fn stats(&self) -> TransportStats {
+        TransportStats::ZERO
+    }
+}
+
+const REFUSED: Failure = Failure { kind: FailureKind::Refused, code: 0, detail: "nobody listens" };
+const OPEN: Status = Status::Open { resumed: false, early_data_accepted: false };
+
+struct World {
+    engine: Engine,
+    wire: Wire,
+    now: Instant,
+    policy: Policy,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            engine: Engine::new(),
+            wire: Wire::new(),
+            now: Instant::from_micros(1),
+            policy: Policy::DEFAULT,
+        }
+    }
+
+    /// Connected by a CONNACK.
+    fn online() -> Self {
+        let mut world = Self::new();
+        world.engine.connect(world.now);
+        world.drain();
+        world.wire.status = OPEN;
+        world.wire.incoming.extend([0x20, 3, 0, 0, 0]);
+        let told = world.drain();
+        assert!(told.iter().any(|event| matches!(event, Event::Connected(_))), "{told:?}");
+        world
+    }
+
+    fn drain(&mut self) -> Vec<Event<'static>> {
+        let options = Options::new("client");
+        let settings = Settings { mqtt: &options, policy: &self.policy };
+        let mut events = Vec::new();
+        while let Some(told) = self.engine.poll(self.now, &settings, &mut self.wire) {
+            match told {
+                Told::Policy(event) => events.push(event),
+                Told::Session(notice) => panic!("{notice:?} is not expected here"),
+            }
+        }
+        events
+    }
+}
+
+#[test]
+fn nothing_happens_before_connect() {
+    let mut world = World::new();
+    assert_eq!(world.drain(), []);
+    assert_eq!(world.engine.next_timeout(), None);
+    assert!(world.engine.is_idle());
+}
+
+#[test]
+fn connect_is_sent_when_the_transport_is_open() {
+    let mut world = World::new();
+    world.engine.connect(world.now);
+    assert_eq!(world.drain(), [Event::Attempt { number: 1, resuming: false, early_data: false }]);
+    assert!(world.wire.outgoing.is_empty());
+    world.wire.status = OPEN;
+    assert_eq!(world.drain(), [Event::Phase(Phase::ConnectSent)]);
+    assert_eq!(world.wire.outgoing[0], 0x10);
+}
+
+#[test]
+fn a_refused_connection_is_tried_again_after_the_wait() {
+    let mut world = World::new();
+    world.engine.connect(world.now);
+    world.drain();
+    world.wire.status = Status::Closed(REFUSED);
+    let at = world.now + Duration::from_millis(500);
+    let told = world.drain();
+    let [Event::Disconnected(Cause::Transport(REFUSED)), Event::RetryAt { at: told_at, number: 2 }] =
+        told[..]
+    else {
+        panic!("{told:?}")
+    };
+    let short = at.saturating_since(told_at);
+    assert!(short < Duration::from_millis(1), "the longest wait with the largest random number");
+    assert_eq!(world.engine.next_timeout(), Some(told_at));
+    world.now = told_at;
+    assert_eq!(world.drain(), [Event::Attempt { number: 2, resuming: false, early_data: false }]);
+    assert_eq!(world.wire.connects, 2);
+}
+
+#[test]
+fn an_opening_that_takes_too_long_is_given_up() {
+    let mut world = World::new();
+    world.engine.connect(world.now);
+    world.drain();
+    world.now = world.engine.next_timeout().expect("the attempt has a limit");
+    assert_eq!(world.drain()[0], Event::Disconnected(Cause::ConnectTimeout));
+    assert_eq!(world.wire.closes, [Close::Abort(AbortReason::Unresponsive)]);
+}
+
+#[test]
+fn a_disconnect_read_before_the_close_says_why() {
+    let mut world = World::online();
+    world.wire.incoming.extend([0xe0, 1, 0x8b]);
+    world.wire.status = Status::Closed(REFUSED);
+    let told = world.drain();
+    assert_eq!(told[0], Event::Disconnected(Cause::ServerDisconnect(ReasonCode::SERVER_SHUTTING_DOWN)));
+}
+
+#[test]
+fn connect_during_a_wait_cuts_it_short() {
+    let mut world = World::online();
+    world.wire.status = Status::Closed(REFUSED);
+    world.drain();
+    world.engine.connect(world.now);
+    assert!(matches!(world.drain()[..], [Event::Attempt { .. }]));
+}
+
+#[test]
+fn a_transport_that_cannot_migrate_is_not_asked_to() {
+    let mut world = World::online();
+    world.wire.stall = Stall { timeouts: 4, received: 9 };
+    assert_eq!(world.drain(), []);
+    world.wire.stall.timeouts = 5;
+    assert_eq!(world.drain()[0], Event::Disconnected(Cause::Stalled));
+}
+
+#[test]
+fn migration_is_asked_for_once_until_something_comes_through() {
+    let mut world = World::online();
+    world.wire.migratable = true;
+    world.wire.stall = Stall { timeouts: 3, received: 9 };
+    assert_eq!(world.drain(), [Event::MigrationWanted]);
+    world.wire.stall.timeouts = 4;
+    assert_eq!(world.drain(), []);
+    world.wire.stall = Stall { timeouts: 0, received: 10 };
+    assert_eq!(world.drain(), []);
+    world.wire.stall.timeouts = 3;
+    assert_eq!(world.drain(), [Event::MigrationWanted]);
+}
+
+#[test]
+fn disconnect_waits_for_the_transport_and_then_stops() {
+    let mut world = World::online();
+    world.wire.outgoing.clear();
+    world.engine.disconnect(world.now, &mut world.wire);
+    assert_eq!(world.wire.outgoing, [0xe0, 0]);
+    assert_eq!(world.wire.closes, [Close::Graceful]);
+    assert_eq!(world.drain(), [Event::Disconnected(Cause::Requested), Event::Stopped]);
+    assert!(world.engine.is_idle());
+}
+
+#[test]
+fn disconnect_during_a_wait_stops_at_once() {
+    let mut world = World::online();
+    world.wire.status = Status::Closed(REFUSED);
+    world.drain();
+    world.engine.disconnect(world.now, &mut world.wire);
+    assert_eq!(world.drain(), [Event::Disconnected(Cause::Requested), Event::Stopped]);
+}
+
+#[test]
+fn waits_grow_to_the_bound_and_never_beyond() {
+    let (first, max) = (Duration::from_millis(500), Duration::from_secs(30));
+    for failures in 1..100 {
+        let (shortest, longest) = (backoff(first, max, failures, 0), backoff(first, max, failures, u32::MAX));
+        assert!(longest <= max, "{failures} failures: {longest:?}");
+        assert!(shortest.saturating_mul(2) >= longest, "{failures} failures: half of it is certain");
+    }
+    assert_eq!(backoff(first, max, 1, 0), Duration::from_millis(250));
+    assert_eq!(backoff(first, max, 50, 0), Duration::from_secs(15));
+}
