@@ -11,8 +11,6 @@ pub struct Policy {
     pub reconnect: Reconnect,
     /// Time a transport has to open.
     pub connect_timeout: Duration,
-    /// Time the server has for CONNACK and PINGRESP.
-    pub answer_timeout: Duration,
     /// Whether tickets are used.
     pub resumption: Resumption,
     /// Whether CONNECT is sent as 0-RTT data. A replayed CONNECT takes the session over, no more; the
@@ -53,7 +51,6 @@ impl Policy {
             attempts_max: 0,
         },
         connect_timeout: Duration::from_secs(15),
-        answer_timeout: Duration::from_secs(10),
         resumption: Resumption::IfPossible,
         early_data: EarlyData::Never,
         migrate_after_timeouts: 3,

@@ -400,20 +400,17 @@ impl Engine {
         }
     }
 
-    /// What failed before CONNACK is not tried in the same way again.
+    /// What failed before CONNACK is not tried in the same way again. Silence says nothing about the ticket.
     fn learn(&mut self, cause: Cause, transport: &mut dyn Transport) {
         let was_opening = matches!(self.state, State::Opening { .. } | State::Opened);
-        let is_handshake = matches!(cause, Cause::Transport(failure) if failure.kind.is_handshake());
         if !was_opening || self.attempt.resumption == Resumption::Never {
             return;
         }
-        self.avoid = match self.attempt.early_data {
-            EarlyData::IfPossible => Avoid::EarlyData,
-            EarlyData::Never => Avoid::Resumption,
-        };
-        if is_handshake {
+        if matches!(cause, Cause::Transport(failure) if failure.kind.is_handshake()) {
             self.avoid = Avoid::Resumption;
             transport.forget_ticket();
+        } else if self.attempt.early_data == EarlyData::IfPossible {
+            self.avoid = Avoid::EarlyData;
         }
     }
 

@@ -62,7 +62,6 @@ pub(super) fn policy(settings: &Settings) -> client::Policy {
             },
         },
         connect_timeout: milliseconds(settings.connect_timeout_ms),
-        answer_timeout: milliseconds(settings.answer_timeout_ms),
         resumption: match settings.resumption {
             Resumption::Off => client::Resumption::Never,
             Resumption::Ticket | Resumption::EarlyData => client::Resumption::IfPossible,

@@ -21,6 +21,9 @@ const CONNECT_PROPERTIES_MAX: usize = 12;
 /// Everything in front of a PUBLISH's payload: topic, identifier, and properties up to 128 bytes.
 const HEAD_MAX: usize = TOPIC_MAX + 128 + 16;
 
+/// Stands in where only the size matters.
+const LONGEST_ALIAS: Option<u16> = Some(u16::MAX);
+
 /// SUBSCRIBE of all filters that the table holds.
 const REQUEST_MAX: usize = subscriptions::BYTES + 8;
 
@@ -76,6 +79,7 @@ impl Session {
         if publication.qos == Qos::AtMostOnce {
             return self.publish_now(now, options.version, publication, streams).map(|()| None);
         }
+        self.check_fits(options.version, publication)?;
         let token = self.allocate(slot);
         self.open_stream(slot);
         if let Err(error) = self.store.push(token, publication) {
@@ -103,15 +107,25 @@ impl Session {
         if self.state == State::Open {
             self.check_limits(publication.qos, publication.retain)?;
         }
-        // Encoded once without an alias, its longest form, so that nothing is stored that cannot be sent.
-        let mut head = [0; HEAD_MAX];
-        let mut w = Writer::new(&mut head);
-        self.packet_of(publication).encode_head(version, None, &mut w).map_err(|_| RequestError::TooLarge)?;
-        let len = w.len() + publication.payload.len();
-        if len > TX_PACKET_MAX || len as u64 > u64::from(self.limits.maximum_packet_size) {
+        if publication.payload.len() > TX_PACKET_MAX {
             return Err(RequestError::TooLarge);
         }
         Ok(())
+    }
+
+    /// Encoded once with its topic and an alias for it, its longest form, so that nothing is stored that cannot
+    /// be sent.
+    fn check_fits(&self, version: Version, publication: &Publication<'_>) -> Result<(), RequestError> {
+        let mut head = [0; HEAD_MAX];
+        let mut w = Writer::new(&mut head);
+        let encoded = self.packet_of(publication).encode_head(version, LONGEST_ALIAS, &mut w);
+        let len = w.len() + publication.payload.len();
+        let fits = encoded.is_ok() && len <= TX_PACKET_MAX && len as u64 <= self.maximum_packet_size();
+        if fits { Ok(()) } else { Err(RequestError::TooLarge) }
+    }
+
+    fn maximum_packet_size(&self) -> u64 {
+        self.limits.maximum_packet_size.into()
     }
 
     fn check_limits(&self, qos: Qos, retain: Retain) -> Result<(), RequestError> {
@@ -157,9 +171,11 @@ impl Session {
             return Err(RequestError::NotConnected);
         }
         let naming = self.naming(slot, publication.topic);
-        if !put_publish(self.packet_of(publication), naming, version, slot, streams) {
-            self.stats.refused_full += 1;
-            return Err(RequestError::Full);
+        let maximum = self.maximum_packet_size().min(TX_PACKET_MAX as u64) as usize;
+        let written = put_publish(self.packet_of(publication), naming, version, maximum, slot, streams);
+        if let Err(error) = written {
+            self.stats.refused_full += u32::from(error == RequestError::Full);
+            return Err(error);
         }
         self.on_publish_written(now, slot, naming, publication.topic, Qos::AtMostOnce, Duplicate::No);
         Ok(())
@@ -370,7 +386,7 @@ impl Session {
         }
         let mut head = [0; HEAD_MAX];
         let mut w = Writer::new(&mut head);
-        let fits = publish.encode_head(self.version, None, &mut w).is_ok()
+        let fits = publish.encode_head(self.version, LONGEST_ALIAS, &mut w).is_ok()
             && w.len() + publish.payload.len() <= self.limits.maximum_packet_size as usize;
         if fits { Ok(()) } else { Err(RequestError::TooLarge) }
     }
@@ -384,7 +400,8 @@ impl Session {
         let slot = token.slot;
         let naming = self.naming(slot, publish.topic);
         let (topic, qos, duplicate) = (publish.topic, publish.delivery.qos(), publish.duplicate);
-        if !put_publish(publish, naming, self.version, slot, streams) {
+        // The size was checked before.
+        if put_publish(publish, naming, self.version, usize::MAX, slot, streams).is_err() {
             return false;
         }
         if let Naming::Define(_) = naming {
@@ -424,9 +441,10 @@ fn put_publish(
     mut publish: Publish<'_>,
     naming: Naming,
     version: Version,
+    maximum: usize,
     slot: Slot,
     streams: &mut dyn Streams,
-) -> bool {
+) -> Result<(), RequestError> {
     let alias = match naming {
         Naming::Name => None,
         Naming::Define(alias) => Some(alias),
@@ -437,13 +455,17 @@ fn put_publish(
     };
     let mut head = [0; HEAD_MAX];
     let mut w = Writer::new(&mut head);
-    let fits = publish.encode_head(version, alias, &mut w).is_ok()
-        && streams.writable(slot) >= w.len() + publish.payload.len();
-    if fits {
-        streams.write(slot, w.written());
-        if !publish.payload.is_empty() {
-            streams.write(slot, publish.payload);
-        }
+    publish.encode_head(version, alias, &mut w).map_err(|_| RequestError::TooLarge)?;
+    let len = w.len() + publish.payload.len();
+    if len > maximum {
+        return Err(RequestError::TooLarge);
     }
-    fits
+    if streams.writable(slot) < len {
+        return Err(RequestError::Full);
+    }
+    streams.write(slot, w.written());
+    if !publish.payload.is_empty() {
+        streams.write(slot, publish.payload);
+    }
+    Ok(())
 }
