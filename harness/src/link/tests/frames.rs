@@ -223,6 +223,24 @@ fn damage_reaches_udp_if_the_checksum_is_repaired_and_not_if_it_is_stale() {
     }
 }
 
+#[test]
+fn a_cut_datagram_arrives_short_and_a_cut_segment_not_at_all() {
+    let (host, _sources) = udp_echo();
+    let (link, mut guest) = start(setup("up.truncate = { probability = \"100 %\" }", 3), udp_gateway(host));
+    let socket = guest.udp(5000);
+    let payload = pattern(400);
+    for _ in 0..10 {
+        guest.send_udp(socket, SERVICE, &payload);
+        let echoed = guest.await_udp(socket);
+        assert!(echoed.len() < payload.len() && payload.starts_with(&echoed));
+    }
+    let syn = guest.connect_tcp(40_000, SERVICE);
+    guest.run_until("the cut SYN", |_| (link.stats().up.checksum_failed > 0).then_some(()));
+    assert_eq!(guest.tcp(syn).state(), State::SynSent);
+    let up = link.stop().stats.up;
+    assert_eq!(up.truncated, up.offered.packets);
+}
+
 /// Sends `data` through a TCP echo service and returns what comes back until its end.
 fn tcp_echo_through(guest: &mut Guest, data: &[u8]) -> Vec<u8> {
     let socket = guest.connect_tcp(40_000, SERVICE);
