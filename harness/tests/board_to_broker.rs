@@ -2,6 +2,8 @@
 
 mod bench;
 
+use std::time::Duration;
+
 use bench::{Bench, settings, workload};
 use device::control::{
     Addressing, Cause, Event, HandshakePhase, Manner, Migration, Pattern, Reconnection, Request, Resumed,
@@ -66,6 +68,29 @@ async fn over_tcp_a_workload_is_published_and_received() {
 #[tokio::test]
 async fn over_tcp_a_lossy_link_loses_nothing() {
     publishes_and_receives(Transport::Tcp, "both.loss = \"10 %\"\nboth.delay = \"5 ms\"").await;
+}
+
+/// Processor time of a process so far, in clock ticks of 10 ms.
+fn processor_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|field| field.parse::<u64>().expect("user and system time")).sum()
+}
+
+#[tokio::test]
+async fn a_connected_board_with_nothing_to_do_sleeps() {
+    for transport in [Transport::Quic, Transport::Tls, Transport::Tcp] {
+        let mut bench = Bench::new("", BrokerOptions::default()).await;
+        bench.configure(settings(transport)).await;
+        bench.connect().await;
+        while bench.board.next(Duration::from_millis(100)).await.expect("alive").is_some() {}
+        let process = bench.board.process_id().expect("a virtual board is a process");
+        let before = processor_ticks(process);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let spent = processor_ticks(process) - before;
+        assert!(spent <= 5, "{transport:?}: {spent} ticks within half a second");
+    }
 }
 
 #[tokio::test]

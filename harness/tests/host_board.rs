@@ -1,9 +1,12 @@
 //! The host board as the harness runs it: boot, commands, clock, faults, reset.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use device::control::{Answer, BlobKind, Fault, Phase, Refusal, Report, Request, ResetReason};
+use device::control::{self, Answer, BlobKind, Fault, Phase, Refusal, Report, Request, ResetReason, frame};
 use harness::board::{Board, BoardError, HostMachine, Options, Output};
 
 const MAC: [u8; 6] = [0x02, 0x4d, 0x51, 77, 0, 2];
@@ -137,6 +140,38 @@ async fn nothing_is_left_when_the_board_is_dropped() {
         }
     };
     tokio::time::timeout(LIMIT, gone).await.expect("the process ends");
+}
+
+/// As when the harness is killed: nobody is left to kill the board, and it does not look at its console.
+#[test]
+fn a_hanging_board_ends_when_its_harness_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let listen = |name| UnixListener::bind(directory.path().join(name)).expect("a free path");
+    let (nic, console) = (listen("nic"), listen("console"));
+    let mut board = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .current_dir(directory.path())
+        .args([device_host::SUBCOMMAND, "--nic", "nic", "--console", "console"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let (_nic, (mut console, _)) = (nic.accept().expect("connects"), console.accept().expect("connects"));
+    let command = control::Command { sequence: 1, request: Request::Crash(Fault::Hang) };
+    let mut bytes = [0; frame::FRAME_MAX];
+    let len = frame::encode(&command, &mut bytes).expect("fits");
+    console.write_all(&bytes[..len]).expect("it listens");
+    // It hangs once the answer is out: boot, memory, link, answer are four frames of two zeros each.
+    let (mut zeros, mut byte) = (0, [0]);
+    while zeros < 8 {
+        console.read_exact(&mut byte).expect("it answers");
+        zeros += usize::from(byte[0] == 0);
+    }
+    assert!(board.try_wait().expect("a child").is_none(), "it hangs");
+    drop(board.stdin.take());
+    let started = Instant::now();
+    while board.try_wait().expect("a child").is_none() {
+        assert!(started.elapsed() < LIMIT, "it is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[tokio::test]

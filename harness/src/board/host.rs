@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixListener;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
 use super::{BoardError, BoxFuture, Connection, Machine};
@@ -28,6 +28,8 @@ pub struct HostMachine {
     directory: TempDir,
     nic: Option<std::os::unix::net::UnixListener>,
     child: Option<Child>,
+    /// Its standard input: it ends when we let go, whatever it is doing.
+    leash: Option<ChildStdin>,
     errors: Arc<Mutex<String>>,
     starts: u32,
 }
@@ -61,6 +63,7 @@ impl HostMachine {
             directory,
             nic: Some(nic),
             child: None,
+            leash: None,
             errors: Arc::default(),
             starts: 0,
         })
@@ -73,11 +76,6 @@ impl HostMachine {
         self
     }
 
-    /// The process's id while it runs.
-    pub fn process_id(&self) -> Option<u32> {
-        self.child.as_ref().and_then(Child::id)
-    }
-
     async fn spawn(&mut self) -> Result<Connection, BoardError> {
         self.kill().await;
         self.errors = Arc::default();
@@ -88,12 +86,14 @@ impl HostMachine {
             .map_err(|error| start_error(format!("no socket for its console: {error}")))?;
         let mut child = Command::new(&self.program)
             .args(self.arguments(console.into()))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| start_error(format!("cannot run {}: {error}", self.program.display())))?;
+        // Taken out of the child, which would close it as soon as it is waited for.
+        self.leash = child.stdin.take();
         if let Some(errors) = child.stderr.take() {
             tokio::spawn(keep_errors(errors, Arc::clone(&self.errors)));
         }
@@ -162,6 +162,10 @@ impl Machine for HostMachine {
 
     fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
         Box::pin(self.examine())
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
     }
 
     fn take_nic(&mut self) -> Option<std::os::unix::net::UnixListener> {

@@ -24,6 +24,11 @@ pub trait Machine: Send {
     /// After its console closed: how it ended, and what it said elsewhere (its standard error, say).
     fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)>;
 
+    /// The process it runs in while it runs; `None` for a real board.
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
+
     /// The socket at which the virtual NIC is plugged in, once; `None` where the board is on a real network.
     fn take_nic(&mut self) -> Option<UnixListener> {
         None

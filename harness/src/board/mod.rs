@@ -121,6 +121,11 @@ impl Board {
         self.machine.take_nic()
     }
 
+    /// The process the board runs in; `None` for a real board, or one that is not running.
+    pub fn process_id(&self) -> Option<u32> {
+        self.machine.process_id()
+    }
+
     /// A handle for commands that can be used while somebody else reads [`Board::next`].
     pub fn commander(&self) -> Commander {
         self.commander.clone()

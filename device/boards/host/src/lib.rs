@@ -2,7 +2,8 @@
 //!
 //! Its NIC and its console are two unix stream sockets that the harness listens on. Everything else is
 //! the process's own: the monotonic clock, the kernel's randomness, a thread of known stack size. The
-//! process ends when the console closes or its parent dies, so nothing is left behind.
+//! process ends when its console or its standard input closes, so nothing is left behind when its
+//! harness dies.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant as Clock;
-use std::{io, thread};
+use std::{io, process, thread};
 
 use device::crypto::Software;
 use device::mqtt::session::SLOTS;
@@ -57,9 +58,7 @@ pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
 
 fn start(arguments: impl IntoIterator<Item = String>) -> Result<(), String> {
     let arguments = Arguments::parse(arguments)?;
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| format!("cannot tie itself to its parent: {error}"))?;
+    hold_on_to_parent();
     let connect = |path: &str| {
         UnixStream::connect(path).and_then(|stream| stream.set_nonblocking(true).map(|()| stream)).map_err(
             |error| format!("cannot connect to {path}: {error}; the harness has to listen there first"),
@@ -78,6 +77,17 @@ fn start(arguments: impl IntoIterator<Item = String>) -> Result<(), String> {
             Next::Run | Next::Exit => return Ok(()),
         }
     }
+}
+
+/// Ends the process when its standard input does, even if the board hangs: the harness holds the other
+/// end and lets go when it dies, however it dies. (The kernel's parent-death signal would fire when the
+/// *thread* that spawned us ends.)
+fn hold_on_to_parent() {
+    thread::spawn(|| {
+        // An error is as good as an end.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        process::exit(0);
+    });
 }
 
 /// One life of the board, from boot to reboot or end, on a thread of its own.
