@@ -41,7 +41,7 @@ impl Change {
         match self {
             Self::Better => "better",
             Self::Worse => "worse",
-            Self::None => "no significant change",
+            Self::None => "no significant difference",
             Self::Unknown => "too few samples to tell",
         }
     }

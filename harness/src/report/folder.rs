@@ -72,17 +72,18 @@ pub enum ReportError {
 const SAME_SECOND_MAX: u32 = 1000;
 
 impl Folder {
-    /// Names of the files a run may leave, in the order pages list them.
-    pub const FILES: [(&'static str, &'static str); 9] = [
-        ("report.json", "everything on this page and the record it was drawn from"),
-        ("samples.csv", "every message, one a line"),
-        ("junit.xml", "expectations as test cases, for CI"),
-        ("link.jsonl", "every decision of the emulated network"),
-        ("console.log", "what the board said"),
-        ("broker.log", "what the broker said"),
-        ("scenario.toml", "the scenario as it was run"),
-        ("wire.pcap", "packets on the wire"),
-        ("keys.log", "TLS secrets to read them with"),
+    /// Files a run may leave, by the beginning and end of their names, in the order pages list them. Logs of a
+    /// single trial carry its number: `link-3.jsonl`.
+    const FILES: [(&'static str, &'static str, &'static str); 9] = [
+        ("report", ".json", "everything on this page and the record it was drawn from"),
+        ("samples", ".csv", "every message, one a line"),
+        ("junit", ".xml", "expectations as test cases, for CI"),
+        ("scenario", ".toml", "the scenario as it was run"),
+        ("link", ".jsonl", "every decision of the emulated network"),
+        ("console", ".log", "what the board said"),
+        ("broker", ".log", "what the broker said"),
+        ("wire", ".pcap", "packets on the wire"),
+        ("keys", ".log", "TLS secrets to read them with"),
     ];
 
     /// Makes a folder that was not there: `<root>/<scenario>/<UTC time>-s<seed>`, with a counter if need be.
@@ -129,8 +130,25 @@ impl Folder {
         self.put("samples.csv", csv::samples(&report.record).as_bytes())?;
         self.put("junit.xml", junit::document(report).as_bytes())?;
         self.put("scenario.toml", report.record.scenario.source.as_bytes())?;
-        let present = Self::FILES.into_iter().filter(|(name, _)| self.file(name).exists());
-        self.put("report.html", html::page(report, &present.collect::<Vec<_>>()).as_bytes())
+        self.put("report.html", html::page(report, &self.present()?).as_bytes())
+    }
+
+    /// The kinds of files that are there, with their names in order.
+    fn present(&self) -> Result<Vec<html::Raw>, ReportError> {
+        let failed = |source| ReportError::Read { path: self.path.clone(), source };
+        let entries = fs::read_dir(&self.path).map_err(failed)?;
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        // By length first, so that 10 comes after 9.
+        names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        let kinds = Self::FILES.into_iter().map(|(start, end, description)| {
+            let of_kind = |name: &&String| {
+                let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+                middle.is_some_and(|middle| middle.is_empty() || middle.starts_with('-'))
+            };
+            html::Raw { names: names.iter().filter(of_kind).cloned().collect(), description }
+        });
+        Ok(kinds.filter(|kind| !kind.names.is_empty()).collect())
     }
 
     fn put(&self, name: &str, content: &[u8]) -> Result<(), ReportError> {
@@ -170,14 +188,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::create(root.path(), "sample", 1_795_458_195_000_000, 7).unwrap();
         assert!(folder.path().ends_with("sample/20261123T182315Z-s7"));
-        fs::write(folder.file("console.log"), "hello\n").unwrap();
+        for name in ["console-1.log", "console-10.log", "console-2.log", "broker.log"] {
+            fs::write(folder.file(name), "hello\n").unwrap();
+        }
         let report = report();
         folder.write(&report).unwrap();
         for name in ["report.html", "report.json", "samples.csv", "junit.xml", "scenario.toml"] {
             assert!(fs::metadata(folder.file(name)).unwrap().len() > 100, "{name}");
         }
         let page = fs::read_to_string(folder.file("report.html")).unwrap();
-        assert!(page.contains("href=\"console.log\"") && !page.contains("href=\"link.jsonl\""));
+        let at = |name: &str| page.find(&format!("href=\"{name}\"")).unwrap_or_else(|| panic!("{name}"));
+        assert!(at("console-2.log") < at("console-10.log") && at("console-10.log") < at("broker.log"));
+        assert!(!page.contains("href=\"link"));
         let read = Report::load(folder.path()).unwrap();
         assert_eq!(read, report);
         assert_eq!(read.renewed().unwrap(), report);

@@ -261,7 +261,7 @@ fn difference_cell(figure: Figure, difference: Option<&Difference>) -> Markup {
     }
 }
 
-/// The difference in a few words: `1.8 × lower`, `12 % higher`, `no significant change`.
+/// The difference in a few words: `1.8 × lower`, `12 % higher`, `no significant difference`.
 pub(in crate::report) fn words(difference: &Difference) -> String {
     match difference.change {
         Change::None | Change::Unknown => return difference.change.label().to_owned(),
@@ -304,7 +304,7 @@ mod tests {
         let words = |from, to, change| words(&Difference { from, to, interval: None, change });
         assert_eq!(words(100.0, 50.0, Change::Better), "2.0 × lower");
         assert_eq!(words(100.0, 112.0, Change::Worse), "12.0 % higher");
-        assert_eq!(words(100.0, 100.0, Change::None), "no significant change");
+        assert_eq!(words(100.0, 100.0, Change::None), "no significant difference");
         assert_eq!(words(100.0, f64::INFINITY, Change::Worse), "higher");
     }
 }

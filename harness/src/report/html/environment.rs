@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{View, name};
+use super::{Raw, View, name};
 use crate::measure::Unit;
 use crate::measure::judge::describe;
 use crate::report::utc::Utc;
 
-pub(super) fn section(view: &View<'_>, files: &[(&str, &str)]) -> Markup {
+pub(super) fn section(view: &View<'_>, files: &[Raw]) -> Markup {
     let record = &view.report.record;
     html! {
         section id="again" {
@@ -18,8 +18,14 @@ pub(super) fn section(view: &View<'_>, files: &[(&str, &str)]) -> Markup {
             @if !files.is_empty() {
                 h3 { "Raw data" }
                 ul class="files" {
-                    @for (file, description) in files {
-                        li { a href=(file) { (file) } span class="soft" { " – " (description) } }
+                    @for kind in files {
+                        li {
+                            @for (index, name) in kind.names.iter().enumerate() {
+                                @if index > 0 { ", " }
+                                a href=(name) { (name) }
+                            }
+                            span class="soft" { " – " (kind.description) }
+                        }
                     }
                 }
             }

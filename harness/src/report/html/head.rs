@@ -25,7 +25,11 @@ pub(super) fn header(view: &View<'_>) -> Markup {
                 p class="notice" { b { "Partial report. " } "The run was " (describe(&record.ending))
                     ". What was measured until then is shown below." }
             }
-            @if view.emulated() {
+            @if view.foreign_sizes() {
+                p class="notice" { b { "The firmware ran as a process on this machine. " }
+                    "Times include its processor, and memory is that of a 64-bit program: neither is an ESP32-C3's. "
+                    "Messages, packets and bytes on the wire are the same." }
+            } @else if view.emulated() {
                 p class="notice" { b { "Emulated board. " }
                     "Times on this page include the host's processor and are not those of an ESP32-C3. "
                     "Counts of bytes, packets, instructions and memory do not depend on it." }
@@ -82,6 +86,9 @@ pub(super) fn tiles(view: &View<'_>) -> Markup {
         view.groups.iter().find(|group| group.variant == device.variant && group.role == Role::Reference);
     let tiles = TILES.iter().filter_map(|(figure, label)| {
         let figure = Figure::parse(figure).ok()?;
+        if view.foreign_sizes() && ["ram.client", "stack.high_water"].contains(&figure.metric.name) {
+            return None;
+        }
         let estimate = view.estimate(device, figure)?;
         Some((
             figure,

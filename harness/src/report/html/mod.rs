@@ -18,9 +18,18 @@ use crate::measure::Figure;
 use crate::measure::analysis::{Estimate, Group, groups};
 use crate::measure::record::{Role, Timing};
 use crate::measure::unit::Unit;
+use crate::scenario::BoardName;
 
-/// The whole page. `files` are the names and descriptions of what lies beside it.
-pub(super) fn page(report: &Report, files: &[(&str, &str)]) -> String {
+/// Files of one kind that lie beside the page.
+pub(super) struct Raw {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// What they hold.
+    pub(super) description: &'static str,
+}
+
+/// The whole page.
+pub(super) fn page(report: &Report, files: &[Raw]) -> String {
     let record = &report.record;
     let view = View::new(report);
     let passed = if report.verdict.passed { "passed" } else { "failed" };
@@ -97,6 +106,11 @@ impl<'a> View<'a> {
         self.report.record.environment.board.timing == Timing::Emulated
     }
 
+    /// Whether sizes are those of the host's own processor, so that no budget applies to them.
+    fn foreign_sizes(&self) -> bool {
+        self.report.record.environment.board.name == BoardName::Host.name()
+    }
+
     fn devices(&self) -> impl Iterator<Item = &Group<'a>> {
         self.groups.iter().filter(|group| group.role == Role::Device)
     }
@@ -167,9 +181,10 @@ fn interval_text(unit: Unit, estimate: &Estimate) -> Option<String> {
         return None;
     }
     // One unit serves both ends when it is the same.
-    let shared = unit.quantity(interval.high).unit;
-    let short = low.strip_suffix(shared).map(str::trim_end).filter(|_| !shared.is_empty());
-    Some(format!("{} – {high}", short.unwrap_or(&low)))
+    let first = unit.quantity(interval.low);
+    let same_unit = first.unit == unit.quantity(interval.high).unit;
+    let low = if same_unit && interval.high.is_finite() { first.number } else { low };
+    Some(format!("{low} – {high}"))
 }
 
 #[cfg(test)]

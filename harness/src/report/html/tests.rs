@@ -8,7 +8,7 @@ fn rendered(edit: impl FnOnce(&mut RunRecord)) -> String {
     let mut record = sample::record();
     edit(&mut record);
     let report = Report::new(record, &Scenario::parse("sample.toml", sample::SCENARIO).unwrap());
-    page(&report, &[("report.json", "everything")])
+    page(&report, &[Raw { names: vec!["report.json".into()], description: "everything" }])
 }
 
 #[test]
