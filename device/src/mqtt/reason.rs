@@ -114,17 +114,18 @@ impl ReasonCode {
         self.0 >= 0x80
     }
 
-    /// The 5.0 code that says what a 3.1.1 CONNACK return code says (MQTT 3.1.1 table 3.1).
-    pub const fn from_connack_v3(code: u8) -> Self {
-        match code {
+    /// The 5.0 code that says what a 3.1.1 CONNACK return code says (MQTT 3.1.1 table 3.1); `None` for the
+    /// reserved ones.
+    pub const fn from_connack_v3(code: u8) -> Option<Self> {
+        Some(match code {
             0 => Self::SUCCESS,
             1 => Self::UNSUPPORTED_PROTOCOL_VERSION,
             2 => Self::CLIENT_IDENTIFIER_NOT_VALID,
             3 => Self::SERVER_UNAVAILABLE,
             4 => Self::BAD_USER_NAME_OR_PASSWORD,
             5 => Self::NOT_AUTHORIZED,
-            _ => Self::PROTOCOL_ERROR,
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -189,8 +190,8 @@ mod tests {
 
     #[test]
     fn return_codes_of_3_1_1_are_told_in_the_words_of_5_0() {
-        assert_eq!(ReasonCode::from_connack_v3(0), ReasonCode::SUCCESS);
-        assert_eq!(ReasonCode::from_connack_v3(5), ReasonCode::NOT_AUTHORIZED);
-        assert_eq!(ReasonCode::from_connack_v3(6), ReasonCode::PROTOCOL_ERROR);
+        assert_eq!(ReasonCode::from_connack_v3(0), Some(ReasonCode::SUCCESS));
+        assert_eq!(ReasonCode::from_connack_v3(5), Some(ReasonCode::NOT_AUTHORIZED));
+        assert_eq!(ReasonCode::from_connack_v3(6), None);
     }
 }

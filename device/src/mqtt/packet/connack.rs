@@ -33,7 +33,7 @@ impl<'a> Connack<'a> {
         let session_present = flags == 1;
         let code = r.u8("connack.reason")?;
         let reason = match version {
-            Version::V3_1_1 => ReasonCode::from_connack_v3(code),
+            Version::V3_1_1 => ReasonCode::from_connack_v3(code).ok_or(Error::protocol("connack.reason"))?,
             Version::V5 => ReasonCode(code),
         };
         if reason != ReasonCode::SUCCESS && (session_present || !reason.is_error()) {

@@ -153,6 +153,7 @@ fn connack_that_contradicts_itself_is_refused() {
     refused(V5, &[0x20, 3, 1, 0x87, 0], PROTOCOL, "connack.session_present");
     refused(V3_1_1, &[0x20, 2, 1, 5], PROTOCOL, "connack.session_present");
     refused(V3_1_1, &[0x20, 3, 0, 0, 0], MALFORMED, "connack");
+    refused(V3_1_1, &[0x20, 2, 0, 6], PROTOCOL, "connack.reason");
 }
 
 #[test]
