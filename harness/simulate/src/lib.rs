@@ -33,6 +33,7 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod world;
 
 pub use broker::{Broker, BrokerOptions};
 pub use clock::Clock;

@@ -1,4 +1,7 @@
-//! A small MQTT broker in memory: what a client needs to be tested against, in virtual time.
+//! The broker of random worlds: strict where [`crate::Broker`] can be scripted.
+//!
+//! It shares no code with the device: its codec is written anew from the standard, so that a misreading of it does
+//! not cancel out.
 //!
 //! QoS 0, 1 and 2 both ways, 3.1.1 and 5.0, sessions that outlive connections, and EMQX's streams: the first
 //! stream is the control stream; each further one is a data stream with its own packet identifiers and
@@ -31,11 +34,13 @@ pub struct BrokerOptions {
     pub topic_alias_maximum: u16,
     /// Bytes it reads per stream at a time, and the pause between; `None` reads whatever is there.
     pub reading: Option<(usize, Duration)>,
+    /// Streams a client may have, granted only once its handshake is complete.
+    pub late_credit: Option<u32>,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { receive_maximum: 32, topic_alias_maximum: 8, reading: None }
+        Self { receive_maximum: 32, topic_alias_maximum: 8, reading: None, late_credit: None }
     }
 }
 
@@ -132,12 +137,6 @@ impl Broker {
         let streams = self.links.values().flat_map(|link| link.streams.values());
         sessions.sum::<usize>()
             + streams.filter_map(|stream| stream.channel.as_ref()).map(Channel::pending).sum::<usize>()
-    }
-
-    /// Forgets all sessions, as a broker without persistence does when it restarts.
-    pub fn forget_sessions(&mut self) {
-        self.sessions.clear();
-        self.links.clear();
     }
 
     fn read(&mut self, now: Clock, handle: usize, quic: &mut Connection) {
@@ -290,6 +289,15 @@ impl Service for Broker {
             // EMQX closes with application code 0 on takeover, after DISCONNECT 0x8e.
             quic.close(now.quinn(), VarInt::from_u32(0), bytes::Bytes::from_static(b"taken over"));
             self.drop_link(handle);
+            return;
+        }
+        if let Some(streams) = self.options.late_credit
+            && !quic.is_handshaking()
+            && !self.links.contains_key(&handle)
+        {
+            quic.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(streams));
+        }
+        if quic.is_handshaking() && self.options.late_credit.is_some() {
             return;
         }
         let link = self.links.entry(handle).or_default();

@@ -1,0 +1,124 @@
+//! What is demanded of a world when it is over.
+
+use device::client::{Cause, FailureKind};
+use device::mqtt::Qos;
+use quinn_proto::ConnectionError;
+
+use super::play::{Play, Sent, recognise};
+
+/// Bytes of the device's stream buffers, each way.
+const STREAM_BUFFER: u32 = 2048;
+
+/// Checks everything; the first breach is the verdict.
+pub(super) fn check(play: &Play) -> Result<(), String> {
+    let broker = &play.world.server.service;
+    if let Some(violation) = broker.violations.first() {
+        return Err(format!("the client broke MQTT: {violation}"));
+    }
+    check_causes(play)?;
+    check_bounds(play)?;
+    let calm = play.world.client.causes().len() <= 1 && streams_closed(play) == 0;
+
+    let up = broker.received.iter().map(|received| {
+        let index = recognise(b'u', &received.payload, &play.sent_up)?;
+        Ok((index, received.topic.clone(), received.qos))
+    });
+    check_messages("up", &play.sent_up, up.collect::<Result<Vec<_>, String>>()?, calm)?;
+
+    let down = play.world.client.messages().map(|received| {
+        let index = recognise(b'd', &received.payload, &play.sent_down)?;
+        Ok((index, received.topic.clone(), received.qos.bits()))
+    });
+    check_messages("down", &play.sent_down, down.collect::<Result<Vec<_>, String>>()?, calm)
+}
+
+fn streams_closed(play: &Play) -> usize {
+    let closed = |event: &&device::client::Event<'_>| matches!(event, device::client::Event::StreamClosed { .. });
+    play.world.client.events().filter(closed).count()
+}
+
+/// Connections end for the reasons a hostile network gives, never because either end broke a rule.
+fn check_causes(play: &Play) -> Result<(), String> {
+    for cause in play.world.client.causes() {
+        let innocent = match cause {
+            Cause::Requested | Cause::ConnectTimeout | Cause::ConnackTimeout => true,
+            Cause::KeepAliveTimeout | Cause::Stalled => true,
+            Cause::Transport(failure) => matches!(
+                failure.kind,
+                FailureKind::Timeout | FailureKind::Reset | FailureKind::PeerApplication | FailureKind::Local
+            ),
+            _ => false,
+        };
+        if !innocent {
+            return Err(format!("the client ended a connection: {cause:?}"));
+        }
+    }
+    for ended in play.world.server.ended() {
+        match &ended.reason {
+            ConnectionError::TransportError(error) => {
+                return Err(format!("the server found the client at fault: {error}"));
+            }
+            ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) != 0 => {
+                return Err(format!("the client found the server at fault: {close}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_bounds(play: &Play) -> Result<(), String> {
+    let stats = play.world.client.stats().transport;
+    for (what, value) in [("send", stats.send_buffer_max), ("receive", stats.receive_buffer_max)] {
+        if value > STREAM_BUFFER {
+            return Err(format!("{value} bytes in a {what} buffer of {STREAM_BUFFER}"));
+        }
+    }
+    Ok(())
+}
+
+/// Messages on the control stream: QoS 1 at least once, QoS 2 exactly once, whatever happens. Data streams have no
+/// session: they promise the same as long as they last (`calm`), and what the client publishes is repeated
+/// until it is acknowledged anyway. The first arrivals of each stream and QoS come in order.
+fn check_messages(
+    direction: &str,
+    sent: &[Sent],
+    arrived: Vec<(usize, String, u8)>,
+    calm: bool,
+) -> Result<(), String> {
+    let mut arrivals = vec![0_u32; sent.len()];
+    let mut latest = std::collections::BTreeMap::new();
+    for (index, topic, qos) in arrived {
+        let planned = sent[index].planned;
+        if topic != format!("{direction}/{}", planned.slot) || qos != planned.qos {
+            return Err(format!("{direction}: {planned:?} came as {topic}, QoS {qos}"));
+        }
+        arrivals[index] += 1;
+        let first = arrivals[index] == 1;
+        if let Some(before) = latest.insert((planned.slot, planned.qos), index).filter(|_| first)
+            && before > index
+        {
+            return Err(format!("{direction}: message {} came after {}", sent[index].number, sent[before].number));
+        }
+        if !first {
+            latest.insert((planned.slot, planned.qos), index.max(latest[&(planned.slot, planned.qos)]));
+        }
+    }
+    for (sent, &count) in sent.iter().zip(&arrivals) {
+        let planned = sent.planned;
+        let sure = planned.slot == 0 || calm;
+        let kept = sure || direction == "up";
+        let qos = Qos::from_bits(planned.qos);
+        let fault = match (qos, count) {
+            (Some(Qos::AtMostOnce), 2..) => Some("repeated"),
+            (Some(Qos::AtLeastOnce | Qos::ExactlyOnce), 0) if kept => Some("lost"),
+            (Some(Qos::ExactlyOnce), 2..) if sure => Some("delivered more than once"),
+            (Some(Qos::AtMostOnce), 0) if calm => Some("lost without a disconnection"),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            return Err(format!("{direction}: message {} of {planned:?} {fault} ({count})", sent.number));
+        }
+    }
+    Ok(())
+}
