@@ -565,6 +565,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         let stream = &mut self.slots[index];
         let grown = stream.on_stream(&mut self.memory.of(index), offset, bytes, fin)?;
         self.count_received(grown)?;
+        self.consider_limits(Some(index));
         let stream = &mut self.slots[index];
         if stream.receiving == Receiving::Unwanted {
             if stream.incoming.is_at_end() {
@@ -879,24 +880,30 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     /// `len` bytes of connection credit are free again.
     fn give_back(&mut self, len: u64) {
         self.data_consumed += len;
-        let window = u64::from(self.limits.connection_window);
-        if self.data_consumed + window - self.data_limit >= window.div_ceil(2) {
-            self.pending.max_data = true;
-        }
+        self.consider_limits(None);
     }
 
     fn after_read(&mut self, index: usize, read: Read) {
         if let Read::Bytes(len) = read {
-            self.give_back(len as u64);
-            let window = u64::from(self.limits.stream_window);
-            let stream = &mut self.slots[index];
-            let limit = stream.incoming.offset() + window;
-            if stream.incoming.final_size().is_none() && limit - stream.receive_limit >= window.div_ceil(2) {
-                stream.limit_pending = true;
-            }
+            self.data_consumed += len as u64;
+            self.consider_limits(Some(index));
         }
         if matches!(read, Read::Finished | Read::Reset(_)) {
             self.release_if_over(index);
+        }
+    }
+
+    /// Raises the connection's limit and that of the stream in slot `index` where that is worth a frame.
+    fn consider_limits(&mut self, index: Option<usize>) {
+        let window = u64::from(self.limits.connection_window);
+        self.pending.max_data |=
+            is_worth_raising(self.data_consumed, window, self.data_limit, self.data_received);
+        let Some(stream) = index.map(|index| &mut self.slots[index]) else { return };
+        if stream.receiving == Receiving::Open && stream.incoming.final_size().is_none() {
+            let window = u64::from(self.limits.stream_window);
+            let incoming = &stream.incoming;
+            stream.limit_pending |=
+                is_worth_raising(incoming.offset(), window, stream.receive_limit, incoming.highest());
         }
     }
 
@@ -933,6 +940,15 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
             self.pending.data_blocked = true;
         }
     }
+}
+
+/// Whether to tell the peer of a new limit, `window` beyond what has been consumed.
+///
+/// Half a window is worth a frame. So is less when the peer is about to run out: a reader that waits for the rest
+/// of a message consumes nothing, and would wait for ever.
+const fn is_worth_raising(consumed: u64, window: u64, limit: u64, received: u64) -> bool {
+    let gain = (consumed + window).saturating_sub(limit);
+    gain >= window.div_ceil(2) || (gain > 0 && limit - received < window / 4)
 }
 
 /// Whether the peer permits the stream. Streams opened for 0-RTT may exceed what the server grants later.

@@ -132,21 +132,21 @@ fn a_frame_fits_the_room_it_was_asked_for() {
 }
 
 #[test]
-fn reading_raises_both_limits_after_half_a_window() {
+fn reading_raises_each_limit_after_half_its_window() {
     let mut table = table_with_stream();
-    table.on_stream(FIRST, 0, &[1; 64], false).unwrap();
+    table.on_stream(FIRST, 0, &[1; 40], false).unwrap();
     let mut bytes = [0; 31];
     assert_eq!(table.read(FIRST, &mut bytes), Ok(Read::Bytes(31)));
     assert!(!table.wants_control());
-    assert_eq!(table.read(FIRST, &mut bytes[..19]), Ok(Read::Bytes(19)));
+    assert_eq!(table.read(FIRST, &mut bytes), Ok(Read::Bytes(9)));
     let frames = controls(&mut table);
-    assert_eq!(
-        frames[..],
-        [Control::MaxData { limit: 150 }, Control::MaxStreamData { id: FIRST, limit: 114 }]
-    );
+    assert_eq!(frames[..], [Control::MaxStreamData { id: FIRST, limit: 104 }]);
     assert!(!table.wants_control());
-    table.on_control_lost(frames[1].record());
-    assert_eq!(controls(&mut table)[..], frames[1..]);
+    table.on_control_lost(frames[0].record());
+    assert_eq!(controls(&mut table), frames);
+    table.on_stream(FIRST, 40, &[1; 20], false).unwrap();
+    assert_eq!(table.read(FIRST, &mut bytes), Ok(Read::Bytes(20)));
+    assert_eq!(controls(&mut table)[..], [Control::MaxData { limit: 160 }]);
 }
 
 #[test]
@@ -268,4 +268,17 @@ fn a_blocked_writer_is_told_when_there_is_room() {
     table.on_piece_acked(piece.record());
     assert_eq!(table.poll_event(), Some(StreamEvent::Writable(FIRST)));
     assert_eq!(table.writable(FIRST), Ok(64));
+}
+
+#[test]
+fn a_reader_that_waits_for_the_rest_of_a_message_gets_credit_for_it() {
+    let mut table = table_with_stream();
+    table.on_stream(FIRST, 0, &[1; 20], false).unwrap();
+    assert_eq!(table.read(FIRST, &mut [0; 20]), Ok(Read::Bytes(20)));
+    assert!(!table.wants_control(), "20 bytes of 64 are not worth a frame");
+    // The start of a message of 60 bytes, as far as the limit permits. Nothing is read before the rest comes.
+    table.on_stream(FIRST, 20, &[1; 44], false).unwrap();
+    assert_eq!(controls(&mut table)[..], [Control::MaxStreamData { id: FIRST, limit: 84 }]);
+    table.on_stream(FIRST, 64, &[1; 20], false).unwrap();
+    assert_eq!(table.read(FIRST, &mut [0; 64]), Ok(Read::Bytes(64)));
 }

@@ -2,7 +2,7 @@
 
 use device::client::{Cause, FailureKind};
 use device::mqtt::Qos;
-use quinn_proto::ConnectionError;
+use quinn_proto::{ConnectionError, TransportErrorCode};
 
 use super::play::{Play, Sent, recognise};
 
@@ -17,7 +17,7 @@ pub(super) fn check(play: &Play) -> Result<(), String> {
     }
     check_causes(play)?;
     check_bounds(play)?;
-    let calm = play.world.client.causes().len() <= 1 && streams_closed(play) == 0;
+    let calm = play.world.client.connections() == 1 && streams_closed(play) == 0;
 
     let up = broker.received.iter().map(|received| {
         let index = recognise(b'u', &received.payload, &play.sent_up)?;
@@ -33,7 +33,8 @@ pub(super) fn check(play: &Play) -> Result<(), String> {
 }
 
 fn streams_closed(play: &Play) -> usize {
-    let closed = |event: &&device::client::Event<'_>| matches!(event, device::client::Event::StreamClosed { .. });
+    let closed =
+        |event: &&device::client::Event<'_>| matches!(event, device::client::Event::StreamClosed { .. });
     play.world.client.events().filter(closed).count()
 }
 
@@ -58,7 +59,11 @@ fn check_causes(play: &Play) -> Result<(), String> {
             ConnectionError::TransportError(error) => {
                 return Err(format!("the server found the client at fault: {error}"));
             }
-            ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) != 0 => {
+            // APPLICATION_ERROR hides why an application gave up a handshake (RFC 9000 10.2.3).
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code != TransportErrorCode::NO_ERROR
+                    && close.error_code != TransportErrorCode::APPLICATION_ERROR =>
+            {
                 return Err(format!("the client found the server at fault: {close}"));
             }
             _ => {}
@@ -98,7 +103,10 @@ fn check_messages(
         if let Some(before) = latest.insert((planned.slot, planned.qos), index).filter(|_| first)
             && before > index
         {
-            return Err(format!("{direction}: message {} came after {}", sent[index].number, sent[before].number));
+            return Err(format!(
+                "{direction}: message {} came after {}",
+                sent[index].number, sent[before].number
+            ));
         }
         if !first {
             latest.insert((planned.slot, planned.qos), index.max(latest[&(planned.slot, planned.qos)]));

@@ -6,8 +6,8 @@ use device::client::{EarlyData, Policy, Resumption};
 use device::mqtt::Version;
 use link::units::{Percent, Rate, Time};
 use link::{
-    Blackout, Corrupt, CorruptTable, Distribution, GilbertElliott, Jitter, JitterTable, LinkConfig, Loss, LossTable,
-    Moment, Order, Path, Reorder, Truncate,
+    Blackout, Corrupt, CorruptTable, Distribution, GilbertElliott, Jitter, JitterTable, LinkConfig, Loss,
+    LossTable, Moment, Order, Path, Reorder, Truncate,
 };
 
 use super::broker::BrokerOptions;
@@ -132,11 +132,12 @@ fn network(random: &mut Random) -> LinkConfig {
         });
     }
     if random.once_in(5) {
+        let repeated = random.once_in(2);
         let moment = Moment {
             at: Time::from_millis(random.below(2_000)),
             after: Some("connected".to_owned()),
-            period: random.once_in(2).then(|| Time::from_millis(random.between(500, 4_000))),
-            count: Some(3),
+            period: repeated.then(|| Time::from_millis(random.between(500, 4_000))),
+            count: repeated.then_some(3),
         };
         if random.once_in(2) { link.rebind.push(moment) } else { link.address_change.push(moment) }
     }
@@ -217,9 +218,9 @@ fn broker(random: &mut Random) -> BrokerOptions {
     BrokerOptions {
         receive_maximum: random.pick(&[1, 2, 8, 32]),
         topic_alias_maximum: random.pick(&[0, 1, 8]),
-        reading: random.once_in(5).then(|| {
-            (random.between(50, 500) as usize, Duration::from_millis(random.between(10, 200)))
-        }),
+        reading: random
+            .once_in(5)
+            .then(|| (random.between(50, 500) as usize, Duration::from_millis(random.between(10, 200)))),
         late_credit: None,
     }
 }
@@ -227,7 +228,8 @@ fn broker(random: &mut Random) -> BrokerOptions {
 fn client(random: &mut Random) -> ClientOptions {
     let mut options = ClientOptions::default();
     options.quic.idle_timeout = device::time::Duration::from_secs(random.between(5, 40));
-    options.quic.keep_alive = random.pick(&[device::time::Duration::ZERO, device::time::Duration::from_secs(3)]);
+    options.quic.keep_alive =
+        random.pick(&[device::time::Duration::ZERO, device::time::Duration::from_secs(3)]);
     options.quic.key_update_packets = random.pick(&[0, 0, 30]);
     options.quic.send_datagram_len = random.pick(&[1_200, 1_200, 1_472]);
     options.cipher_suites = vec![random.pick(&[

@@ -14,6 +14,9 @@ use crate::{Clock, MqttClient, Pair, Server, Told};
 /// Virtual time a world has for everything it plans: several idle timeouts and the longest backoff.
 const DEADLINE: Duration = Duration::from_secs(400);
 
+/// Virtual time for messages that nobody acknowledges.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// Virtual time for an orderly end.
 const FAREWELL: Duration = Duration::from_secs(60);
 
@@ -59,8 +62,6 @@ pub(super) struct Sent {
     pub(super) planned: Planned,
     /// Its number, also in its payload.
     pub(super) number: u16,
-    /// How often the session or the stream had been renewed by then.
-    pub(super) token: Option<Token>,
 }
 
 /// A world while it is played.
@@ -148,9 +149,15 @@ impl Play {
             }
             self.look();
         }
+        // QoS 0 has no acknowledgement: it gets time to arrive, which is all of it while the connection lasts.
+        let until = self.world.now() + LINGER;
+        while !self.is_quiet() && self.world.step(until) {
+            self.look();
+        }
         let now = self.world.now();
         self.world.client.disconnect(now);
-        let ended = self.world.run_until(FAREWELL, |world| world.client.has(|event| *event == ClientEvent::Stopped));
+        let ended =
+            self.world.run_until(FAREWELL, |world| world.client.has(|event| *event == ClientEvent::Stopped));
         if !ended {
             return Err(format!("the client has not stopped {FAREWELL:?} after disconnect"));
         }
@@ -191,7 +198,7 @@ impl Play {
         let waiting: usize = self.waiting_up.iter().map(VecDeque::len).sum();
         format!(
             "not done after {DEADLINE:?}: {} events, {waiting} messages up and {} down to be published, {} of {} \
-             acknowledged, {} not delivered, subscribed: {}, connections ended: {:?}",
+             acknowledged, {} not delivered, subscribed: {}, connections ended: {:?}; broker: {}",
             self.events.len(),
             self.waiting_down.len(),
             self.acknowledged(),
@@ -199,7 +206,14 @@ impl Play {
             self.world.server.service.undelivered(),
             self.is_subscribed(),
             self.world.client.causes(),
+            self.world.server.service.describe(),
         )
+    }
+
+    /// Whether every message has arrived, QoS 0 included.
+    fn is_quiet(&self) -> bool {
+        self.world.server.service.received.len() >= self.sent_up.len()
+            && self.world.client.messages().count() >= self.sent_down.len()
     }
 
     /// Takes note of what the client told since the last time.
@@ -243,7 +257,9 @@ impl Play {
     fn act(&mut self) {
         let Some(start) = self.start else { return };
         let now = self.world.now();
-        while let Some(scheduled) = self.events.front().copied().filter(|scheduled| start + scheduled.at <= now) {
+        while let Some(scheduled) =
+            self.events.front().copied().filter(|scheduled| start + scheduled.at <= now)
+        {
             self.events.pop_front();
             self.perform(scheduled.event);
         }
@@ -267,7 +283,7 @@ impl Play {
             let payload = payload(b'd', number, &planned);
             let topic = format!("down/{}", planned.slot);
             if self.world.server.service.publish(&topic, &payload, planned.qos) > 0 {
-                self.sent_down.push(Sent { planned, number, token: None });
+                self.sent_down.push(Sent { planned, number });
                 self.world.server.wake(now);
             }
         }
@@ -282,8 +298,8 @@ impl Play {
         let qos = Qos::from_bits(planned.qos).expect("0 to 2");
         let publication = Publication::new(&topic, &payload).qos(qos).on(slot);
         match self.world.client.publish(now, &publication) {
-            Ok(token) => {
-                self.sent_up.push(Sent { planned, number, token });
+            Ok(_) => {
+                self.sent_up.push(Sent { planned, number });
                 true
             }
             Err(RequestError::NotConnected) => planned.qos == 0,

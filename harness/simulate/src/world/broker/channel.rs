@@ -65,6 +65,16 @@ impl Channel {
         self.queue.len() + self.in_flight.len()
     }
 
+    /// What is pending, in words.
+    pub(super) fn describe(&self) -> String {
+        let describe = |(id, outgoing): (&u16, &Outgoing)| {
+            let stage = if outgoing.released { "PUBCOMP" } else { "PUBACK or PUBREC" };
+            format!("{id} (QoS {}) waits for {stage}", outgoing.message.qos)
+        };
+        let in_flight: Vec<String> = self.in_flight.iter().map(describe).collect();
+        format!("{} queued, in flight: {in_flight:?}, unsent: {:?}", self.queue.len(), self.unsent)
+    }
+
     /// A connection continues the session: what is in flight is sent again, in order (4.4).
     pub(super) fn reconnect(&mut self, receive_maximum: u16) {
         self.receive_maximum = receive_maximum;

@@ -90,7 +90,8 @@ struct ClientLink {
     client_id: Option<String>,
     v5: bool,
     streams: BTreeMap<StreamId, Stream>,
-    next_read: Clock,
+    /// When reading goes on, if the last time left something.
+    next_read: Option<Clock>,
     closing: bool,
 }
 
@@ -139,16 +140,35 @@ impl Broker {
             + streams.filter_map(|stream| stream.channel.as_ref()).map(Channel::pending).sum::<usize>()
     }
 
+    /// What is undelivered, in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (id, session) in &self.sessions {
+            text += &format!("session {id}: {}; ", session.control.describe());
+        }
+        for (handle, link) in &self.links {
+            for (id, stream) in &link.streams {
+                let channel = stream.channel.as_ref().map(Channel::describe).unwrap_or_default();
+                text += &format!(
+                    "connection {handle} stream {}: {channel}, {} B in, {} B out, ended: {}; ",
+                    id.index(),
+                    stream.input.len(),
+                    stream.output.len(),
+                    stream.ended,
+                );
+            }
+        }
+        text
+    }
+
     fn read(&mut self, now: Clock, handle: usize, quic: &mut Connection) {
         let Some(link) = self.links.get_mut(&handle) else { return };
-        let limit = match self.options.reading {
-            Some(_) if link.next_read > now => return,
-            Some((limit, pause)) => {
-                link.next_read = now + pause;
-                limit
-            }
-            None => usize::MAX,
-        };
+        if link.next_read.is_some_and(|at| at > now) {
+            return;
+        }
+        link.next_read = None;
+        let (limit, pause) = self.options.reading.unwrap_or((usize::MAX, Duration::ZERO));
         let ids: Vec<StreamId> = link.streams.keys().copied().collect();
         for id in ids {
             let Some(link) = self.links.get_mut(&handle) else { return };
@@ -157,7 +177,9 @@ impl Broker {
                 continue;
             }
             let Some(stream) = link.streams.get_mut(&id) else { continue };
-            stream.read(id, quic, limit);
+            if stream.read(id, quic, limit) {
+                link.next_read = Some(now + pause);
+            }
             self.parse(now, handle, id);
         }
     }
@@ -315,17 +337,17 @@ impl Service for Broker {
     }
 
     fn poll_timeout(&self) -> Option<Clock> {
-        self.options.reading?;
-        self.links.values().map(|link| link.next_read).min()
+        self.links.values().filter_map(|link| link.next_read).min()
     }
 }
 
 impl Stream {
-    fn read(&mut self, id: StreamId, quic: &mut Connection, limit: usize) {
+    /// Reads up to `limit` bytes. Says whether the limit was met, so that there may be more.
+    fn read(&mut self, id: StreamId, quic: &mut Connection, limit: usize) -> bool {
         let mut stream = quic.recv_stream(id);
         let mut chunks = match stream.read(true) {
             Ok(chunks) => chunks,
-            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => return,
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => return false,
         };
         let mut left = limit;
         while left > 0 {
@@ -342,6 +364,7 @@ impl Stream {
             }
         }
         let _ = chunks.finalize();
+        left == 0
     }
 
     /// Writes what can be written. Says whether the stream is over.

@@ -356,12 +356,6 @@ pub fn pingresp() -> Vec<u8> {
     packet(0xd0, &[])
 }
 
-/// DISCONNECT with a reason code; 3.1.1 servers have none.
-#[must_use]
-pub fn disconnect(reason: u8) -> Vec<u8> {
-    packet(0xe0, &[reason, 0])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
