@@ -198,7 +198,9 @@ impl RemoteCids {
         }
         self.retire_below(retire_prior_to)?;
         if !duplicate {
-            if sequence < self.retired_below {
+            // One that was used before the active one, repeated by the network, must not come to life again; one
+            // that is merely late is given back unused.
+            if sequence < self.retired_below.max(self.active.sequence) {
                 self.retire(sequence)?;
             } else if let Some(slot) = self.spare.iter_mut().find(|slot| slot.is_none()) {
                 *slot = Some(Entry { sequence, cid, token: Some(token) });
@@ -404,6 +406,22 @@ mod tests {
         assert_eq!(cids.next_retirement(), Some(0));
         assert!(cids.rotate());
         assert!(!cids.rotate());
+    }
+
+    #[test]
+    fn an_identifier_left_behind_does_not_come_to_life_again_when_its_frame_is_repeated() {
+        let mut cids = with_spares();
+        assert!(cids.rotate() && cids.rotate());
+        for sequence in [0, 1] {
+            while let Some(retired) = cids.next_retirement() {
+                cids.on_retirement_sent(retired);
+                cids.on_retirement_acked(retired as u16);
+            }
+            cids.on_new(sequence, 0, cid(sequence as u8), token(sequence as u8)).unwrap();
+            assert_eq!(cids.spares(), 0);
+            assert_eq!(cids.next_retirement(), Some(sequence), "retired again");
+        }
+        assert_eq!(cids.active(), &cid(2));
     }
 
     #[test]

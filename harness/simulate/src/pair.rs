@@ -15,6 +15,9 @@ const DATAGRAM_MAX: usize = 1500;
 /// Datagrams one side may send at one moment before the simulation calls it a loop.
 const BURST_MAX: usize = 1_000;
 
+/// Steps without progress of the clock before the simulation calls it a loop.
+const STANDSTILL_MAX: usize = 10_000;
+
 /// The client's side of a simulation.
 pub trait ClientSide {
     /// Takes in a datagram.
@@ -85,6 +88,8 @@ pub struct Pair<C = QuicClient, S = Echo> {
     dropped: [BTreeSet<u64>; 2],
     offered: [u64; 2],
     bytes: [u64; 2],
+    /// Steps since the clock last moved.
+    standstill: usize,
 }
 
 impl Pair<QuicClient, Echo> {
@@ -115,6 +120,7 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
             dropped: [BTreeSet::new(), BTreeSet::new()],
             offered: [0; 2],
             bytes: [0; 2],
+            standstill: 0,
         }
     }
 
@@ -202,6 +208,8 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
             self.now = self.now.max(deadline);
             return false;
         };
+        self.standstill = if next > self.now { 0 } else { self.standstill + 1 };
+        assert!(self.standstill < STANDSTILL_MAX, "time stands still: {}", self.describe_timers());
         self.now = self.now.max(next);
         self.act();
         self.deliver();
@@ -234,6 +242,11 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
     pub fn run_for(&mut self, time: Duration) {
         let deadline = self.now + time;
         while self.step(deadline) {}
+    }
+
+    fn describe_timers(&mut self) -> String {
+        let (client, server) = (self.client.poll_timeout(), self.server.poll_timeout());
+        format!("{}, client's timer {client:?}, server's {server:?}", self.now)
     }
 
     fn next_event(&mut self) -> Option<Clock> {
@@ -271,7 +284,8 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
         }
     }
 
-    fn flush(&mut self) {
+    /// Lets both sides send what they have to send at this moment.
+    pub fn flush(&mut self) {
         self.flush_client();
         self.flush_server();
     }

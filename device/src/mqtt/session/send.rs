@@ -13,7 +13,7 @@ use crate::mqtt::packet::{
     Unsubscribe,
 };
 use crate::mqtt::{Duplicate, Filter, Qos, ReasonCode, Retain, Version, topic};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Properties of CONNECT: four of the session's, the rest the caller's.
 const CONNECT_PROPERTIES_MAX: usize = 12;
@@ -421,9 +421,16 @@ impl Session {
             self.on_sent(now, Slot::CONTROL);
             self.answer_due = Some(now + self.answer_timeout);
             self.stats.pings_sent += 1;
+        } else if is_due {
+            // The stream is full of what the server has not taken yet. Without a later time to try again the timer
+            // would fire over and over at this moment.
+            self.last_sent = now - self.keep_alive.saturating_sub(PING_RETRY);
         }
     }
 }
+
+/// After how long a PINGREQ that found no room is tried again.
+const PING_RETRY: Duration = Duration::from_millis(250);
 
 /// Writes a small packet if there is room for all of it.
 fn put(packet: Packet<'_>, version: Version, slot: Slot, streams: &mut dyn Streams) -> bool {

@@ -8,6 +8,8 @@ mod check;
 mod many;
 mod plan;
 mod play;
+#[cfg(test)]
+mod tests;
 
 pub use many::{Progress, Summary, run_many};
 pub use plan::{Event, Plan, Scheduled};

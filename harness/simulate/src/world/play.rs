@@ -143,6 +143,10 @@ impl Play {
         let deadline = now + DEADLINE;
         while !self.is_done() {
             self.act();
+            self.world.flush();
+            if self.look() {
+                continue;
+            }
             let next = self.next_action().map_or(deadline, |at| at.min(deadline));
             if !self.world.step(next) && self.world.now() >= deadline {
                 return Err(self.unfinished());
@@ -216,8 +220,8 @@ impl Play {
             && self.world.client.messages().count() >= self.sent_down.len()
     }
 
-    /// Takes note of what the client told since the last time.
-    fn look(&mut self) {
+    /// Takes note of what the client told since the last time. Says whether that led to something.
+    fn look(&mut self) -> bool {
         let told = &self.world.client.told[self.seen..];
         self.seen += told.len();
         let mut migrate = false;
@@ -238,10 +242,12 @@ impl Play {
         if migrate {
             self.world.migrate();
         }
-        if reconnect && core::mem::take(&mut self.reconnecting) {
+        let reconnect = reconnect && core::mem::take(&mut self.reconnecting);
+        if reconnect {
             let now = self.world.now();
             self.world.client.connect(now);
         }
+        migrate || reconnect || start.is_some()
     }
 
     /// When the next thing is due that the plan says.
