@@ -16,6 +16,11 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The directory that `rust-web-src` fills, under the compiler's sysroot.
 const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library";
 
+/// For both ways: SHA-256 and AES in loops rather than unrolled, and code that the linker may shorten: most of its
+/// calls then take 4 bytes instead of 8.
+const RUSTFLAGS: &str =
+    "--cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\" -Ctarget-feature=+relax";
+
 /// A compiler that reaches [`TARGET`], and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -89,6 +94,7 @@ impl Toolchain {
             cargo.env_remove(variable);
         }
         cargo.args(["--target", TARGET]);
+        cargo.env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS", RUSTFLAGS);
         if let Self::BuildStd { rustc, linker, .. } = self {
             cargo
                 .arg("-Zbuild-std=core,alloc")
@@ -157,6 +163,8 @@ mod tests {
         assert_eq!(set("RUSTC").as_deref(), Some("/c/rustc"));
         assert_eq!(set("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER").as_deref(), Some("/l/rust-lld"));
         assert!(cargo.get_args().any(|argument| argument == "-Zbuild-std=core,alloc"));
+        let flags = set("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS");
+        assert_eq!(flags.as_deref(), Some(RUSTFLAGS));
     }
 
     #[test]
