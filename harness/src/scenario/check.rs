@@ -519,3 +519,6 @@ const RECONNECT_DEFAULT: Reconnect =
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod readme;

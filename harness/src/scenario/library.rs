@@ -2,24 +2,16 @@
 
 use std::path::Path;
 
-use include_dir::{Dir, include_dir};
-
 use super::{Scenario, ScenarioError};
 use crate::measure::metric::nearest;
 
-/// `scenarios/` as it was when the harness was built, so that the binary works anywhere.
-static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
+/// Name and text of each file in `scenarios/` when the harness was built, so that the binary works anywhere.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
 /// Names of the built-in scenarios, sorted.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = BUILT_IN
-        .files()
-        .filter(|file| file.path().extension().is_some_and(|extension| extension == "toml"))
-        .filter_map(|file| file.path().file_stem()?.to_str())
-        .collect();
-    names.sort_unstable();
-    names
+    BUILT_IN.iter().map(|(name, _)| *name).collect()
 }
 
 /// The scenario called `name`, or the one in the file `name` if it looks like a path.
@@ -30,8 +22,8 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
     if name.contains(['/', '\\']) || name.ends_with(".toml") {
         return load(Path::new(name));
     }
-    match BUILT_IN.get_file(format!("{name}.toml")).and_then(|file| file.contents_utf8()) {
-        Some(text) => Scenario::parse(&format!("scenarios/{name}.toml"), text),
+    match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+        Some((_, text)) => Scenario::parse(&format!("scenarios/{name}.toml"), text),
         None => Err(unknown(name)),
     }
 }
