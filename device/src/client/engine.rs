@@ -21,8 +21,8 @@ use crate::mqtt::session::{self, BeginError, Notice};
 use crate::mqtt::{ReasonCode, Replay, Session};
 use crate::time::{Duration, Instant};
 
-/// Events of the policy that may be waiting: a step causes at most three.
-const PENDING_MAX: usize = 5;
+/// Events of the policy that may be waiting: a step causes at most three, a call of the owner one more.
+const PENDING_MAX: usize = 4;
 
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -167,9 +167,14 @@ impl Engine {
         self.tell(Event::MigrationStarted);
     }
 
-    /// The transport reached a phase.
-    pub fn on_phase(&mut self, now: Instant, phase: Phase) {
+    /// The transport reached a phase, which its owner tells by itself.
+    pub const fn reach(&mut self, now: Instant, phase: Phase) {
         self.phases.reach(phase, now);
+    }
+
+    /// The transport reached a phase, which is to be told.
+    pub fn on_phase(&mut self, now: Instant, phase: Phase) {
+        self.reach(now, phase);
         self.tell(Event::Phase(phase));
     }
 

@@ -139,11 +139,11 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// `datagram` holds at least `quic::Config::send_datagram_len` bytes.
     pub fn poll_output(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) -> Output<'_> {
         let at = ctx.now;
-        while let Some(event) = self.quic.poll_event(at) {
-            match event {
-                Event::Phase(phase) => self.engine.on_phase(at, phase),
-                event => return Output::Event { at, event },
+        if let Some(event) = self.quic.poll_event(at) {
+            if let Event::Phase(phase) = event {
+                self.engine.reach(at, phase);
             }
+            return Output::Event { at, event };
         }
         let settings = ctx.config.settings();
         if let Some(told) = self.engine.poll(at, &settings, &mut self.quic.with(ctx)) {

@@ -56,6 +56,6 @@ fn disconnect_is_heard_by_the_broker_before_the_close() {
 fn the_state_of_a_client_is_bounded() {
     let (client, session) = (size_of::<Client<Software>>(), size_of::<Session>());
     println!("size_of::<Client<Software>>() = {client}, of which the MQTT session {session}");
-    assert!(client <= 20 * 1024, "{client} bytes");
+    assert!(client <= 16 * 1024, "{client} bytes");
     assert!(session <= 4 * 1024, "{session} bytes");
 }

@@ -7,8 +7,8 @@ use super::Slot;
 
 /// Aliases the server may use towards this client; announced as topic alias maximum.
 pub(super) const INCOMING_MAX: u16 = 4;
-/// Bytes for the topics of incoming aliases: four of 45 bytes.
-const INCOMING_BYTES: usize = 192;
+/// Bytes for the topics of incoming aliases: four of 33 bytes.
+const INCOMING_BYTES: usize = 144;
 /// Aliases this client uses.
 const OUTGOING_MAX: usize = 4;
 /// Bytes for the topics of outgoing aliases: four of 32 bytes.
@@ -197,7 +197,7 @@ mod tests {
     fn a_topic_that_does_not_fit_leaves_the_alias_unknown() {
         let mut incoming = Incoming::new();
         assert!(incoming.define(Slot::CONTROL, 1, "old"));
-        assert!(!incoming.define(Slot::CONTROL, 1, &"x".repeat(190)));
+        assert!(!incoming.define(Slot::CONTROL, 1, &"x".repeat(142)));
         assert_eq!(incoming.resolve(Slot::CONTROL, 1), Err(UnknownAlias));
     }
 }

@@ -9,8 +9,8 @@ use crate::mqtt::packet::AckKind;
 /// QoS 1 and 2 messages the server may have in flight to us; announced as receive maximum.
 pub(super) const RECEIVE_MAXIMUM: u16 = 16;
 
-/// The table: the receive maximum, and as many acknowledgements that wait for room in a stream.
-const ENTRIES: usize = 2 * RECEIVE_MAXIMUM as usize;
+/// The table: the receive maximum, and half as many acknowledgements that wait for room in a stream.
+const ENTRIES: usize = RECEIVE_MAXIMUM as usize * 3 / 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
