@@ -11,6 +11,7 @@ use rcgen::{
     IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// The DNS name every broker of a run is known by. `.test` is reserved (RFC 6761 6.2): it can name nothing real.
@@ -92,6 +93,22 @@ impl Clone for Identity {
 }
 
 impl Identity {
+    /// A chain and a key (PKCS #8) from PEM.
+    ///
+    /// # Errors
+    /// Says which of them cannot be read.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, &'static str> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "the certificate chain is not PEM")?;
+        if chain.is_empty() {
+            return Err("the certificate chain holds no certificate");
+        }
+        let key =
+            PrivatePkcs8KeyDer::from_pem_slice(key).map_err(|_| "the private key is not PKCS #8 in PEM")?;
+        Ok(Self { chain, key })
+    }
+
     /// The private key, as rustls takes it.
     #[must_use]
     pub fn key(&self) -> PrivateKeyDer<'static> {
@@ -292,26 +309,31 @@ fn civil_from_days(days: i64) -> (i32, u8, u8) {
 
 /// RFC 7468 textual encoding.
 fn pem(label: &str, der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
-        for group in line.chunks(3) {
-            let bits = group
-                .iter()
-                .enumerate()
-                .fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
-            for sextet in 0..4 {
-                if sextet <= group.len() {
-                    let index = (bits >> (18 - 6 * sextet)) & 0x3f;
-                    text.push(char::from(ALPHABET[index as usize]));
-                } else {
-                    text.push('=');
-                }
-            }
-        }
+        text.push_str(&base64(line));
         text.push('\n');
     }
     text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+/// RFC 4648 4.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits =
+            group.iter().enumerate().fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for sextet in 0..4 {
+            if sextet <= group.len() {
+                let index = (bits >> (18 - 6 * sextet)) & 0x3f;
+                text.push(char::from(ALPHABET[index as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
     text
 }
 
@@ -321,7 +343,6 @@ mod tests {
 
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier;
-    use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{ServerName, UnixTime};
     use rustls::{CertificateError as Verdict, Error};
 

@@ -53,6 +53,14 @@ pub enum BrokerError {
     /// A file holds no certificate.
     #[error("`{path}` holds no certificate in PEM form", path = .0.display())]
     NoCertificate(PathBuf),
+    /// Certificate and key cannot be used.
+    #[error("`{path}` and its key cannot be used: {what}", path = path.display())]
+    Credentials {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The broker's host name has no address.
     #[error("the broker's host name `{host}` cannot be resolved: {reason}")]
     Resolve {
@@ -162,6 +170,18 @@ pub enum BrokerError {
         /// The end of its log.
         log: String,
     },
+    /// The container runs, but its broker does not serve.
+    #[error("the broker in the container of `{image}` was not ready within {} s ({reason}); its last lines:\n{log}", limit.as_secs())]
+    NotReady {
+        /// Its image.
+        image: String,
+        /// The limit.
+        limit: Duration,
+        /// What was still missing.
+        reason: String,
+        /// The end of its log.
+        log: String,
+    },
     /// Docker refused something else.
     #[error("Docker cannot {what}: {reason}")]
     Docker {
@@ -189,6 +209,9 @@ impl BrokerError {
             Self::File { .. } => "check that the path is right and the file readable".into(),
             Self::NoCertificate(_) => {
                 "give the root certificate as PEM: a block that starts with -----BEGIN CERTIFICATE-----".into()
+            }
+            Self::Credentials { .. } => {
+                "give the chain and its key as PEM, the key as PKCS #8 (`openssl pkcs8 -topk8 -nodes`)".into()
             }
             Self::Resolve { .. } => "check the spelling, or give the address itself".into(),
             Self::Unreachable { url, .. } => format!(
@@ -222,6 +245,9 @@ impl BrokerError {
             Self::NoImage { image, .. } => format!(
                 "run `docker pull {image}` where a registry can be reached (`docker save` and `docker load` carry it over), or use `--broker embedded`"
             ),
+            Self::NotReady { .. } => {
+                "read the lines above; on a slow machine, stop other work and try again".into()
+            }
             Self::ContainerExited { .. } => "read the lines above; settings the image does not know are the usual cause".into(),
             Self::Docker { .. } => "check `docker info` and the free space of the disk".into(),
         }

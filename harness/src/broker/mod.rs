@@ -1,8 +1,11 @@
 //! The broker of a run: embedded, in Docker, or running elsewhere.
 
+mod docker;
 mod embedded;
+mod emqx;
 mod error;
 mod event;
+mod external;
 mod fault;
 mod options;
 mod spec;
@@ -11,16 +14,23 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::docker::Containerized;
+pub use self::docker::socket_exists as docker_socket_exists;
 use self::embedded::Embedded;
 pub use self::error::BrokerError;
 pub use self::event::{BrokerEvent, BrokerEventKind, EventLog};
+use self::external::External;
+pub use self::external::Trust;
+pub(crate) use self::external::read_certificates;
 pub use self::fault::{Fault, SessionState};
 pub use self::options::{
-    AddressValidation, BrokerOptions, ClientAuthentication, EarlyData, Limits, Overload, Ports, StreamCredit,
+    AddressValidation, BrokerOptions, ClientAuthentication, Credentials, EarlyData, Limits, Overload, Ports,
+    StreamCredit,
 };
 pub use self::spec::{BrokerSpec, EMQX_TAG, ExternalBroker, SpecError, default_port, scheme};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, SERVER_NAME};
 use crate::measure::Transport;
+use crate::peer::Target;
 use crate::wire::reason;
 
 /// Where a broker's listeners are; `None` for a transport it does not serve.
@@ -80,7 +90,18 @@ pub struct Broker {
 
 enum Kind {
     Embedded(Box<Embedded>),
+    Container(Box<Containerized>),
+    External(External),
 }
+
+const EMBEDDED_PRODUCT: &str = concat!(
+    "embedded broker of harness ",
+    env!("CARGO_PKG_VERSION"),
+    ": mqtt5 core, quinn endpoint, EMQX stream semantics"
+);
+
+/// Root certificate of the standing broker of `docker-compose.yml`, below the folder the command runs in.
+pub const COMPOSE_CA: &str = "reports/compose-broker/ca.pem";
 
 impl Broker {
     /// Starts the broker, or checks that it answers if it runs already.
@@ -98,11 +119,15 @@ impl Broker {
                 let embedded = Embedded::start(&certificates, options, events.clone()).await?;
                 Kind::Embedded(Box::new(embedded))
             }
-            other => {
-                return Err(BrokerError::FaultUnsupported {
-                    broker: other.to_string(),
-                    fault: "start".into(),
-                });
+            BrokerSpec::External(external) => {
+                Kind::External(External::reach(std::slice::from_ref(external), None).await?)
+            }
+            BrokerSpec::Compose => {
+                Kind::External(External::reach(&compose_listeners(), Some(SERVER_NAME)).await?)
+            }
+            BrokerSpec::Emqx { .. } | BrokerSpec::Docker { .. } => {
+                let container = Containerized::start(&spec, &certificates, options).await?;
+                Kind::Container(Box::new(container))
             }
         };
         Ok(Self { spec, certificates, events, kind })
@@ -113,24 +138,49 @@ impl Broker {
     pub fn addresses(&self) -> BrokerAddresses {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.addresses(),
+            Kind::Container(container) => container.addresses(),
+            Kind::External(external) => external.addresses,
         }
+    }
+
+    /// What its clients have to trust.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        match &self.kind {
+            Kind::Embedded(_) | Kind::Container(_) => Trust {
+                server_name: SERVER_NAME.to_owned(),
+                roots: self.certificates.trust(),
+                anchor: Some(self.certificates.root().clone()),
+            },
+            Kind::External(external) => external.trust.clone(),
+        }
+    }
+
+    /// How a client of the harness reaches it over `transport`, if it serves that.
+    #[must_use]
+    pub fn target(&self, transport: Transport) -> Option<Target> {
+        let trust = self.trust();
+        let address = self.addresses().get(transport)?;
+        Some(Target::new(transport, address, &trust.server_name, trust.roots))
     }
 
     /// Which broker this is, for the report.
     #[must_use]
     pub fn describe(&self) -> BrokerDescription {
-        let product = match &self.kind {
-            Kind::Embedded(_) => concat!(
-                "embedded broker of harness ",
-                env!("CARGO_PKG_VERSION"),
-                ": mqtt5 core, quinn endpoint, EMQX stream semantics"
-            ),
+        let (product, image_digest) = match &self.kind {
+            Kind::Embedded(_) => (EMBEDDED_PRODUCT.to_owned(), None),
+            Kind::Container(container) => (container.product(), container.digest().map(str::to_owned)),
+            Kind::External(_) => ("a broker the harness did not start".to_owned(), None),
         };
-        BrokerDescription {
-            spec: self.spec.to_string(),
-            product: product.to_owned(),
-            image_digest: None,
-            addresses: self.addresses(),
+        BrokerDescription { spec: self.spec.to_string(), product, image_digest, addresses: self.addresses() }
+    }
+
+    /// What the broker itself wrote, if it is one that writes: a container's log.
+    #[must_use]
+    pub fn log(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Container(container) => Some(container.log()),
+            Kind::Embedded(_) | Kind::External(_) => None,
         }
     }
 
@@ -151,6 +201,7 @@ impl Broker {
     pub fn client_ids(&self) -> Vec<String> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.client_ids(),
+            Kind::Container(_) | Kind::External(_) => Vec::new(),
         }
     }
 
@@ -175,6 +226,10 @@ impl Broker {
                 Fault::DropUdp => embedded.set_udp_dropped(true),
                 Fault::PassUdp => embedded.set_udp_dropped(false),
             },
+            Kind::Container(container) => container.apply(fault, &self.certificates).await,
+            Kind::External(_) => {
+                Err(BrokerError::FaultUnsupported { broker: self.spec.to_string(), fault: fault.to_string() })
+            }
         }
     }
 
@@ -187,6 +242,21 @@ impl Broker {
                     let _ = embedded.kill().await;
                 }
             }
+            Kind::Container(container) => container.remove().await,
+            Kind::External(_) => {}
         }
     }
+}
+
+/// Where `docker-compose.yml` publishes its broker.
+fn compose_listeners() -> Vec<ExternalBroker> {
+    Transport::ALL
+        .into_iter()
+        .map(|transport| ExternalBroker {
+            transport,
+            host: "127.0.0.1".into(),
+            port: default_port(transport),
+            ca: Some(COMPOSE_CA.into()),
+        })
+        .collect()
 }

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::Flaw;
+use crate::certificates::{Flaw, Identity};
 
 /// Ports to listen at; 0 stands for any free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,6 +91,15 @@ impl Default for Limits {
     }
 }
 
+/// What a standing broker presents, and whom it believes.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Its certificate chain and key.
+    pub identity: Identity,
+    /// The roots client certificates have to chain to.
+    pub client_roots: RootCertStore,
+}
+
 /// How a broker is to behave. The defaults are those of EMQX.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
@@ -99,6 +109,10 @@ pub struct BrokerOptions {
     pub ports: Ports,
     /// What is wrong with the certificate it presents.
     pub certificate: Flaw,
+    /// Certificate and key to present in place of one of the run's authority.
+    pub credentials: Option<Credentials>,
+    /// Folder to keep sessions and retained messages in; memory holds them otherwise.
+    pub sessions: Option<PathBuf>,
     /// When a client may open its first stream.
     pub stream_credit: StreamCredit,
     /// Bidirectional streams a client may have open at a time.
@@ -126,6 +140,8 @@ impl Default for BrokerOptions {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: Ports::default(),
             certificate: Flaw::None,
+            credentials: None,
+            sessions: None,
             stream_credit: StreamCredit::default(),
             streams: 10,
             address_validation: AddressValidation::default(),

@@ -2,6 +2,7 @@
 //!
 //! Libraries emit events and return data, this module draws. stdout is data, stderr is talk.
 
+mod broker;
 mod build;
 mod compare;
 mod doctor;
@@ -62,6 +63,8 @@ enum Command {
     Report(report::Arguments),
     /// The scenarios, or with --metrics what their expectations may name.
     List(list::Arguments),
+    /// Serve the embedded broker until Ctrl-C or SIGTERM.
+    Broker(broker::Arguments),
     /// What this machine has and lacks, each with its remedy.
     Doctor,
     /// Build a board's firmware.
@@ -112,6 +115,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Compare(compare) => compare::run(&compare, arguments.common.format),
         Command::Report(report) => report::run(&report, arguments.common.format),
         Command::List(list) => list::run(&list, arguments.common.format),
+        Command::Broker(broker) => broker::run(&broker),
         Command::Doctor => doctor::run(arguments.common.format),
         Command::Build(build) => build::run(&build),
         Command::Size(size) => size::run(&size, arguments.common.format),

@@ -181,6 +181,12 @@ impl Connector {
         &self.target
     }
 
+    /// The certificates the broker presented in the latest full handshake, leaf first.
+    #[must_use]
+    pub fn presented_chain(&self) -> Vec<CertificateDer<'static>> {
+        self.phases.0.lock().expect("no holder of this lock panics").chain.clone()
+    }
+
     /// The TLS configuration, for client libraries that open connections themselves.
     pub(super) fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
         self.tls.as_ref()
@@ -473,6 +479,7 @@ struct Seen {
     verified: Option<Instant>,
     complete: Option<Instant>,
     refused: Option<rustls::CertificateError>,
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl PhaseLog {
@@ -527,8 +534,11 @@ impl ServerCertVerifier for Timed {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict =
             self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now);
+        let mut seen = self.phases.0.lock().expect("no holder of this lock panics");
+        let presented = std::iter::once(end_entity).chain(intermediates);
+        seen.chain = presented.map(|certificate| certificate.clone().into_owned()).collect();
         if let Err(rustls::Error::InvalidCertificate(reason)) = &verdict {
-            self.phases.0.lock().expect("no holder of this lock panics").refused = Some(reason.clone());
+            seen.refused = Some(reason.clone());
         }
         verdict
     }

@@ -5,6 +5,7 @@
 //! QUIC, TLS or TCP. So the core costs no sockets, and a fleet no loopback hops.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use mqtt5::broker::client_handler::ClientHandler;
 use mqtt5::broker::config::BrokerConfig;
 use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
 use mqtt5::broker::router::MessageRouter;
-use mqtt5::broker::storage::{DynamicStorage, MemoryBackend, QueueLimits};
+use mqtt5::broker::storage::{DynamicStorage, FileBackend, MemoryBackend, QueueLimits};
 use mqtt5::broker::sys_topics::BrokerStats;
 use mqtt5::broker::transport::{BrokerTransport, WebSocketTransport};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -43,12 +44,14 @@ pub(super) const INJECTED_PROPERTIES: [&str; 2] = ["x-mqtt-client-id", "x-mqtt-s
 pub(super) struct SessionStore(Arc<DynamicStorage>);
 
 impl SessionStore {
-    pub(super) fn new() -> Self {
-        let backend = MemoryBackend::with_queue_limits(QueueLimits {
-            max_messages: QUEUE_MESSAGES_MAX,
-            max_bytes: QUEUE_BYTES_MAX,
-        });
-        Self(Arc::new(DynamicStorage::Memory(backend)))
+    /// An empty store in memory, or what is stored in a folder.
+    pub(super) async fn open(folder: Option<&Path>) -> Result<Self, mqtt5::MqttError> {
+        let limits = QueueLimits { max_messages: QUEUE_MESSAGES_MAX, max_bytes: QUEUE_BYTES_MAX };
+        let storage = match folder {
+            None => DynamicStorage::Memory(MemoryBackend::with_queue_limits(limits)),
+            Some(folder) => DynamicStorage::File(FileBackend::with_queue_limits(folder, limits).await?),
+        };
+        Ok(Self(Arc::new(storage)))
     }
 }
 
@@ -133,6 +136,9 @@ impl Core {
         let _ = self.shutdown.send(());
         self.tasks.close();
         self.tasks.wait().await;
+        if let Err(error) = self.storage.0.shutdown().await {
+            tracing::warn!(target: "broker", "sessions may not be stored: {error}");
+        }
     }
 
     fn spawn_sweeper(&self) {

@@ -77,9 +77,14 @@ impl Embedded {
     ) -> Result<Self, BrokerError> {
         let key_log = options.key_log.as_deref().map(KeyLogFile::open).transpose()?;
         let ports = options.ports;
+        let sessions = open_sessions(&options).await?;
+        let (identity, client_roots) = match &options.credentials {
+            Some(own) => (own.identity.clone(), own.client_roots.clone()),
+            None => (certificates.server(options.certificate)?, certificates.trust()),
+        };
         let mut broker = Self {
-            identity: certificates.server(options.certificate)?,
-            client_roots: certificates.trust(),
+            identity,
+            client_roots,
             key_log: key_log.map(Arc::new),
             addresses: BrokerAddresses {
                 quic: Some(SocketAddr::new(options.bind, ports.quic)),
@@ -87,7 +92,7 @@ impl Embedded {
                 tcp: Some(SocketAddr::new(options.bind, ports.tcp)),
             },
             options,
-            sessions: SessionStore::new(),
+            sessions,
             events,
             state: State::Down,
         };
@@ -130,9 +135,8 @@ impl Embedded {
                 address: self.addresses.quic.expect("set above"),
                 source,
             })?;
-        let core = Core::start(self.sessions.clone(), self.options.packet_size_max)
-            .await
-            .map_err(|error| BrokerError::Core(error.to_string()))?;
+        let core =
+            Core::start(self.sessions.clone(), self.options.packet_size_max).await.map_err(core_error)?;
         let shared = Arc::new(Shared::new(
             core,
             self.events.clone(),
@@ -199,7 +203,7 @@ impl Embedded {
             return Err(out_of_place("start", "running"));
         }
         if sessions == SessionState::Lost {
-            self.sessions = SessionStore::new();
+            self.sessions = open_sessions(&self.options).await?;
         }
         let running = self.open(REBIND_LIMIT).await?;
         self.state = State::Running(running);
@@ -325,6 +329,15 @@ impl Running {
         self.shared.killed.cancel();
         self.shared.core.kill();
     }
+}
+
+async fn open_sessions(options: &BrokerOptions) -> Result<SessionStore, BrokerError> {
+    SessionStore::open(options.sessions.as_deref()).await.map_err(core_error)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn core_error(error: mqtt5::MqttError) -> BrokerError {
+    BrokerError::Core(error.to_string())
 }
 
 fn out_of_place(fault: &str, state: &'static str) -> BrokerError {

@@ -1,0 +1,111 @@
+//! Containers that outlived the harness that made them.
+
+use std::collections::HashMap;
+
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
+
+use super::docker_error;
+use crate::broker::error::BrokerError;
+
+/// Labels on every container of the harness.
+pub(super) mod label {
+    /// Process identifier of its owner.
+    pub(in super::super) const PID: &str = "harness.owner.pid";
+    /// When that process started, so that a reused identifier does not pass for it.
+    pub(in super::super) const STARTED: &str = "harness.owner.started";
+    /// Which boot of which machine that was.
+    pub(in super::super) const BOOT: &str = "harness.owner.boot";
+    /// This one container.
+    pub(in super::super) const TOKEN: &str = "harness.token";
+}
+
+/// Who this process is.
+pub(super) fn owner_labels() -> HashMap<String, String> {
+    let pid = std::process::id();
+    HashMap::from([
+        (label::PID.to_owned(), pid.to_string()),
+        (label::STARTED.to_owned(), started(pid).unwrap_or_default()),
+        (label::BOOT.to_owned(), boot()),
+    ])
+}
+
+/// When a process started, in clock ticks since boot (proc(5), field 22 of `stat`); `None` if it is gone.
+fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command may hold spaces and parentheses; the third field follows the last one.
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(19).map(str::to_owned)
+}
+
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// Whether the process that made a container is gone.
+fn orphaned(labels: &HashMap<String, String>) -> bool {
+    let of = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+    if of(label::BOOT) != boot() {
+        // Another machine's, if the daemon is shared; that machine has to look after it. On this one, Docker
+        // does not restart containers after a boot, so nothing runs.
+        return false;
+    }
+    let Ok(pid) = of(label::PID).parse() else { return true };
+    started(pid).is_none_or(|since| since != of(label::STARTED))
+}
+
+/// Removes containers whose harness was killed.
+pub(super) async fn sweep(docker: &Docker) -> Result<(), BrokerError> {
+    let filters = HashMap::from([("label".to_owned(), vec![label::PID.to_owned()])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = docker
+        .list_containers(Some(options))
+        .await
+        .map_err(|error| docker_error("list the containers", &error))?;
+    for container in found {
+        let (Some(id), Some(labels)) = (container.id, container.labels) else { continue };
+        if orphaned(&labels) {
+            tracing::info!(target: "broker", "removing {id}, left behind by a harness that was killed");
+            remove_by_id(docker, &id).await;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_labelled(docker: &Docker, name: &str, value: &str) {
+    let filters = HashMap::from([("label".to_owned(), vec![format!("{name}={value}")])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
+        if let Some(id) = container.id {
+            remove_by_id(docker, &id).await;
+        }
+    }
+}
+
+async fn remove_by_id(docker: &Docker, id: &str) {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    if let Err(error) = docker.remove_container(id, Some(options)).await {
+        tracing::warn!(target: "broker", "container {id} could not be removed: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn container_of_a_living_process_is_no_orphan() {
+        let mut labels = owner_labels();
+        assert!(!orphaned(&labels));
+        labels.insert(label::STARTED.into(), "1".into());
+        assert!(orphaned(&labels), "the identifier was reused");
+        labels = owner_labels();
+        labels.insert(label::PID.into(), "4194305".into());
+        assert!(orphaned(&labels), "above the largest process identifier");
+        labels.insert(label::BOOT.into(), "another machine".into());
+        assert!(!orphaned(&labels));
+    }
+}

@@ -1,0 +1,262 @@
+//! What is particular to EMQX in a container: settings, paths, readiness, API. Read from EMQX 5.8.9's sources
+//! and documentation; the tests below hold the documented forms.
+//!
+//! - A setting `listeners.quic.default.enable` is the variable `EMQX_LISTENERS__QUIC__DEFAULT__ENABLE`: upper
+//!   case, `__` for each dot.
+//! - The image has no QUIC listener by default, and does not EXPOSE UDP 14567.
+//! - It runs as uid 1000, so the key file has to be readable by that user.
+//! - It is ready when `GET :18083/status` answers 200; `emqx ctl listeners` then shows `quic:default`.
+//! - API keys of a bootstrap file work from the first start on: one `KEY:SECRET:ROLE` per line.
+
+use crate::broker::options::{BrokerOptions, ClientAuthentication, Overload};
+
+/// The image without its tag.
+pub(super) const IMAGE: &str = "emqx/emqx";
+
+/// Ports inside the container.
+pub(super) mod port {
+    /// UDP, MQTT over QUIC.
+    pub(in crate::broker) const QUIC: u16 = 14_567;
+    /// TCP, MQTT over TLS.
+    pub(in crate::broker) const TLS: u16 = 8_883;
+    /// TCP, plain MQTT.
+    pub(in crate::broker) const TCP: u16 = 1_883;
+    /// TCP, dashboard, status and API.
+    pub(in crate::broker) const API: u16 = 18_083;
+}
+
+/// Paths inside the container.
+pub(super) mod path {
+    /// Certificate chain.
+    pub(in crate::broker) const CERTIFICATE: &str = "/opt/emqx/etc/certs/harness.pem";
+    /// Its key.
+    pub(in crate::broker) const KEY: &str = "/opt/emqx/etc/certs/harness.key";
+    /// Root that client certificates have to chain to.
+    pub(in crate::broker) const CLIENT_CA: &str = "/opt/emqx/etc/certs/harness-ca.pem";
+    /// API keys to begin with.
+    pub(in crate::broker) const API_KEYS: &str = "/opt/emqx/etc/harness-api-keys";
+    /// The command line tool.
+    pub(in crate::broker) const CTL: &str = "/opt/emqx/bin/emqx";
+}
+
+/// Mode of the files copied in: the daemon copies them as root, EMQX reads them as uid 1000.
+pub(super) const FILE_MODE: u32 = 0o644;
+
+/// Name of the API key; its secret is the run's own.
+pub(super) const API_KEY: &str = "harness";
+
+/// Environment variables for the settings a run needs.
+pub(super) fn environment(options: &BrokerOptions) -> Vec<(String, String)> {
+    let mut settings: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| settings.push((variable(name), value.to_owned()));
+    // Not a setting, but read by 6.3 and later: anonymous clients and wildcard binds as in 5.8.
+    set("security_profile", "legacy");
+    set("log.console.enable", "true");
+    set("log.console.level", "info");
+    set("api_key.bootstrap_file", path::API_KEYS);
+    // Sessions outlive a restart on disk only.
+    set("durable_sessions.enable", if options.sessions.is_some() { "true" } else { "false" });
+    set("mqtt.max_packet_size", &options.packet_size_max.to_string());
+    set("listeners.tcp.default.bind", &format!("0.0.0.0:{}", port::TCP));
+    for (listener, port) in [("listeners.quic.default", port::QUIC), ("listeners.ssl.default", port::TLS)] {
+        set(&format!("{listener}.enable"), "true");
+        set(&format!("{listener}.bind"), &format!("0.0.0.0:{port}"));
+        set(&format!("{listener}.ssl_options.certfile"), path::CERTIFICATE);
+        set(&format!("{listener}.ssl_options.keyfile"), path::KEY);
+        if options.client_authentication == ClientAuthentication::Required {
+            set(&format!("{listener}.ssl_options.cacertfile"), path::CLIENT_CA);
+            set(&format!("{listener}.ssl_options.verify"), "verify_peer");
+            if listener.contains("ssl.") {
+                // QUIC listeners always require it then.
+                set(&format!("{listener}.ssl_options.fail_if_no_peer_cert"), "true");
+            }
+        }
+        if options.limits.overload == Overload::Reject {
+            set(&format!("{listener}.max_connections"), &options.limits.connections.to_string());
+        }
+    }
+    if let Some(timeout) = options.idle_timeout {
+        set("listeners.quic.default.idle_timeout", &format!("{}ms", timeout.as_millis()));
+    }
+    settings
+}
+
+/// The variable of a setting.
+fn variable(setting: &str) -> String {
+    format!("EMQX_{}", setting.replace('.', "__").to_uppercase())
+}
+
+/// Content of the bootstrap file.
+pub(super) fn api_keys(secret: &str) -> String {
+    format!("{API_KEY}:{secret}:administrator\n")
+}
+
+/// An HTTP/1.1 request to the API, as it goes over the wire.
+pub(super) fn request(method: &str, target: &str, secret: Option<&str>) -> String {
+    let authorization = secret.map_or_else(String::new, |secret| {
+        let credentials = crate::certificates::base64(format!("{API_KEY}:{secret}").as_bytes());
+        format!("Authorization: Basic {credentials}\r\n")
+    });
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: emqx\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+}
+
+/// Status code of an HTTP/1.1 response.
+pub(super) fn status(response: &[u8]) -> Option<u16> {
+    let line = response.split(|byte| *byte == b'\r').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    words.next()?.starts_with("HTTP/1.").then_some(())?;
+    words.next()?.parse().ok()
+}
+
+/// API path of one client; kicking is DELETE on it.
+pub(super) fn client_path(client_id: &str) -> String {
+    let mut path = String::from("/api/v5/clients/");
+    for byte in client_id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+/// Whether the output of `emqx ctl listeners` shows the QUIC listener running.
+///
+/// ```text
+/// quic:default
+///   listen_on       : 0.0.0.0:14567
+///   acceptors       : 16
+///   proxy_protocol  : undefined
+///   running         : true
+///   current_conn    : 0
+///   max_conns       : infinity
+/// ```
+pub(super) fn quic_runs(listeners: &str) -> bool {
+    listeners
+        .lines()
+        .skip_while(|line| line.trim_end() != "quic:default")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .any(|line| line.split_once(':').is_some_and(|(k, v)| k.trim() == "running" && v.trim() == "true"))
+}
+
+/// Commands that put a changed certificate to use: forget cached PEM files, then open the listeners anew.
+pub(super) fn reload_commands() -> [Vec<&'static str>; 3] {
+    [
+        vec![path::CTL, "ctl", "pem_cache", "clean"],
+        vec![path::CTL, "ctl", "listeners", "restart", "quic:default"],
+        vec![path::CTL, "ctl", "listeners", "restart", "ssl:default"],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::options::Limits;
+
+    fn variables(options: &BrokerOptions) -> HashMap<String, String> {
+        let all = environment(options);
+        let map: HashMap<_, _> = all.iter().cloned().collect();
+        assert_eq!(map.len(), all.len(), "each is set once");
+        map
+    }
+
+    #[test]
+    fn the_quic_listener_is_on_with_the_certificates_of_the_run() {
+        let variables = variables(&BrokerOptions::default());
+        for (name, value) in [
+            ("EMQX_SECURITY_PROFILE", "legacy"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__ENABLE", "true"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__BIND", "0.0.0.0:14567"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__CERTFILE", "/opt/emqx/etc/certs/harness.pem"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__KEYFILE", "/opt/emqx/etc/certs/harness.key"),
+            ("EMQX_LISTENERS__SSL__DEFAULT__SSL_OPTIONS__CERTFILE", "/opt/emqx/etc/certs/harness.pem"),
+            ("EMQX_LOG__CONSOLE__LEVEL", "info"),
+            ("EMQX_DURABLE_SESSIONS__ENABLE", "false"),
+            ("EMQX_MQTT__MAX_PACKET_SIZE", "1048576"),
+        ] {
+            assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(!variables.keys().any(|name| name.contains("MAX_CONNECTIONS") || name.contains("VERIFY")));
+    }
+
+    /// `docker-compose.yml` is written by hand; it has to say the same.
+    #[test]
+    fn compose_file_has_the_same_settings_ports_and_paths() {
+        let compose = include_str!("../../../docker-compose.yml");
+        for (name, value) in environment(&BrokerOptions::default()) {
+            // Kicking a client is for brokers the harness starts itself.
+            if name != variable("api_key.bootstrap_file") {
+                assert!(compose.contains(&format!("      {name}: \"{value}\"\n")), "{name}: {value}");
+            }
+        }
+        assert!(compose.contains(&format!("image: {IMAGE}:{}\n", crate::broker::EMQX_TAG)));
+        assert!(compose.contains(&format!("127.0.0.1:{0}:{0}/udp\n", port::QUIC)));
+        for port in [port::TLS, port::TCP, port::API] {
+            assert!(compose.contains(&format!("127.0.0.1:{port}:{port}\n")), "{port}");
+        }
+        for path in [path::CERTIFICATE, path::KEY] {
+            assert!(compose.contains(&format!(":{path}:ro\n")), "{path}");
+        }
+        let folder = crate::broker::COMPOSE_CA.strip_suffix("/ca.pem").expect("as `--issue` names it");
+        assert!(compose.contains(&format!("--issue {folder} ")), "{folder}");
+    }
+
+    #[test]
+    fn options_reach_their_settings() {
+        let options = BrokerOptions {
+            client_authentication: ClientAuthentication::Required,
+            limits: Limits { connections: 3, overload: Overload::Reject },
+            idle_timeout: Some(Duration::from_secs(2)),
+            sessions: Some("anywhere".into()),
+            ..BrokerOptions::default()
+        };
+        let variables = variables(&options);
+        for (name, value) in [
+            ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__VERIFY", "verify_peer"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__CACERTFILE", "/opt/emqx/etc/certs/harness-ca.pem"),
+            ("EMQX_LISTENERS__SSL__DEFAULT__SSL_OPTIONS__FAIL_IF_NO_PEER_CERT", "true"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__MAX_CONNECTIONS", "3"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT", "2000ms"),
+            ("EMQX_DURABLE_SESSIONS__ENABLE", "true"),
+        ] {
+            assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn requests_carry_the_key_and_escape_the_client_identifier() {
+        let request = request("DELETE", &client_path("board 1/ä"), Some("s3cret"));
+        assert!(request.starts_with("DELETE /api/v5/clients/board%201%2F%C3%A4 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nAuthorization: Basic aGFybmVzczpzM2NyZXQ=\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n"));
+        assert_eq!(api_keys("s3cret"), "harness:s3cret:administrator\n");
+    }
+
+    #[test]
+    fn status_is_read_from_the_first_line() {
+        assert_eq!(status(b"HTTP/1.1 200 OK\r\nserver: x\r\n\r\nNode is started"), Some(200));
+        assert_eq!(status(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), Some(503));
+        assert_eq!(status(b"garbage"), None);
+        assert_eq!(status(b""), None);
+    }
+
+    #[test]
+    fn quic_listener_is_found_running_among_the_others() {
+        let running = "ssl:default\n  listen_on       : 0.0.0.0:8883\n  running         : true\n\
+                       quic:default\n  listen_on       : 0.0.0.0:14567\n  running         : true\n\
+                       tcp:default\n  listen_on       : 0.0.0.0:1883\n  running         : true\n";
+        assert!(quic_runs(running));
+        let stopped =
+            running.replacen("14567\n  running         : true", "14567\n  running         : false", 1);
+        assert!(!quic_runs(&stopped));
+        assert!(!quic_runs("tcp:default\n  running         : true\n"));
+        assert!(!quic_runs(""));
+    }
+}
