@@ -32,12 +32,17 @@ pub(super) fn owner_labels() -> HashMap<String, String> {
     ])
 }
 
-/// When a process started, in clock ticks since boot (proc(5), field 22 of `stat`); `None` if it is gone.
+/// When a process started, in clock ticks since boot (proc(5), fields 3 and 22 of `stat`); `None` if it is
+/// gone, or dead and not yet reaped.
 fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command may hold spaces and parentheses; the third field follows the last one.
-    let fields = stat.rsplit_once(')')?.1;
-    fields.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18).map(str::to_owned)
 }
 
 fn boot() -> String {
@@ -105,6 +110,13 @@ mod tests {
         labels = owner_labels();
         labels.insert(label::PID.into(), "4194305".into());
         assert!(orphaned(&labels), "above the largest process identifier");
+        // A child that has ended and was not waited for keeps its entry in /proc.
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        while started(child.id()).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{}/stat", child.id())).exists());
+        child.wait().expect("it has ended");
         labels.insert(label::BOOT.into(), "another machine".into());
         assert!(!orphaned(&labels));
     }
