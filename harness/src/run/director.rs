@@ -126,7 +126,10 @@ impl Director<'_> {
         let limits = self.scenario.limits;
         let certificates = Arc::clone(self.broker.certificates());
         let fail = |error: BoardError| TrialError::new("configure", Blame::Environment, error);
-        self.board.send_blob(control::BlobKind::TrustAnchor, certificates.root()).await.map_err(fail)?;
+        // Without TLS there is none.
+        if let Some(anchor) = self.broker.trust().anchor {
+            self.board.send_blob(control::BlobKind::TrustAnchor, &anchor).await.map_err(fail)?;
+        }
         if self.variant.connection.client_certificate {
             let identity = certificates
                 .client(&self.names.board)

@@ -152,7 +152,7 @@ impl Reference<'_> {
     fn subject(&self, broker: &Broker, address: SocketAddr) -> Result<Party, TrialError> {
         let options = &self.variant.connection;
         let transport = self.variant.transport;
-        let trust = broker.certificates().trust();
+        let trust = broker.trust().roots;
         let mut target = Target::new(transport, address, self.server_name, trust);
         let failed = |error: &dyn std::fmt::Display| TrialError::new("connect", Blame::Harness, error);
         target.resumption = settings::resumption(options.resumption);

@@ -220,8 +220,7 @@ impl Bench<'_> {
             .iter()
             .next()
             .ok_or_else(|| ConnectError::Settings("the broker serves no transport".to_owned()))?;
-        let mut target =
-            Target::new(transport, address, self.server_name, self.broker.certificates().trust());
+        let mut target = Target::new(transport, address, self.server_name, self.broker.trust().roots);
         let keep_alive = Some(Duration::from_secs(5));
         target.quic = QuicTuning { keep_alive, ..QuicTuning::default() };
         Connector::new(target).map(Arc::new)
