@@ -9,6 +9,9 @@ use super::play::{Play, Sent, recognise};
 /// Bytes of the device's stream buffers, each way.
 const STREAM_BUFFER: u32 = 2048;
 
+/// RFC 9000 20.1.
+const INVALID_TOKEN: u64 = 0x0b;
+
 /// Checks everything; the first breach is the verdict.
 pub(super) fn check(play: &Play) -> Result<(), String> {
     let broker = &play.world.server.service;
@@ -44,6 +47,10 @@ fn check_causes(play: &Play) -> Result<(), String> {
         let innocent = match cause {
             Cause::Requested | Cause::ConnectTimeout | Cause::ConnackTimeout => true,
             Cause::KeepAliveTimeout | Cause::Stalled => true,
+            // A Retry token is bound to the address it was sent to: a NAT that forgets in between makes it void.
+            Cause::Transport(failure) if failure.kind == FailureKind::PeerTransport => {
+                failure.code == INVALID_TOKEN
+            }
             Cause::Transport(failure) => matches!(
                 failure.kind,
                 FailureKind::Timeout | FailureKind::Reset | FailureKind::PeerApplication | FailureKind::Local

@@ -254,7 +254,7 @@ fn mqtt(random: &mut Random) -> MqttOptions {
 }
 
 fn messages(random: &mut Random, streams: usize) -> Vec<Planned> {
-    let count = random.pick(&[0, 3, 8, 20]);
+    let count = random.pick(&[0, 3, 8, 20, 40]);
     let mut at = Duration::ZERO;
     let mut planned = Vec::new();
     for _ in 0..count {
@@ -274,7 +274,9 @@ fn messages(random: &mut Random, streams: usize) -> Vec<Planned> {
 }
 
 fn events(random: &mut Random) -> Vec<Scheduled> {
-    const EVENTS: [Event; 7] = [
+    const EVENTS: [Event; 8] = [
+        // Twice as often as the others: only a new connection shows resumption, 0-RTT and tokens.
+        Event::Reconnect,
         Event::UpdateKeys,
         Event::ServerUpdatesKeys,
         Event::Migrate,
@@ -283,7 +285,7 @@ fn events(random: &mut Random) -> Vec<Scheduled> {
         Event::RefuseEarlyData,
         Event::DemandRetry,
     ];
-    let count = random.pick(&[0, 0, 1, 2, 3]);
+    let count = random.pick(&[0, 0, 1, 2, 3, 5]);
     let mut events: Vec<Scheduled> = (0..count)
         .map(|_| Scheduled { at: Duration::from_millis(random.below(4_000)), event: random.pick(&EVENTS) })
         .collect();
