@@ -97,7 +97,10 @@ pub fn trace_world(seed: u64) -> (Verdict, Plan, Vec<String>) {
     let verdict = play.run_to_end();
     let mut lines: Vec<String> = play.world.trace.lines().to_vec();
     lines.extend(play.world.client.told.iter().map(|(at, told)| format!("{at} told {told:?}")));
-    lines.sort_by_key(|line| line.split(' ').next().and_then(|at| at.parse::<f64>().ok()).map(f64::to_bits));
+    let order =
+        |line: &String| line.split(' ').next().and_then(|at| at.parse::<f64>().ok()).map(f64::to_bits);
+    lines.sort_by_key(order);
+    lines.extend(play.world.server.ended().iter().map(|ended| format!("server: {}", ended.reason)));
     (verdict, plan, lines)
 }
 
