@@ -3,12 +3,11 @@
 
 mod support;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::broker::{Broker, BrokerError, BrokerOptions, BrokerSpec, Fault, SessionState};
+use harness::broker::{Broker, BrokerError, BrokerOptions, BrokerSpec, Durability, Fault, SessionState};
 use harness::certificates::Certificates;
 use harness::measure::Transport;
 use harness::wire::{Properties, Qos, property};
@@ -53,7 +52,7 @@ async fn missing_engine_or_image_is_told_with_its_remedy() {
 #[tokio::test]
 async fn container_serves_suffers_and_leaves_nothing_behind() {
     let Some(image) = image() else { return };
-    let persistent = BrokerOptions { sessions: Some(PathBuf::from("on")), ..BrokerOptions::default() };
+    let persistent = BrokerOptions { durability: Durability::Disk, ..BrokerOptions::default() };
     let mut broker = start(&image, persistent).await.expect("a container");
     let description = broker.describe();
     assert!(description.image_digest.as_deref().is_some_and(|digest| digest.contains("sha256:")));

@@ -8,7 +8,7 @@
 //! - It is ready when `GET :18083/status` answers 200; `emqx ctl listeners` then shows `quic:default`.
 //! - API keys of a bootstrap file work from the first start on: one `KEY:SECRET:ROLE` per line.
 
-use crate::broker::options::{BrokerOptions, ClientAuthentication, Overload};
+use crate::broker::options::{BrokerOptions, ClientAuthentication, Durability, Overload};
 
 /// The image without its tag.
 pub(super) const IMAGE: &str = "emqx/emqx";
@@ -55,7 +55,7 @@ pub(super) fn environment(options: &BrokerOptions) -> Vec<(String, String)> {
     set("log.console.level", "info");
     set("api_key.bootstrap_file", path::API_KEYS);
     // Sessions outlive a restart on disk only.
-    set("durable_sessions.enable", if options.sessions.is_some() { "true" } else { "false" });
+    set("durable_sessions.enable", if options.durability == Durability::Disk { "true" } else { "false" });
     set("mqtt.max_packet_size", &options.packet_size_max.to_string());
     set("listeners.tcp.default.bind", &format!("0.0.0.0:{}", port::TCP));
     for (listener, port) in [("listeners.quic.default", port::QUIC), ("listeners.ssl.default", port::TLS)] {
@@ -214,7 +214,7 @@ mod tests {
             client_authentication: ClientAuthentication::Required,
             limits: Limits { connections: 3, overload: Overload::Reject },
             idle_timeout: Some(Duration::from_secs(2)),
-            sessions: Some("anywhere".into()),
+            durability: Durability::Disk,
             ..BrokerOptions::default()
         };
         let variables = variables(&options);

@@ -24,8 +24,8 @@ pub use self::external::Trust;
 pub(crate) use self::external::read_certificates;
 pub use self::fault::{Fault, SessionState};
 pub use self::options::{
-    AddressValidation, BrokerOptions, ClientAuthentication, Credentials, EarlyData, Limits, Overload, Ports,
-    StreamCredit,
+    AddressValidation, BrokerOptions, ClientAuthentication, Credentials, Durability, EarlyData, Limits,
+    Overload, Ports, StreamCredit,
 };
 pub use self::spec::{BrokerSpec, EMQX_TAG, ExternalBroker, SpecError, default_port, scheme};
 use crate::certificates::{Certificates, SERVER_NAME};

@@ -91,6 +91,17 @@ impl Default for Limits {
     }
 }
 
+/// Where a broker in a container keeps sessions. The embedded one keeps or loses them as a restart asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// In memory, as EMQX does unless told otherwise: a restart loses them.
+    #[default]
+    Memory,
+    /// On its disk: they outlive a restart, and cost what writing them costs.
+    Disk,
+}
+
 /// What a standing broker presents, and whom it believes.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -111,8 +122,10 @@ pub struct BrokerOptions {
     pub certificate: Flaw,
     /// Certificate and key to present in place of one of the run's authority.
     pub credentials: Option<Credentials>,
-    /// Folder to keep sessions and retained messages in; memory holds them otherwise.
+    /// Folder to keep sessions and retained messages in; memory holds them otherwise. Embedded broker only.
     pub sessions: Option<PathBuf>,
+    /// What a restart does to sessions that a container keeps.
+    pub durability: Durability,
     /// When a client may open its first stream.
     pub stream_credit: StreamCredit,
     /// Bidirectional streams a client may have open at a time.
@@ -142,6 +155,7 @@ impl Default for BrokerOptions {
             certificate: Flaw::None,
             credentials: None,
             sessions: None,
+            durability: Durability::default(),
             stream_credit: StreamCredit::default(),
             streams: 10,
             address_validation: AddressValidation::default(),

@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::build::build_with_talk;
 use super::{Exit, Failure, Format, print};
 use crate::board::qemu::Counting;
-use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication};
+use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability};
 use crate::certificates::{Certificates, SERVER_NAME};
 use crate::firmware::build::Firmware;
 use crate::measure::record::{Blame, Ending, Transport};
 use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
 use crate::run::{BoardKind, Progress, Run, flaw};
-use crate::scenario::{BoardName, ClientCertificates, Scenario, library};
+use crate::scenario::{Action, BoardName, ClientCertificates, Scenario, SessionState, library};
 
 /// Arguments of `harness scenario`.
 #[derive(Debug, clap::Args)]
@@ -213,8 +213,19 @@ fn broker_options(scenario: &Scenario) -> BrokerOptions {
             ClientCertificates::Ignored => ClientAuthentication::None,
             ClientCertificates::Required => ClientAuthentication::Required,
         },
+        durability: if restarts_with_sessions(scenario) { Durability::Disk } else { Durability::Memory },
         ..BrokerOptions::default()
     }
+}
+
+/// Whether a step wants the broker back with its sessions.
+fn restarts_with_sessions(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| {
+        matches!(
+            step.action,
+            Action::StopBroker(_) | Action::KillBroker(_) | Action::RestartBroker(SessionState::Keep)
+        )
+    })
 }
 
 /// The command that repeats the run: everything that decides its outcome, spelt out.

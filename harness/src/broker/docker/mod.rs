@@ -32,7 +32,7 @@ use super::emqx::{self, port};
 use super::error::BrokerError;
 use super::external::preflight_connect;
 use super::fault::{Fault, SessionState};
-use super::options::BrokerOptions;
+use super::options::{BrokerOptions, Durability};
 use super::spec::BrokerSpec;
 use crate::certificates::{Certificates, Flaw, SERVER_NAME};
 use crate::measure::Transport;
@@ -402,7 +402,7 @@ impl Containerized {
                 let _ = container.rm().await;
                 self.create(certificates).await
             }
-            State::Stopped(container) if self.options.sessions.is_some() => {
+            State::Stopped(container) if self.options.durability == Durability::Disk => {
                 let started = container.start().await;
                 self.state = State::Running(container);
                 started.map_err(|error| self.start_error(&error))?;
