@@ -1,6 +1,6 @@
 //! `harness build --board BOARD`.
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, print, talk};
 use crate::firmware::build::{self, Firmware};
 
 /// Arguments of `harness build`.
@@ -39,6 +39,5 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 /// Builds `firmware`, cargo's lines going to stderr.
 pub fn build_with_talk(firmware: Firmware) -> Result<std::path::PathBuf, Failure> {
-    build::build(firmware, |line| eprintln!("{line}"))
-        .map_err(|error| Failure::environment(miette::Report::msg(error)))
+    build::build(firmware, talk).map_err(|error| Failure::environment(miette::Report::msg(error)))
 }

@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{:?}", failure.report);
+            talk(&format!("{:?}", failure.report));
             failure.exit.into()
         }
     }
@@ -133,6 +133,12 @@ pub(crate) fn print(text: &str) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes a line to stderr; a reader that has gone away is no error.
+pub(crate) fn talk(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Colour for a person at a terminal who did not ask to go without (no-color.org).

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::build::build_with_talk;
-use super::{Exit, Failure, Format, print};
+use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu::Counting;
 use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability};
 use crate::certificates::{Certificates, SERVER_NAME};
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// How many seeds, counted up from the first.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
     repeat: Option<u32>,
     /// Count instructions exactly on the emulated board; time on it is virtual then.
     #[arg(long)]
@@ -56,6 +56,9 @@ pub struct Arguments {
     #[arg(long, default_value = "reports", value_name = "FOLDER")]
     reports: PathBuf,
 }
+
+/// More seeds than any run finishes: a larger number is a slip of the finger.
+const REPEAT_MAX: i64 = 10_000;
 
 /// Boards that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -145,6 +148,13 @@ async fn one(
     };
     let baseline = arguments.baseline.as_deref().map(Baseline::load).transpose();
     let baseline = baseline.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
+    if let Some(path) = arguments.write_baseline.as_deref().filter(|path| path.exists()) {
+        return Err(Failure::usage(miette::miette!(
+            help = "choose another file, or remove this one",
+            "the baseline {} exists already",
+            path.display()
+        )));
+    }
     let certificates =
         Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     let server_name = match &spec {
@@ -159,7 +169,7 @@ async fn one(
     let folder = Folder::create(&arguments.reports, &scenario.name, started.as_micros() as u64, seed)
         .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
 
-    let talk = Talk::new();
+    let progress = Talk::new();
     let run = Run {
         scenario,
         board,
@@ -170,20 +180,20 @@ async fn one(
         replay: replay(arguments, scenario),
         cancel: cancel.clone(),
     };
-    let record = run.make(|progress| talk.tell(&scenario.name, &progress)).await;
-    talk.done();
+    let record = run.make(|news| progress.tell(&scenario.name, &news)).await;
+    progress.done();
     save_broker_log(&broker, &folder);
     broker.shut_down().await;
 
     let ending = record.ending.clone();
     let mut report = Report::new(record, scenario);
-    if let Some(baseline) = &baseline {
-        baseline.apply(&mut report).map_err(|error| Failure::usage(miette::Report::msg(error)))?;
-    }
+    let applied = baseline.map_or(Ok(()), |baseline| baseline.apply(&mut report));
+    // Whatever else fails, the run has its report.
+    folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    applied.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
     if let Some(path) = &arguments.write_baseline {
         write_new(path, &Baseline::from_report(&report).to_toml())?;
     }
-    folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     print(&match format {
         Format::Human => terminal::summary(&report, Some(folder.path()), super::colour()),
         Format::Json => terminal::json(&report, Some(folder.path())) + "\n",
@@ -278,14 +288,21 @@ fn save_broker_log(broker: &Broker, folder: &Folder) {
     }
 }
 
-/// The first Ctrl-C ends the run with a partial report; the second ends the process.
+/// The first Ctrl-C or SIGTERM ends the run with a partial report; the second ends the process.
 async fn interrupt(cancel: CancellationToken) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        eprintln!("interrupted: finishing with a partial report; once more ends at once");
-        cancel.cancel();
-    }
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
+    asked_to_end().await;
+    talk("interrupted: finishing with a partial report; once more ends at once");
+    cancel.cancel();
+    asked_to_end().await;
+    std::process::exit(130);
+}
+
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending().await },
+        _ = terminate.recv() => {}
     }
 }
 
@@ -315,14 +332,14 @@ impl Talk {
                 bar.set_message(format!("{scenario}: {variant}, {role}, seed {seed}"));
             }
             (Progress::Started { number, of, variant, role, seed }, None) => {
-                eprintln!("{scenario}: trial {number} of {of}: {variant}, {role}, seed {seed}");
+                talk(&format!("{scenario}: trial {number} of {of}: {variant}, {role}, seed {seed}"));
             }
             (Progress::Finished(trial), bar) => {
                 if let Ending::Failed { phase, cause, .. } = &trial.ending {
                     let line = format!("{scenario}: {phase}: {cause}");
                     match bar {
                         Some(bar) => bar.println(line),
-                        None => eprintln!("{line}"),
+                        None => talk(&line),
                     }
                 }
             }

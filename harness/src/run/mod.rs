@@ -155,9 +155,9 @@ fn ending(trials: &[Trial], planned: usize, cancel: &CancellationToken) -> Endin
     if cancel.is_cancelled() {
         return Ending::Interrupted { by: "the user".to_owned() };
     }
-    let failed = trials.iter().map(|trial| &trial.ending).find(|ending| !ending.is_completed());
-    match failed {
-        Some(ending) if trials.len() < planned => ending.clone(),
+    let fatal = trials.iter().find(|trial| is_fatal(trial));
+    match fatal.or_else(|| trials.iter().find(|trial| !trial.ending.is_completed())) {
+        Some(trial) if is_fatal(trial) || trials.len() < planned => trial.ending.clone(),
         _ => Ending::Completed,
     }
 }

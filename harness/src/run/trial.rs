@@ -16,7 +16,7 @@ use crate::broker::{Broker, default_port};
 use crate::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
 use crate::measure::record::{Blame, Role, Transport, Trial};
 use crate::peer::{Clock, Closing, ConnectError, Connector, QuicTuning, Target};
-use crate::scenario::{Scenario, Variant};
+use crate::scenario::{Certificate, ClientCertificates, Scenario, Variant};
 
 /// Time a virtual board has from start to its first report.
 const BOOT_LIMIT: Duration = Duration::from_secs(10);
@@ -216,9 +216,14 @@ impl Bench<'_> {
     /// The verifying peer's way to the broker: the best transport it serves, without impairment.
     fn peer_connector(&self) -> Result<Arc<Connector>, ConnectError> {
         let addresses = self.broker.addresses();
-        let (transport, address) = addresses
-            .iter()
-            .next()
+        // Where the scenario is about certificates, the peer stays out of it: the board is to judge.
+        let options = self.scenario.broker;
+        let flawed = options.certificate != Certificate::Valid;
+        let guarded = options.client_certificates == ClientCertificates::Required;
+        let plain =
+            addresses.get(Transport::Tcp).filter(|_| flawed || guarded).map(|at| (Transport::Tcp, at));
+        let (transport, address) = plain
+            .or_else(|| addresses.iter().next())
             .ok_or_else(|| ConnectError::Settings("the broker serves no transport".to_owned()))?;
         let mut target = Target::new(transport, address, self.server_name, self.broker.trust().roots);
         let keep_alive = Some(Duration::from_secs(5));

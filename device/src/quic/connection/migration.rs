@@ -2,7 +2,7 @@
 
 use crate::crypto::Crypto;
 
-use super::super::recovery::PathChange;
+use super::super::recovery::{PathChange, Space};
 use super::super::transport_parameters::Migration;
 use super::{Connection, Context, State};
 
@@ -23,7 +23,14 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return;
         }
         self.counters.migrations += 1;
-        self.recovery.on_path_changed(ctx.now, PathChange::Address);
+        // What was under way on the old path goes out again at once: the client moves because that path went
+        // silent, and waiting for loss detection there would hold the sent-packet table, and with it the
+        // answer to the server's own PATH_CHALLENGE, until a probe timeout.
+        let now = ctx.now;
+        self.repair_with(|recovery, repair| {
+            recovery.requeue_space(now, Space::Application, |outcome| repair.apply(outcome));
+            recovery.on_path_changed(now, PathChange::Address);
+        });
         if !self.is_confirmed() || self.agreed.migration == Migration::Disabled {
             // A PING tells the server of the new address.
             self.pending.ping = true;
