@@ -301,7 +301,8 @@ fn a_lost_client_hello_is_resent_after_one_second() {
 
 #[test]
 fn a_wrong_name_an_unknown_authority_and_a_wrong_date_are_refused() {
-    let cases: [(&str, fn(&mut PairOptions)); 4] = [
+    type Damage = fn(&mut PairOptions);
+    let cases: [(&str, Damage); 4] = [
         ("name", |options| options.client.server_name = "other.test".to_owned()),
         ("authority", |options| options.client.identity = Identity::p256()),
         ("expired", |options| options.client.clock_skew_s = 40 * 365 * 86_400),

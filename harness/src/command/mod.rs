@@ -10,6 +10,7 @@ mod exit;
 mod list;
 mod report;
 mod scenario;
+mod simulate;
 mod size;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Judge a recorded run again and print it, or write its report anew.
     Report(report::Arguments),
+    /// The device client in random worlds, in virtual time.
+    Simulate(simulate::Arguments),
     /// The scenarios, or with --metrics what their expectations may name.
     List(list::Arguments),
     /// Serve the embedded broker until Ctrl-C or SIGTERM.
@@ -114,6 +117,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Scenario(scenario) => scenario::run(&scenario, arguments.common.format),
         Command::Compare(compare) => compare::run(&compare, arguments.common.format),
         Command::Report(report) => report::run(&report, arguments.common.format),
+        Command::Simulate(simulate) => simulate::run(&simulate, arguments.common.format),
         Command::List(list) => list::run(&list, arguments.common.format),
         Command::Broker(broker) => broker::run(&broker),
         Command::Doctor => doctor::run(arguments.common.format),
