@@ -290,7 +290,8 @@ fn answer(
     any: bool,
 ) -> String {
     if !record.ending.is_completed() {
-        return format!("No answer: the run was {}.", describe(&record.ending).trim_end_matches('.'));
+        let was = if matches!(record.ending, Ending::Interrupted { .. }) { "was " } else { "" };
+        return format!("No answer: the run {was}{}.", describe(&record.ending).trim_end_matches('.'));
     }
     if !any {
         return "No answer: no expectation applies to this board and these transports.".into();

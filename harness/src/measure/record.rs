@@ -585,8 +585,10 @@ pub struct Event {
 pub enum EventKind {
     /// The client had a working session (CONNACK).
     Connected,
-    /// The client noticed that its connection is gone.
+    /// The client noticed that its connection is gone, or gave an attempt up.
     Disconnected,
+    /// The client left its connection because it was asked to.
+    Left,
     /// The client moved to a new path and goes on.
     Migrated,
     /// A new path answered its challenge.

@@ -103,6 +103,8 @@ pub(super) const REGISTRY: &[Metric] = &[
     // Keeping the service up.
     metric!("reconnects", Count, Lower, Counted, Value(Max), |_, t| service::reconnects(t),
         "Connections that replaced a lost one; those that a step asked for are not counted. Most in any one trial."),
+    metric!("disconnects", Count, Lower, Counted, Value(Max), |_, t| service::disconnects(t),
+        "Working connections the client lost; those it left on request are not counted. Most in any one trial."),
     metric!("reconnect.time", Time, Lower, Clock, Distribution, |_, t| service::reconnect_time(t),
         "From noticing the loss of a connection to the CONNACK of the next; never counts as infinite."),
     metric!("recovery.time", Time, Lower, Clock, Distribution, |_, t| service::recovery_time(t),

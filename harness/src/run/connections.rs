@@ -121,7 +121,8 @@ impl Connections {
         if let Some(attempt) = self.attempts.last_mut().filter(|attempt| !is_connected(attempt)) {
             attempt.failure = Some(ConnectFailure { kind: kind(disconnection), detail: why.clone() });
         }
-        self.event(at_us, EventKind::Disconnected, why);
+        let asked = disconnection.cause == Cause::Requested;
+        self.event(at_us, if asked { EventKind::Left } else { EventKind::Disconnected }, why);
     }
 
     fn mark_once(&mut self, at_us: u64, phase: Phase) {

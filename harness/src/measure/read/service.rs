@@ -13,14 +13,36 @@ pub(crate) fn reconnects(trial: &Trial) -> Option<Observed> {
     one(made.count() as f64)
 }
 
+/// Each loss of a working connection, with the CONNACK that followed it. Attempts that failed in between and
+/// connections left on request are no losses.
+fn losses(trial: &Trial) -> Vec<(u64, Option<u64>)> {
+    let mut losses: Vec<(u64, Option<u64>)> = Vec::new();
+    let mut working = false;
+    for event in &trial.events {
+        match event.kind {
+            EventKind::Connected => {
+                working = true;
+                if let Some((_, again)) = losses.last_mut() {
+                    again.get_or_insert(event.at_us);
+                }
+            }
+            EventKind::Disconnected if working => {
+                working = false;
+                losses.push((event.at_us, None));
+            }
+            EventKind::Left => working = false,
+            _ => {}
+        }
+    }
+    losses
+}
+
+pub(crate) fn disconnects(trial: &Trial) -> Option<Observed> {
+    one(losses(trial).len() as f64)
+}
+
 pub(crate) fn reconnect_time(trial: &Trial) -> Option<Observed> {
-    let at = |kind: EventKind| {
-        trial.events.iter().filter(move |event| event.kind == kind).map(|event| event.at_us)
-    };
-    samples(
-        at(EventKind::Disconnected)
-            .map(|lost| span(lost, at(EventKind::Connected).filter(|connected| *connected >= lost).min())),
-    )
+    samples(losses(trial).into_iter().map(|(lost, again)| span(lost, again)))
 }
 
 pub(crate) fn recovery_time(trial: &Trial) -> Option<Observed> {
@@ -175,9 +197,14 @@ mod tests {
         trial.events = vec![
             event(0, EventKind::Connected),
             event(100, EventKind::Disconnected),
+            // An attempt that failed.
+            event(200, EventKind::Disconnected),
             event(350, EventKind::Connected),
+            event(500, EventKind::Left),
+            event(600, EventKind::Connected),
             event(900, EventKind::Disconnected),
         ];
+        assert_eq!(disconnects(&trial), one(2.0));
         assert_eq!(reconnect_time(&trial), samples([250.0, f64::INFINITY].into_iter()));
     }
 }

@@ -16,7 +16,7 @@ const PARTS: [(&str, &[&str]); 6] = [
     ("Connecting", &["connect", "handshake."]),
     (
         "Keeping the service up",
-        &["reconnect", "recovery.", "service.", "migrations", "key_updates", "board.faults"],
+        &["reconnect", "disconnects", "recovery.", "service.", "migrations", "key_updates", "board.faults"],
     ),
     ("On the wire", &["wire.", "retransmissions", "spurious", "timeouts", "rtt.", "link."]),
     ("On the board", &["heap.", "stack.", "ram.", "flash.", "instructions.", "energy."]),

@@ -22,7 +22,7 @@ pub(super) fn header(view: &View<'_>) -> Markup {
             h1 { (record.scenario.question) }
             (verdict(view))
             @if !record.ending.is_completed() {
-                p class="notice" { b { "Partial report. " } "The run was " (describe(&record.ending))
+                p class="notice" { b { "Partial report. " } "The run ended early: " (describe(&record.ending))
                     ". What was measured until then is shown below." }
             }
             @if view.foreign_sizes() {
