@@ -374,7 +374,9 @@ fn a_rebinding_breaks_tcp_as_a_nat_does() {
         broker.read_exact(&mut [0; 1]).unwrap();
         link.rebind();
         guest.run_until("the rebinding", |_| (link.timeline().len() == 1).then_some(()));
-        guest.tcp(socket).send_slice(b"into the void").unwrap();
+        // A delayed acknowledgement may have met the reset already.
+        let sent = guest.tcp(socket).send_slice(b"into the void");
+        assert!(sent.is_ok() || reset, "{sent:?}");
         guest.run_for(Duration::from_millis(50));
         assert_eq!(guest.tcp(socket).state() == State::Closed, reset);
         // The broker has heard neither data nor an end.
