@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BadMessage, CHUNK_MAX, Name, TEXT_MAX, TOPICS_MAX, Topic};
+use super::{BadMessage, CHUNK_MAX, Name, PowerMode, TEXT_MAX, TOPICS_MAX, Topic, Wifi};
 
 /// A request with the number its [`Reply`](super::Report::Reply) will carry.
 ///
@@ -60,6 +60,12 @@ pub enum Request {
     Crash(Fault),
     /// Restarts the board.
     Reboot,
+    /// Saves power this way from now on; boards that cannot refuse.
+    Power(PowerMode),
+    /// Tells what the board has: [`Report::Hardware`](super::Report::Hardware),
+    /// [`Radio`](super::Report::Radio), [`Heap`](super::Report::Heap) and
+    /// [`Activity`](super::Report::Activity), each where the board has it; one that has none refuses.
+    Inspect,
 }
 
 /// A piece of a certificate or key. Pieces come in order; the one at offset 0 starts anew.
@@ -84,15 +90,6 @@ pub enum BlobKind {
     ClientCertificate,
     /// The P-256 private key of that certificate: PKCS#8, or its 32 bytes.
     ClientKey,
-}
-
-/// How to join a wireless network.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Wifi {
-    /// The network's name.
-    pub ssid: Name,
-    /// Its password; empty for an open network.
-    pub password: Name,
 }
 
 /// Everything a connection depends on.

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Resumption};
+use super::{Name, Resumption, WifiFailure};
 
 /// Something that happened to the network interface or the connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -105,6 +105,15 @@ pub enum Event {
     },
     /// A frame from the harness was damaged; the command in it was not carried out.
     CommandDamaged,
+    /// The wireless network was not joined, or was lost; the board tries again by itself.
+    WifiFailed {
+        /// Why.
+        failure: WifiFailure,
+        /// The radio's own code: an 802.11 reason, or its driver's.
+        code: u16,
+        /// Failures since the network was last joined, starting with 1.
+        failures: u16,
+    },
 }
 
 /// How far the handshake is.

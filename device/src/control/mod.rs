@@ -17,22 +17,27 @@ pub mod command;
 mod crc;
 pub mod event;
 pub mod frame;
+pub mod hardware;
 pub mod payload;
 pub mod report;
 
 pub use command::{
     Addressing, Blob, BlobKind, CipherChoice, Command, Congestion, Fault, KeyExchange, Manner, Migration,
     MqttSettings, MqttVersion, Pattern, Publication, QuicSettings, Reconnection, Request, Resumption,
-    Settings, StreamMode, Subscription, Transport, Wifi, Will, Workload,
+    Settings, StreamMode, Subscription, Transport, Will, Workload,
 };
 pub use crc::crc32;
 pub use event::{Cause, Disconnection, Event, HandshakePhase, Resumed};
+pub use hardware::{
+    Accelerator, Accelerators, Activity, Hardware, Heap, PowerMode, Radio, RadioState, Wifi, WifiFailure,
+};
 pub use report::{
     Answer, Boot, ConsoleStats, Memory, MqttStats, Phase, Refusal, Report, ResetReason, Sample, Samples,
     Stats, TransportStats, Verdict, WireStats, WorkloadEnd, WorkloadResult,
 };
 
-/// Version of this protocol; the board names it in [`report::Boot`], whose encoding never changes.
+/// Version of this protocol; the board names it in [`report::Boot`], whose encoding never changes. Variants added
+/// at the end of an enum keep the version: who does not know one finds the frame unreadable and goes on.
 pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Longest topic name or filter, in bytes.

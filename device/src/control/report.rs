@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BadMessage, Event, Name, SAMPLES_MAX};
+use super::{Activity, BadMessage, Event, Hardware, Heap, Name, Radio, SAMPLES_MAX};
 
 /// A message from the board.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +32,14 @@ pub enum Report {
     Stats(Stats),
     /// The workload ended.
     WorkloadDone(WorkloadResult),
+    /// Which board this is.
+    Hardware(Hardware),
+    /// The radio: when it joined or lost its network, and when asked.
+    Radio(Radio),
+    /// The heap.
+    Heap(Heap),
+    /// Where the time went.
+    Activity(Activity),
 }
 
 /// The board started.

@@ -1,6 +1,7 @@
 //! What a board lends the agent: everything that is not the same everywhere.
 
-use crate::control::{Fault, Refusal, ResetReason, Wifi};
+use crate::control::{Activity, Event, Fault, Hardware, Heap, PowerMode, Radio, Refusal, ResetReason, Wifi};
+use crate::time::Instant;
 
 /// A board's own facts and powers.
 pub trait Board {
@@ -33,6 +34,39 @@ pub trait Board {
     /// [`Refusal::Unsupported`] on boards without a radio.
     fn join(&mut self, _wifi: &Wifi) -> Result<(), Refusal> {
         Err(Refusal::Unsupported)
+    }
+
+    /// Saves power in the given way from now on.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsupported`] on boards that cannot.
+    fn save_power(&mut self, _mode: PowerMode) -> Result<(), Refusal> {
+        Err(Refusal::Unsupported)
+    }
+
+    /// The chip and its identity; `None` for a board without silicon.
+    fn hardware(&self) -> Option<Hardware> {
+        None
+    }
+
+    /// The radio now; `None` where there is none.
+    fn radio(&mut self, _now: Instant) -> Option<Radio> {
+        None
+    }
+
+    /// The heap now; `None` where there is none.
+    fn heap(&self, _now: Instant) -> Option<Heap> {
+        None
+    }
+
+    /// Where the time went; `None` where nobody counts.
+    fn activity(&self, _now: Instant) -> Option<Activity> {
+        None
+    }
+
+    /// Takes what the board has to tell of itself, such as a network it could not join.
+    fn take_event(&mut self) -> Option<Event> {
+        None
     }
 
     /// Fails in the given way, as a fault test wants it. Returns where the board cannot fail like that.

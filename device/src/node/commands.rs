@@ -47,6 +47,8 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
             Request::Blob(_) if self.agent.active => Err(Refusal::Connected),
             Request::Blob(blob) => self.setup.credentials.store(blob),
             Request::Wifi(wifi) => loan.board.join(wifi),
+            Request::Power(mode) => loan.board.save_power(*mode),
+            Request::Inspect => self.inspect(now, loan.board),
             Request::Configure(settings) => self.configure(now, settings, loan),
             Request::Connect => self.connect(now, loan),
             Request::Snapshot => {
@@ -124,6 +126,26 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
         self.agent.connect_wanted = true;
         self.drive(now, loan, |driver| driver.connect_when_up());
         Ok(())
+    }
+
+    /// Reports what the board has of a chip, a radio, a heap and a record of its time.
+    fn inspect(&mut self, now: Instant, board: &mut impl Board) -> Result<(), Refusal> {
+        // One after the other: each report takes a kilobyte of stack while it is encoded.
+        let told = [
+            self.tell(board.hardware().map(Report::Hardware)),
+            self.tell(board.radio(now).map(Report::Radio)),
+            self.tell(board.heap(now).map(Report::Heap)),
+            self.tell(board.activity(now).map(Report::Activity)),
+        ];
+        if told.contains(&true) { Ok(()) } else { Err(Refusal::Unsupported) }
+    }
+
+    /// Reports what there is to report, and says whether there was.
+    fn tell(&mut self, report: Option<Report>) -> bool {
+        if let Some(report) = &report {
+            self.agent.telemetry.report(report);
+        }
+        report.is_some()
     }
 
     fn snapshot(&mut self, now: Instant, board: &mut impl Board) {

@@ -226,10 +226,18 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
         })
     }
 
-    fn watch_link(&mut self, now: Instant, board: &impl Board) {
+    /// Reports what the board tells of its link, as far as there is room.
+    fn watch_link(&mut self, now: Instant, board: &mut impl Board) {
+        while self.agent.telemetry.room() {
+            let Some(event) = board.take_event() else { break };
+            self.agent.event(now, event);
+        }
         let up = board.link_is_up();
         if up != self.agent.link_up {
             self.agent.link_up = up;
+            if let Some(radio) = board.radio(now) {
+                self.agent.telemetry.report(&Report::Radio(radio));
+            }
             self.agent.event(now, if up { Event::LinkUp } else { Event::LinkDown });
         }
     }

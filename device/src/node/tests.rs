@@ -3,6 +3,7 @@
 extern crate std;
 
 use std::collections::VecDeque;
+use std::format;
 use std::vec::Vec;
 
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
@@ -11,7 +12,8 @@ use super::*;
 use crate::control::frame;
 use crate::control::{
     Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, KeyExchange, MqttSettings, MqttVersion,
-    QuicSettings, Reconnection, Refusal, Request, ResetReason, Resumption, Settings, StreamMode,
+    PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request, ResetReason, Resumption,
+    Settings, StreamMode, Wifi, WifiFailure,
 };
 use crate::crypto::Software;
 
@@ -91,6 +93,9 @@ impl Console for Wire {
 #[derive(Default)]
 struct Facts {
     link_down: bool,
+    radio: Option<Radio>,
+    power: PowerMode,
+    events: VecDeque<Event>,
     crashed: Option<Fault>,
     rebooted: bool,
 }
@@ -110,6 +115,16 @@ impl Board for Facts {
     }
     fn link_is_up(&self) -> bool {
         !self.link_down
+    }
+    fn save_power(&mut self, mode: PowerMode) -> Result<(), Refusal> {
+        self.power = mode;
+        Ok(())
+    }
+    fn radio(&mut self, _: Instant) -> Option<Radio> {
+        self.radio
+    }
+    fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
     }
     fn crash(&mut self, fault: Fault) {
         self.crashed = Some(fault);
@@ -431,4 +446,65 @@ fn what_the_agent_and_the_stack_take_stays_small() {
     // client's budget is its own.
     assert!(Node::<Software>::agent_bytes() <= 10 * 1024, "{}", Node::<Software>::agent_bytes());
     assert!(Node::<Software>::net_bytes() <= 12 * 1024, "{}", Node::<Software>::net_bytes());
+}
+
+const RADIO: Radio = Radio {
+    at_us: 0,
+    state: RadioState::Joined,
+    bssid: Some([2; 6]),
+    channel: Some(6),
+    rssi_dbm: Some(-40),
+    power: PowerMode::None,
+};
+
+#[test]
+fn inspecting_reports_what_the_board_has_and_is_refused_where_it_has_nothing() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.poll();
+    world.reports();
+    world.send(1, Request::Inspect);
+    world.poll();
+    let refused = Answer::Refused(Refusal::Unsupported);
+    assert_eq!(world.reports(), [Report::Reply { sequence: 1, answer: refused }]);
+
+    world.board.radio = Some(RADIO);
+    world.send(2, Request::Inspect);
+    world.poll();
+    let done = Report::Reply { sequence: 2, answer: Answer::Done };
+    assert_eq!(world.reports(), [Report::Radio(RADIO), done]);
+}
+
+#[test]
+fn a_power_mode_reaches_the_board() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.send(1, Request::Power(PowerMode::MaximumModemSleep));
+    world.poll();
+    assert_eq!(world.board.power, PowerMode::MaximumModemSleep);
+}
+
+#[test]
+fn a_failed_join_is_reported_before_the_link_and_the_radio_with_it() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.board.link_down = true;
+    world.poll();
+    world.reports();
+    let failed = Event::WifiFailed { failure: WifiFailure::WrongPassword, code: 15, failures: 1 };
+    world.board.events.push_back(failed.clone());
+    world.board.radio = Some(RADIO);
+    world.board.link_down = false;
+    world.poll();
+    let reports = world.reports();
+    assert!(matches!(&reports[0], Report::Event { event, .. } if *event == failed), "{reports:?}");
+    assert_eq!(reports[1], Report::Radio(RADIO));
+    assert!(matches!(&reports[2], Report::Event { event: Event::LinkUp, .. }), "{reports:?}");
+}
+
+#[test]
+fn a_password_is_not_shown_by_debug_output() {
+    let wifi = Wifi { ssid: clipped("lab"), password: clipped("correct horse") };
+    let shown = format!("{:?}", Request::Wifi(wifi));
+    assert!(shown.contains("lab") && !shown.contains("horse"), "{shown}");
 }

@@ -291,5 +291,7 @@ const fn name(request: &Request) -> &'static str {
         Request::Snapshot => "Snapshot",
         Request::Crash(_) => "Crash",
         Request::Reboot => "Reboot",
+        Request::Power(_) => "Power",
+        Request::Inspect => "Inspect",
     }
 }

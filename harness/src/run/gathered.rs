@@ -145,6 +145,8 @@ impl Gathered {
                     Report::Memory(memory) => snapshots.push(snapshot(&memory, to_trial(memory.at_us))),
                     Report::Stats(last) => stats = Some(last),
                     Report::Boot(_) | Report::Reply { .. } | Report::WorkloadDone(_) => {}
+                    // Asked for by whoever wants them, not by a trial.
+                    Report::Hardware(_) | Report::Radio(_) | Report::Heap(_) | Report::Activity(_) => {}
                 }
             }
             trial.clock_uncertainty_us = trial.clock_uncertainty_us.max(clock.uncertainty_us());
