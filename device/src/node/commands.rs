@@ -227,6 +227,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         if self.agent.connect_wanted {
             return Ok(());
         }
+        // Before the client hears of it: one that has no session yet has stopped by the time the call returns.
+        self.agent.reconnect_wanted = self.agent.reconnect_wanted || manner == Manner::Graceful;
         match manner {
             Manner::Graceful => self.call(|client, ctx, _| client.disconnect(ctx)),
             // The policy may wait before it tries again; the harness does not want to.
@@ -235,7 +237,6 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
                 self.call(|client, ctx, _| client.connect(ctx));
             }
         }
-        self.agent.reconnect_wanted = self.agent.reconnect_wanted || manner == Manner::Graceful;
         Ok(())
     }
 

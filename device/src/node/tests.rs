@@ -11,9 +11,9 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use super::*;
 use crate::control::frame;
 use crate::control::{
-    Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, KeyExchange, MqttSettings, MqttVersion,
-    PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request, ResetReason, Resumption,
-    Settings, StreamMode, Wifi, WifiFailure,
+    Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, KeyExchange, Manner, MqttSettings,
+    MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request, ResetReason,
+    Resumption, Settings, StreamMode, Wifi, WifiFailure,
 };
 use crate::crypto::Software;
 
@@ -407,6 +407,21 @@ fn a_broker_that_never_answers_is_given_up_in_time_without_a_busy_loop() {
         assert!(polls < 200, "it polls for ever at {}", world.now);
     };
     assert!((4_900_000..=5_200_000).contains(&ended.1), "{ended:?}");
+}
+
+#[test]
+fn a_reconnect_asked_for_before_the_session_stands_makes_another_attempt() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.configure();
+    assert_eq!(world.ask(1, Request::Connect), Answer::Done);
+    assert_eq!(world.ask(2, Request::Reconnect(Manner::Graceful)), Answer::Done);
+    for _ in 0..20 {
+        world.now = world.poll().expect("something is awaited").as_micros();
+    }
+    let gave_up = |report: &Report| matches!(report, Report::Event { event: Event::GaveUp, .. });
+    assert!(!world.reports().iter().any(gave_up));
+    assert_eq!(world.ask(3, Request::Connect), Answer::Refused(Refusal::Connected));
 }
 
 #[test]
