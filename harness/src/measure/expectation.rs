@@ -165,7 +165,13 @@ impl Expectation {
             None => Vec::new(),
         };
         let (variants, roles) = scope(who, vocabulary)?;
+        let part = limit.clone();
         let limit = read_limit(limit, figure, vocabulary)?;
+        let spoken_of = if variants.is_empty() { vocabulary.variants } else { &variants };
+        if let Some(outcome) = foregone(figure, comparison, &limit, spoken_of) {
+            let problem = format!("{figure} {comparison} {} {outcome}", part.text());
+            return Err(part.error(problem, "write a limit that a run can meet or miss".into()));
+        }
         Ok(Self { text: text.trim().to_owned(), figure, comparison, limit, variants, roles, boards })
     }
 }
@@ -255,6 +261,38 @@ fn read_limit(part: Part<'_>, figure: Figure, vocabulary: Vocabulary<'_>) -> Res
         );
     }
     Ok(Limit::Value(value))
+}
+
+/// How an expectation ends that no measurement can decide, in words.
+fn foregone(
+    figure: Figure,
+    comparison: Comparison,
+    limit: &Limit,
+    variants: &[String],
+) -> Option<&'static str> {
+    use Comparison::{Above, AtLeast, AtMost, Below, Different, Equal};
+    const ALWAYS: &str = "can never fail";
+    const NEVER: &str = "can never hold";
+    let itself = match limit {
+        Limit::Value(_) => false,
+        Limit::Figure { factor, figure: other } => *other == figure && *factor == 1.0,
+        Limit::Variant { factor, variant } => {
+            *factor == 1.0 && variants.iter().all(|spoken_of| spoken_of == variant)
+        }
+    };
+    if itself {
+        return Some(if matches!(comparison, AtMost | AtLeast | Equal) { ALWAYS } else { NEVER });
+    }
+    let Limit::Value(value) = *limit else { return None };
+    // No figure is negative, no share is more than the whole.
+    let (bottom, top) = (value <= 0.0, figure.unit() == super::Unit::Percent && value >= 1.0);
+    match comparison {
+        AtLeast if bottom => Some(ALWAYS),
+        AtMost if top => Some(ALWAYS),
+        Below if bottom => Some(NEVER),
+        Above if top => Some(NEVER),
+        AtMost | Below | AtLeast | Above | Equal | Different => None,
+    }
 }
 
 /// A limit that names a variant or a figure.
@@ -374,6 +412,28 @@ mod tests {
         assert_eq!(parse("instructions.publish.qos0.max <= 30 k").unwrap().limit, Limit::Value(30e3));
         assert_eq!(parse("duplicates = 0").unwrap().limit, Limit::Value(0.0));
         assert_eq!(parse("delivery.ratio = 100 %").unwrap().limit, Limit::Value(1.0));
+    }
+
+    #[test]
+    fn an_expectation_that_nothing_can_decide_is_refused() {
+        for text in [
+            "duplicates >= 0",
+            "delivery.ratio <= 100 %",
+            "publish.latency.p99 <= publish.latency.p99",
+            "publish.latency.p99 = 1 x quic for quic",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.problem.contains("can never fail"), "{text}: {error}");
+        }
+        for text in ["duplicates < 0", "delivery.ratio > 100 %", "publish.latency.p99 < tls for tls"] {
+            let error = parse(text).unwrap_err();
+            assert!(error.problem.contains("can never hold"), "{text}: {error}");
+        }
+        for text in
+            ["duplicates <= 0", "duplicates > 0", "delivery.ratio >= 100 %", "lost.total < 0.9 x quic"]
+        {
+            assert!(parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]
