@@ -57,8 +57,12 @@ pub(crate) fn recovery_time(trial: &Trial) -> Option<Observed> {
                     };
                     // No message to carry afterwards: this direction cannot tell.
                     trial.messages.iter().find(since)?;
-                    let arrivals = trial.messages.iter().filter(since).filter_map(|m| m.delivered_us);
-                    let first = arrivals.filter(|arrival| *arrival >= impairment.end_us).min();
+                    let arrivals = || trial.messages.iter().filter(since).map(|m| m.delivered_us);
+                    // Back before its end was told, and nothing left to show it once more.
+                    if arrivals().all(|arrival| arrival.is_some_and(|at| at < impairment.end_us)) {
+                        return Some(0.0);
+                    }
+                    let first = arrivals().flatten().filter(|arrival| *arrival >= impairment.end_us).min();
                     Some(span(impairment.end_us, first))
                 })
                 .max_by(f64::total_cmp)
@@ -188,6 +192,15 @@ mod tests {
         assert_eq!(recovery_time(&trial), one(f64::INFINITY));
         trial.messages.pop();
         assert_eq!(recovery_time(&trial), None, "nothing was sent afterwards, so nothing can be told");
+    }
+
+    #[test]
+    fn a_service_that_was_back_before_the_end_was_told_has_recovered() {
+        let mut trial = trial(vec![up(900, 910), up(1200, 1700), up(1300, 1750)]);
+        trial.impairments = vec![blackout(1000, 2000)];
+        assert_eq!(recovery_time(&trial), one(0.0));
+        trial.messages.push(message(Direction::FromBoard, 1400, None));
+        assert_eq!(recovery_time(&trial), one(f64::INFINITY), "one of them never came");
     }
 
     #[test]
