@@ -73,6 +73,17 @@ impl KeyKind {
     }
 }
 
+/// Who signs the leaves of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Depth {
+    /// The intermediate: a client that trusts the root has a chain of three to verify.
+    #[default]
+    Intermediate,
+    /// The root itself.
+    Root,
+}
+
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("making a certificate of the run's own authority failed: {0}")]
@@ -148,19 +159,28 @@ impl Authority {
         Ok(Self { root, intermediate })
     }
 
-    fn issue(&self, params: &CertificateParams, kind: KeyKind) -> Result<Identity, CertificateError> {
+    fn issue(
+        &self,
+        params: &CertificateParams,
+        kind: KeyKind,
+        depth: Depth,
+    ) -> Result<Identity, CertificateError> {
         let key = kind.generate()?;
-        let leaf = params.signed_by(&key, &self.intermediate)?;
-        Ok(Identity {
-            chain: vec![leaf.der().clone(), self.intermediate.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()),
-        })
+        let chain = match depth {
+            Depth::Intermediate => {
+                let leaf = params.signed_by(&key, &self.intermediate)?;
+                vec![leaf.der().clone(), self.intermediate.der().clone()]
+            }
+            Depth::Root => vec![params.signed_by(&key, &self.root)?.der().clone()],
+        };
+        Ok(Identity { chain, key: PrivatePkcs8KeyDer::from(key.serialize_der()) })
     }
 }
 
 /// The authority of one run and what it issues.
 pub struct Certificates {
     kind: KeyKind,
+    depth: Depth,
     authority: Authority,
     names: Vec<String>,
 }
@@ -193,7 +213,19 @@ impl Certificates {
             std::iter::once(SERVER_NAME).chain(ALTERNATIVE_NAMES).map(str::to_owned).collect();
         names.extend(more_names.iter().cloned());
         CertificateParams::new(names.clone())?;
-        Ok(Self { kind, authority: Authority::generate(kind)?, names })
+        Ok(Self { kind, depth: Depth::default(), authority: Authority::generate(kind)?, names })
+    }
+
+    /// The same, with leaves signed as `depth` says.
+    #[must_use]
+    pub fn signed_by(self, depth: Depth) -> Self {
+        Self { depth, ..self }
+    }
+
+    /// Who signs the leaves.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.depth
     }
 
     /// The kind of key in use.
@@ -245,9 +277,9 @@ impl Certificates {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         if flaw == Flaw::UnknownAuthority {
-            return Authority::generate(self.kind)?.issue(&params, self.kind);
+            return Authority::generate(self.kind)?.issue(&params, self.kind, self.depth);
         }
-        self.authority.issue(&params, self.kind)
+        self.authority.issue(&params, self.kind, self.depth)
     }
 
     /// Issues a client certificate for mutual TLS.
@@ -259,7 +291,7 @@ impl Certificates {
         describe(&mut params, common_name, -VALID_DAYS..VALID_DAYS);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.authority.issue(&params, self.kind)
+        self.authority.issue(&params, self.kind, self.depth)
     }
 }
 
@@ -374,6 +406,14 @@ mod tests {
                 verify(&certificates, &identity, name).expect(name);
             }
         }
+    }
+
+    #[test]
+    fn a_leaf_signed_by_the_root_comes_alone_and_is_accepted() {
+        let certificates = Certificates::generate().expect("an authority").signed_by(Depth::Root);
+        let identity = certificates.server(Flaw::None).expect("a leaf");
+        assert_eq!(identity.chain.len(), 1);
+        verify(&certificates, &identity, SERVER_NAME).expect("a chain of two");
     }
 
     #[test]
