@@ -106,7 +106,7 @@ async fn overload_is_accepted_or_rejected_as_told() {
     let third = raw.connect().await;
     assert_eq!(close_code(&third).await, 2);
     let error = refusal(target(&broker, Transport::Tcp)).await;
-    assert!(matches!(error, ConnectError::Closed(_)), "{error}");
+    assert!(matches!(error, ConnectError::Closed { .. }), "{error}");
     drop((first, second));
     broker.shut_down().await;
 }

@@ -38,6 +38,8 @@ pub enum BrokerEventKind {
         client: SocketAddr,
         /// Why.
         reason: String,
+        /// The client's TLS alert, if that was it.
+        alert: Option<u8>,
     },
     /// A client was turned away before its CONNECT.
     TurnedAway {

@@ -35,6 +35,16 @@ pub struct Trust {
     pub anchor: Option<CertificateDer<'static>>,
 }
 
+impl Trust {
+    /// Trust in these roots; a board gets the first of them.
+    #[must_use]
+    pub fn in_roots(server_name: &str, certificates: Vec<CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        Self { server_name: server_name.to_owned(), roots, anchor: certificates.into_iter().next() }
+    }
+}
+
 /// A broker that runs somewhere, at one or several addresses.
 #[derive(Debug)]
 pub(super) struct External {
@@ -156,8 +166,8 @@ fn translate(listener: &ExternalBroker, name: &str, error: ConnectError) -> Brok
         ConnectError::Certificate(reason) => certificate_error(url, name, &reason),
         ConnectError::Alpn => BrokerError::AlpnRefused { url },
         ConnectError::Network(_) | ConnectError::TimedOut(_) => BrokerError::Unreachable { url, reason },
-        ConnectError::Refused(_) | ConnectError::Closed(_) => BrokerError::Refused { url, reason },
-        ConnectError::Handshake(_) | ConnectError::Settings(_) => BrokerError::Handshake { url, reason },
+        ConnectError::Refused(_) | ConnectError::Closed { .. } => BrokerError::Refused { url, reason },
+        ConnectError::Handshake { .. } | ConnectError::Settings(_) => BrokerError::Handshake { url, reason },
     }
 }
 

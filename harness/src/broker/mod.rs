@@ -196,6 +196,12 @@ impl Broker {
         &self.events
     }
 
+    /// Whether [`Self::events`] tells of every handshake that failed, with the client's alert.
+    #[must_use]
+    pub fn tells_handshakes(&self) -> bool {
+        matches!(self.kind, Kind::Embedded(_))
+    }
+
     /// Client identifiers of the clients it serves right now; empty if it does not say.
     #[must_use]
     pub fn client_ids(&self) -> Vec<String> {

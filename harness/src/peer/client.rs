@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connector::{Attempt, ConnectError, Connector, Early, Wired, quic_stats, quic_wire};
+use super::connector::{
+    Attempt, ConnectError, Connector, Early, Wired, quic_stats, quic_wire, received_alert,
+    received_quic_alert,
+};
 use super::reporter::Reporter;
 use super::send_log::SendLog;
 use super::session::{Session, Tagged};
@@ -18,6 +21,8 @@ use crate::wire::{Connack, Connect, Frame, Packet, Publish, Subscription, Versio
 
 /// Bytes that may wait to be written before publishing pauses.
 const OUT_LIMIT: usize = 64 * 1024;
+/// Time a client has to say goodbye: a broker that is frozen takes no DISCONNECT.
+const END_LIMIT: Duration = Duration::from_secs(5);
 const READ_CHUNK: usize = 16 * 1024;
 
 /// How a client behaves.
@@ -174,7 +179,7 @@ impl Client {
         let mut outcome = self.outcome.clone();
         match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().expect("that is what was waited for"),
-            Err(_) => Err(ConnectError::Closed("the client was stopped".into())),
+            Err(_) => Err(ConnectError::closed("the client was stopped")),
         }
     }
 
@@ -227,7 +232,10 @@ impl Client {
     pub(super) async fn end(&self) -> ClientLog {
         self.leave.cancel();
         let _ = self.commands.send(Command::Disconnect);
-        self.ended.cancelled().await;
+        if tokio::time::timeout(END_LIMIT, self.ended.cancelled()).await.is_err() {
+            self.abort.cancel();
+            self.ended.cancelled().await;
+        }
         self.log()
     }
 
@@ -462,13 +470,13 @@ async fn write_all(wired: &mut Wired, bytes: &[u8]) -> Result<(), ConnectError> 
         wired.writer.write_all(bytes).await?;
         wired.writer.flush().await
     };
-    written.await.map_err(|error: std::io::Error| closed(wired, &error.to_string()))
+    written.await.map_err(|error: std::io::Error| closed(wired, &error))
 }
 
 /// Reads exactly the CONNACK; what follows it stays in the stream.
 async fn read_connack(wired: &mut Wired, version: Version) -> Result<Connack, ConnectError> {
     let mut bytes = Vec::new();
-    let malformed = |error: crate::wire::Malformed| ConnectError::Closed(error.to_string());
+    let malformed = |error: crate::wire::Malformed| ConnectError::closed(error);
     loop {
         let frame = Frame::peek(&bytes).map_err(malformed)?;
         if frame.is_some_and(|frame| frame.length == bytes.len()) {
@@ -476,18 +484,20 @@ async fn read_connack(wired: &mut Wired, version: Version) -> Result<Connack, Co
         }
         match wired.reader.read_u8().await {
             Ok(byte) => bytes.push(byte),
-            Err(error) => return Err(closed(wired, &error.to_string())),
+            Err(error) => return Err(closed(wired, &error)),
         }
     }
     match Packet::decode(&bytes, version).map_err(malformed)? {
         Packet::Connack(connack) => Ok(connack),
-        other => Err(ConnectError::Closed(format!("{other:?} came in place of CONNACK"))),
+        other => Err(ConnectError::closed(format!("{other:?} came in place of CONNACK"))),
     }
 }
 
-fn closed(wired: &Wired, reason: &str) -> ConnectError {
-    let known = wired.quic.as_ref().and_then(|connection| connection.close_reason());
-    ConnectError::Closed(known.map_or_else(|| reason.to_owned(), |error| error.to_string()))
+fn closed(wired: &Wired, error: &std::io::Error) -> ConnectError {
+    match wired.quic.as_ref().and_then(|connection| connection.close_reason()) {
+        Some(known) => ConnectError::Closed { reason: known.to_string(), alert: received_quic_alert(&known) },
+        None => ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) },
+    }
 }
 
 /// Adds up counters, and keeps the latest of what is no counter.

@@ -93,8 +93,13 @@ pub enum ConnectError {
     #[error("the broker's certificate is refused: {0}")]
     Certificate(rustls::CertificateError),
     /// The handshake failed for another reason.
-    #[error("the handshake failed: {0}")]
-    Handshake(String),
+    #[error("the handshake failed: {reason}")]
+    Handshake {
+        /// Why.
+        reason: String,
+        /// The broker's alert, if it sent one.
+        alert: Option<u8>,
+    },
     /// No application protocol in common.
     #[error("the broker refuses the application protocol `mqtt`")]
     Alpn,
@@ -105,8 +110,13 @@ pub enum ConnectError {
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// The connection ended before CONNACK.
-    #[error("the connection ended before CONNACK: {0}")]
-    Closed(String),
+    #[error("the connection ended before CONNACK: {reason}")]
+    Closed {
+        /// Why.
+        reason: String,
+        /// The broker's alert, if that was its reason.
+        alert: Option<u8>,
+    },
 }
 
 impl ConnectError {
@@ -115,13 +125,29 @@ impl ConnectError {
     pub fn to_record(&self) -> ConnectFailure {
         let kind = match self {
             Self::Certificate(_) => ConnectFailureKind::Certificate,
-            Self::Alpn | Self::Refused(_) | Self::Handshake(_) | Self::Closed(_) => {
+            Self::Alpn | Self::Refused(_) | Self::Handshake { .. } | Self::Closed { .. } => {
                 ConnectFailureKind::Refused
             }
             Self::TimedOut(_) => ConnectFailureKind::Timeout,
             Self::Settings(_) | Self::Network(_) => ConnectFailureKind::Other,
         };
-        ConnectFailure { kind, detail: self.to_string() }
+        ConnectFailure { kind, detail: self.to_string(), alert: self.alert() }
+    }
+
+    /// The TLS alert that gave the reason, sent or received (RFC 8446 6.2).
+    #[must_use]
+    pub fn alert(&self) -> Option<u8> {
+        match self {
+            Self::Certificate(reason) => Some(rustls::AlertDescription::from(reason.clone()).into()),
+            Self::Alpn => Some(NO_APPLICATION_PROTOCOL),
+            Self::Handshake { alert, .. } | Self::Closed { alert, .. } => *alert,
+            Self::Settings(_) | Self::Network(_) | Self::Refused(_) | Self::TimedOut(_) => None,
+        }
+    }
+
+    /// The connection ended for a reason that is no alert.
+    pub(super) fn closed(reason: impl fmt::Display) -> Self {
+        Self::Closed { reason: reason.to_string(), alert: None }
     }
 }
 
@@ -419,9 +445,23 @@ fn tls_failure(error: io::Error) -> ConnectError {
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
             ConnectError::Alpn
         }
-        Some(other) => ConnectError::Handshake(other.to_string()),
+        Some(other) => ConnectError::Handshake { reason: other.to_string(), alert: received_alert(&error) },
         None => ConnectError::Network(error.to_string()),
     }
+}
+
+/// The alert a TLS connection ended with, if it came from the other side.
+pub(crate) fn received_alert(error: &io::Error) -> Option<u8> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some((*alert).into()),
+        _ => None,
+    }
+}
+
+/// The alert a QUIC connection ended with, if it came from the other side (RFC 9001 4.8).
+pub(crate) fn received_quic_alert(error: &quinn::ConnectionError) -> Option<u8> {
+    let quinn::ConnectionError::ConnectionClosed(close) = error else { return None };
+    (0..=u8::MAX).find(|alert| quinn::TransportErrorCode::crypto(*alert) == close.error_code)
 }
 
 /// TLS alert no_application_protocol (RFC 8446 6.2), as a QUIC error (RFC 9001 4.8).
@@ -436,12 +476,14 @@ fn quic_failure(error: &quinn::ConnectionError, phases: &PhaseLog) -> ConnectErr
         Error::TransportError(error) => match phases.refusal() {
             Some(reason) => ConnectError::Certificate(reason),
             None if error.code == alpn => ConnectError::Alpn,
-            None => ConnectError::Handshake(error.to_string()),
+            None => ConnectError::Handshake { reason: error.to_string(), alert: None },
         },
         Error::ConnectionClosed(close) if close.error_code == alpn => ConnectError::Alpn,
-        Error::ConnectionClosed(_) | Error::VersionMismatch => ConnectError::Handshake(error.to_string()),
+        Error::ConnectionClosed(_) | Error::VersionMismatch => {
+            ConnectError::Handshake { reason: error.to_string(), alert: received_quic_alert(error) }
+        }
         Error::TimedOut | Error::Reset => ConnectError::Network(error.to_string()),
-        other => ConnectError::Closed(other.to_string()),
+        other => ConnectError::closed(other),
     }
 }
 

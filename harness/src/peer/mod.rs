@@ -19,6 +19,7 @@ use std::time::Instant;
 
 pub use client::{Client, ClientEvent, ClientLog, ClientOptions, NotRunning};
 pub use connector::{ConnectError, Connector, QuicTuning, Target};
+pub(crate) use connector::{received_alert, received_quic_alert};
 pub use ledger::{Account, Arrival, Closing, Ledger, Strays};
 pub use party::{Implementation, Party, Running, SubscribeError, Testimony};
 pub use send_log::{SendLog, Sending};

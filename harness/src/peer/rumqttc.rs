@@ -12,12 +12,12 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, Filter, LastWill, Packet, PubAckReason, PubRecReason, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{Outgoing, TlsConfiguration, Transport as RumqttcTransport};
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::{ClientEvent, ClientOptions, Command};
-use super::connector::{Attempt, ConnectError, Connector};
+use super::connector::{Attempt, ConnectError, Connector, received_alert};
 use super::reporter::Reporter;
 use super::session::Tagged;
 use crate::measure::Transport;
@@ -357,11 +357,24 @@ impl Actor {
         }
         match error {
             ConnectionError::Timeout(_) => ConnectError::TimedOut(self.reporter.options.connect_limit),
-            ConnectionError::Tls(error) => ConnectError::Handshake(error.to_string()),
+            ConnectionError::Tls(error) => {
+                let alert = match error {
+                    rumqttc::TlsError::Io(error) => received_alert(error),
+                    _ => None,
+                };
+                ConnectError::Handshake { reason: error.to_string(), alert }
+            }
+            // TLS 1.3 lets a server refuse a client after the client is done with its handshake.
+            ConnectionError::Io(error) if received_alert(error).is_some() => {
+                ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) }
+            }
+            ConnectionError::MqttState(StateError::Io(error)) if received_alert(error).is_some() => {
+                ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) }
+            }
             ConnectionError::Io(error) if error.kind() != io::ErrorKind::ConnectionAborted => {
                 ConnectError::Network(error.to_string())
             }
-            other => ConnectError::Closed(other.to_string()),
+            other => ConnectError::closed(other),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::socket::FaultySocket;
 use crate::broker::event::BrokerEventKind;
 use crate::broker::options::{AddressValidation, BrokerOptions, ClientAuthentication, StreamCredit};
 use crate::measure::Transport;
+use crate::peer::received_quic_alert;
 use crate::wire::reason;
 
 /// EMQX's application codes of CONNECTION_CLOSE.
@@ -137,6 +138,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, policy: QuicPolicy) {
                 transport: Transport::Quic,
                 client,
                 reason: error.to_string(),
+                alert: received_quic_alert(&error),
             });
             return;
         }
@@ -191,6 +193,7 @@ async fn establish(
                 transport: Transport::Quic,
                 client,
                 reason: error.to_string(),
+                alert: received_quic_alert(&error),
             },
         };
         shared_for_task.events.record(kind);
@@ -221,7 +224,10 @@ impl Served<'_> {
             () = self.shared.closing.cancelled() => None,
         };
         let Some((mut send, mut recv)) = control else {
-            self.connection.close(close::NORMAL, b"no control stream");
+            // One that is closed already keeps its reason.
+            if self.connection.close_reason().is_none() {
+                self.connection.close(close::NORMAL, b"no control stream");
+            }
             return;
         };
         let ending = tokio::select! {

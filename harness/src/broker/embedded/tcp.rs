@@ -13,6 +13,7 @@ use super::bridge::{Activity, Bridge, Ending, Plain};
 use super::shared::Shared;
 use crate::broker::event::BrokerEventKind;
 use crate::measure::Transport;
+use crate::peer::received_alert;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -59,15 +60,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, tls: 
     };
     let config = Arc::clone(&slot.read().expect("no holder of this lock panics"));
     let handshake = TlsAcceptor::from(config).accept(stream);
-    let reason = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
+    let (reason, alert) = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
         Ok(Ok(stream)) => {
             shared.events.record(BrokerEventKind::Handshake { transport, client });
             return bridge(&shared, stream, client, transport).await;
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "timed out".to_owned(),
+        Ok(Err(error)) => (error.to_string(), received_alert(&error)),
+        Err(_) => ("timed out".to_owned(), None),
     };
-    shared.events.record(BrokerEventKind::HandshakeFailed { transport, client, reason });
+    shared.events.record(BrokerEventKind::HandshakeFailed { transport, client, reason, alert });
 }
 
 async fn bridge<S>(shared: &Arc<Shared>, stream: S, client: SocketAddr, transport: Transport)
