@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// Board, broker, Docker, port: the environment.
     Environment,
+    /// The harness itself failed.
+    Bug,
 }
 
 impl Exit {
@@ -23,6 +25,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Environment => 2,
             Self::Usage => 3,
+            Self::Bug => 4,
         };
         if rank(other) > rank(self) { other } else { self }
     }
@@ -40,6 +43,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Environment => 3,
+            Exit::Bug => 101,
         })
     }
 }

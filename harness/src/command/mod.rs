@@ -7,7 +7,9 @@ mod build;
 mod compare;
 mod doctor;
 mod exit;
+mod interrupt;
 mod list;
+mod progress;
 mod report;
 mod scenario;
 mod simulate;
@@ -162,6 +164,8 @@ fn start_logging(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .without_time()
+        // A log that cannot be written is no reason to end a run.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -4,20 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::build::build_with_talk;
+use super::interrupt::interrupt;
+use super::progress::Talk;
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu::Counting;
-use crate::broker::{Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability};
-use crate::certificates::{Certificates, SERVER_NAME};
+use crate::broker::{
+    Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Trust, read_certificates,
+};
+use crate::certificates::{Certificates, Depth, SERVER_NAME};
 use crate::firmware::build::Firmware;
-use crate::measure::record::{Blame, Ending, Transport};
+use crate::measure::record::{Blame, Ending, RunRecord, Transport};
 use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
-use crate::run::{BoardKind, Progress, Run, flaw};
-use crate::scenario::{Action, BoardName, ClientCertificates, Scenario, SessionState, library};
+use crate::run::{BoardKind, Run, flaw};
+use crate::scenario::{Action, BoardName, Chain, ClientCertificates, Scenario, SessionState, library};
 
 /// Arguments of `harness scenario`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +34,7 @@ pub struct Arguments {
     /// embedded | emqx[:TAG] | docker:IMAGE | compose | quic://HOST:PORT | mqtts://HOST:PORT | mqtt://HOST:PORT
     #[arg(long, default_value = "embedded")]
     broker: BrokerSpec,
-    /// Root certificate (PEM) that an external broker is verified against.
+    /// Root certificate (PEM) that board and reference client verify the broker against, in place of its own.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Run these transports only; one that the scenario lacks is added.
@@ -59,6 +62,9 @@ pub struct Arguments {
 
 /// More seeds than any run finishes: a larger number is a slip of the finger.
 const REPEAT_MAX: i64 = 10_000;
+
+/// Time a broker has to end. A container gets seconds to stop before it is killed.
+const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Boards that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -131,23 +137,29 @@ fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
     }
 }
 
-async fn one(
-    arguments: &Arguments,
-    scenario: &Scenario,
-    board: &BoardKind,
-    cancel: &CancellationToken,
-    format: Format,
-) -> Result<Exit, Failure> {
-    let spec = match &arguments.ca {
-        Some(ca) => arguments
-            .broker
-            .clone()
-            .with_ca(ca.clone())
-            .map_err(|error| Failure::usage(miette::Report::msg(error)))?,
-        None => arguments.broker.clone(),
-    };
+/// What one scenario needs before it starts; mistakes are found here, before anything runs.
+struct Prepared {
+    spec: BrokerSpec,
+    baseline: Option<Baseline>,
+    /// What board and reference client are to trust, in place of what the broker brings.
+    trust: Option<Trust>,
+}
+
+fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::usage(miette::miette!("{error}"));
+    let mut spec = arguments.broker.clone();
+    let mut trust = None;
+    if let Some(ca) = &arguments.ca {
+        if let BrokerSpec::External(_) = &spec {
+            spec = spec.with_ca(ca.clone()).map_err(|error| usage(&error))?;
+        } else {
+            let roots = read_certificates(ca)
+                .map_err(|error| Failure::usage(miette::miette!(help = error.remedy(), "{error}")))?;
+            trust = Some(Trust::in_roots(SERVER_NAME, roots));
+        }
+    }
     let baseline = arguments.baseline.as_deref().map(Baseline::load).transpose();
-    let baseline = baseline.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
+    let baseline = baseline.map_err(|error| usage(&error))?;
     if let Some(path) = arguments.write_baseline.as_deref().filter(|path| path.exists()) {
         return Err(Failure::usage(miette::miette!(
             help = "choose another file, or remove this one",
@@ -155,15 +167,23 @@ async fn one(
             path.display()
         )));
     }
-    let certificates =
-        Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
-    let server_name = match &spec {
-        BrokerSpec::External(external) => external.host.clone(),
-        _ => SERVER_NAME.to_owned(),
+    Ok(Prepared { spec, baseline, trust })
+}
+
+async fn one(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    board: &BoardKind,
+    cancel: &CancellationToken,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let Prepared { spec, baseline, trust } = prepare(arguments)?;
+    let Some(mut broker) = start_broker(spec, scenario, cancel).await? else {
+        return Err(Failure::environment(miette::miette!(
+            "interrupted while the broker started; nothing ran"
+        )));
     };
-    let mut broker = Broker::start(spec, Arc::new(certificates), broker_options(scenario))
-        .await
-        .map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))?;
+    let server_name = trust.as_ref().unwrap_or(&broker.trust()).server_name.clone();
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = scenario.seeds.first().copied().unwrap_or_default();
     let folder = Folder::create(&arguments.reports, &scenario.name, started.as_micros() as u64, seed)
@@ -174,6 +194,7 @@ async fn one(
         scenario,
         board,
         broker: &mut broker,
+        trust,
         server_name: &server_name,
         folder: folder.path(),
         command_line: std::env::args().collect(),
@@ -183,8 +204,38 @@ async fn one(
     let record = run.make(|news| progress.tell(&scenario.name, &news)).await;
     progress.done();
     save_broker_log(&broker, &folder);
-    broker.shut_down().await;
+    if tokio::time::timeout(SHUT_DOWN_LIMIT, broker.shut_down()).await.is_err() {
+        talk("the broker did not end in time; the next run sweeps what may be left of a container");
+    }
+    conclude(arguments, scenario, baseline, record, &folder, format)
+}
 
+/// Starts the broker; `None` when the user does not want to wait for it.
+async fn start_broker(
+    spec: BrokerSpec,
+    scenario: &Scenario,
+    cancel: &CancellationToken,
+) -> Result<Option<Broker>, Failure> {
+    let certificates =
+        Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    let certificates = certificates.signed_by(match scenario.broker.chain {
+        Chain::Leaf => Depth::Root,
+        Chain::LeafIntermediate => Depth::Intermediate,
+    });
+    let start = Broker::start(spec, Arc::new(certificates), broker_options(scenario));
+    let started = cancel.run_until_cancelled(start).await.transpose();
+    started.map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))
+}
+
+/// Judges a run, writes its report and says what came of it.
+fn conclude(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    baseline: Option<Baseline>,
+    record: RunRecord,
+    folder: &Folder,
+    format: Format,
+) -> Result<Exit, Failure> {
     let ending = record.ending.clone();
     let mut report = Report::new(record, scenario);
     let applied = baseline.map_or(Ok(()), |baseline| baseline.apply(&mut report));
@@ -200,6 +251,7 @@ async fn one(
     });
     Ok(match ending {
         Ending::Failed { blame: Blame::Environment, .. } => Exit::Environment,
+        Ending::Failed { blame: Blame::Harness, .. } => Exit::Bug,
         _ => Exit::from_verdict(report.verdict.passed),
     })
 }
@@ -285,70 +337,5 @@ fn save_broker_log(broker: &Broker, folder: &Folder) {
     let lines: String = lines.collect();
     if let Err(error) = std::fs::write(folder.file("broker.log"), lines) {
         tracing::warn!(%error, "cannot write the broker's log");
-    }
-}
-
-/// The first Ctrl-C or SIGTERM ends the run with a partial report; the second ends the process.
-async fn interrupt(cancel: CancellationToken) {
-    asked_to_end().await;
-    talk("interrupted: finishing with a partial report; once more ends at once");
-    cancel.cancel();
-    asked_to_end().await;
-    std::process::exit(130);
-}
-
-async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending().await },
-        _ = terminate.recv() => {}
-    }
-}
-
-/// Progress on stderr: a bar on a terminal, a line for each trial elsewhere.
-struct Talk {
-    bar: Option<ProgressBar>,
-}
-
-impl Talk {
-    fn new() -> Self {
-        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let bar = terminal.then(|| {
-            let style =
-                ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {pos}/{len} {msg}");
-            let bar = ProgressBar::new(0).with_style(style.expect("the template is valid"));
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self { bar }
-    }
-
-    fn tell(&self, scenario: &str, progress: &Progress<'_>) {
-        match (progress, &self.bar) {
-            (Progress::Started { number, of, variant, role, seed }, Some(bar)) => {
-                bar.set_length(*of as u64);
-                bar.set_position(*number as u64 - 1);
-                bar.set_message(format!("{scenario}: {variant}, {role}, seed {seed}"));
-            }
-            (Progress::Started { number, of, variant, role, seed }, None) => {
-                talk(&format!("{scenario}: trial {number} of {of}: {variant}, {role}, seed {seed}"));
-            }
-            (Progress::Finished(trial), bar) => {
-                if let Ending::Failed { phase, cause, .. } = &trial.ending {
-                    let line = format!("{scenario}: {phase}: {cause}");
-                    match bar {
-                        Some(bar) => bar.println(line),
-                        None => talk(&line),
-                    }
-                }
-            }
-        }
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

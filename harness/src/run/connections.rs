@@ -57,6 +57,7 @@ impl Connections {
             last.failure.get_or_insert_with(|| ConnectFailure {
                 kind: ConnectFailureKind::Timeout,
                 detail: "still under way when the trial ended".to_owned(),
+                alert: None,
             });
         }
         self.events.sort_by_key(|event| event.at_us);
@@ -119,7 +120,12 @@ impl Connections {
     fn disconnected(&mut self, at_us: u64, disconnection: &Disconnection) {
         let why = describe(disconnection);
         if let Some(attempt) = self.attempts.last_mut().filter(|attempt| !is_connected(attempt)) {
-            attempt.failure = Some(ConnectFailure { kind: kind(disconnection), detail: why.clone() });
+            // A client that stops waiting to try again says so of the same attempt.
+            attempt.failure.get_or_insert_with(|| ConnectFailure {
+                kind: kind(disconnection, self.transport),
+                detail: why.clone(),
+                alert: alert(disconnection, self.transport),
+            });
         }
         let asked = disconnection.cause == Cause::Requested;
         self.event(at_us, if asked { EventKind::Left } else { EventKind::Disconnected }, why);
@@ -146,9 +152,10 @@ pub fn describe(disconnection: &Disconnection) -> String {
 }
 
 /// What a disconnection means for an attempt that had no CONNACK yet.
-fn kind(disconnection: &Disconnection) -> ConnectFailureKind {
+fn kind(disconnection: &Disconnection, transport: Transport) -> ConnectFailureKind {
+    let alert = alert(disconnection, transport);
     match disconnection.cause {
-        Cause::TlsRefused if CERTIFICATE_ALERTS.contains(&(disconnection.code & 0xff)) => {
+        Cause::TlsRefused if alert.is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert)) => {
             ConnectFailureKind::Certificate
         }
         Cause::ConnectTimeout | Cause::ConnackTimeout | Cause::Timeout | Cause::Stalled => {
@@ -166,9 +173,18 @@ fn kind(disconnection: &Disconnection) -> ConnectFailureKind {
     }
 }
 
+/// The TLS alert behind a disconnection: its own number over TLS, 0x100 more over QUIC (RFC 9001 4.8).
+fn alert(disconnection: &Disconnection, transport: Transport) -> Option<u8> {
+    if !matches!(disconnection.cause, Cause::TlsRefused | Cause::ClosedByPeer) {
+        return None;
+    }
+    let base = if transport == Transport::Quic { 0x100 } else { 0 };
+    u8::try_from(disconnection.code.checked_sub(base)?).ok()
+}
+
 /// Alerts by which this client refuses a certificate: bad_certificate to unknown_ca, and decrypt_error for its
 /// signature (RFC 8446 6.2).
-const CERTIFICATE_ALERTS: [u64; 7] = [42, 43, 44, 45, 46, 48, 51];
+const CERTIFICATE_ALERTS: [u8; 7] = [42, 43, 44, 45, 46, 48, 51];
 
 fn is_connected(connection: &Connection) -> bool {
     connection.marks.iter().any(|mark| mark.phase == Phase::Connack)

@@ -1,7 +1,7 @@
 //! One trial of the board: network, board, peer and steps brought together in one loop.
 //!
 //! The loop owns everything that changes and waits for whatever comes first: the board's word, the peer's, a step
-//! that is due, or the end of a phase's time. It only gathers; [`super::assembly`] makes the trial's record of it.
+//! that is due, or the end of a phase's time. It only gathers; [`Gathered`] makes the trial's record of it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,46 +11,31 @@ use device::control::{self, Request, Subscription};
 use tokio_util::sync::CancellationToken;
 
 use super::gathered::Gathered;
+use super::refusal;
 use super::schedule::{Schedule, Task};
 use super::settings;
-use super::setup::{Names, TrialError};
+use super::setup::TrialError;
+use super::stage::{Stage, Watch};
 use crate::board::{Board, BoardError, Output, Timed};
-use crate::broker::Broker;
-use crate::link::LinkHandle;
 use crate::measure::record::{Blame, Direction, EventKind};
-use crate::peer::{ClientOptions, Clock, Connector, Implementation, Party, Running};
-use crate::scenario::{Anchor, Manner, Scenario, Variant};
-use crate::wire::{Qos, Version};
+use crate::peer::{Party, Running};
+use crate::scenario::{Anchor, Manner};
 
 /// Pings at the start and at the end of a trial: the best of them fixes the board's clock.
 const PINGS: usize = 8;
-/// Time after the last acknowledgement in which duplicates may still arrive.
-const SETTLE: Duration = Duration::from_millis(300);
 /// Longest wait for the answer to a command of a step.
 const WAIT_STEP: Duration = Duration::from_millis(200);
+/// Silence of a working board after which it is asked whether it is still there.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 
-/// What one trial needs from its run.
+/// What one trial of the board needs.
 pub struct Director<'r> {
-    /// The scenario.
-    pub scenario: &'r Scenario,
-    /// The variant of this trial.
-    pub variant: &'r Variant,
-    /// The seed of link, board and workload.
-    pub seed: u64,
-    /// Names of this trial's topics and clients.
-    pub names: &'r Names,
-    /// The broker.
-    pub broker: &'r mut Broker,
+    /// What it has in common with one of the reference client.
+    pub stage: Stage<'r>,
     /// The board, started.
     pub board: Board,
-    /// Its virtual network, or the proxy of a real one.
-    pub link: &'r LinkHandle,
     /// How the board finds the broker.
     pub destination: settings::Destination,
-    /// The peer's way to the broker, unimpaired.
-    pub peer: Arc<Connector>,
-    /// The trial's clock.
-    pub clock: Clock,
     /// Ends the trial early.
     pub cancel: CancellationToken,
 }
@@ -62,14 +47,18 @@ struct State {
     /// Down messages that the board has, by number.
     received: HashSet<u32>,
     connected: bool,
+    /// An attempt to connect has failed.
+    failed: bool,
     addressed: bool,
     subscribed: usize,
+    /// When the board last said something.
+    heard: Instant,
 }
 
 impl Director<'_> {
     /// Runs the trial to its end or to its failure; either way, what was gathered comes back.
     pub async fn run(mut self) -> (Gathered, Result<(), TrialError>) {
-        let mut gathered = Gathered::new(self.names.down_run);
+        let mut gathered = Gathered::new(self.stage.names.down_run);
         let cancel = self.cancel.clone();
         let result = tokio::select! {
             result = self.phases(&mut gathered) => result,
@@ -82,15 +71,20 @@ impl Director<'_> {
 
     async fn phases(&mut self, gathered: &mut Gathered) -> Result<(), TrialError> {
         let mut state = State {
-            schedule: Schedule::new(&self.scenario.steps, &self.names.board),
-            workload_done: self.scenario.up.is_none(),
+            schedule: Schedule::new(&self.stage.scenario.steps, &self.stage.names.board),
+            workload_done: self.stage.scenario.up.is_none(),
             received: HashSet::new(),
             connected: false,
+            failed: false,
             addressed: false,
             subscribed: 0,
+            heard: Instant::now(),
         };
-        self.reach(Anchor::Start, &mut state);
-        let peer = self.start_peer().await?;
+        self.stage.reach(Anchor::Start, &mut state.schedule);
+        if self.stage.scenario.refusal.is_some() {
+            return self.be_refused(gathered, &mut state).await;
+        }
+        let peer = self.stage.start_peer().await?;
         self.configure(gathered, &mut state).await?;
         self.connect(gathered, &mut state).await?;
         let down = self.start_workload(&peer, gathered, &mut state).await?;
@@ -106,57 +100,60 @@ impl Director<'_> {
         parted
     }
 
-    /// Connects the verifying peer and subscribes it to everything the board will publish.
-    async fn start_peer(&self) -> Result<Party, TrialError> {
-        let fail = |error: &dyn std::fmt::Display| TrialError::new("peer", Blame::Environment, error);
-        let mut options = ClientOptions::new(Version::V5, &self.names.peer);
-        // The peer outlives a broker that is restarted on purpose.
-        options.reconnection = control::Reconnection::Backoff { first_ms: 100, max_ms: 1_000, attempts: 0 };
-        let peer = Party::start(Implementation::Own, Arc::clone(&self.peer), options, self.clock)
-            .map_err(|error| fail(&error))?;
-        peer.connected().await.map_err(|error| fail(&error))?;
-        let filters: Vec<&str> = self.names.up.iter().map(String::as_str).collect();
-        if !filters.is_empty() {
-            peer.subscribe(&filters, Qos::ExactlyOnce).await.map_err(|error| fail(&error))?;
-        }
-        Ok(peer)
+    /// The trial of a scenario that wants the connection refused: one attempt, whose end is judged later.
+    async fn be_refused(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
+        self.configure(gathered, state).await?;
+        self.command("connect", Request::Connect, gathered).await?;
+        let limit = self.stage.scenario.limits.connect;
+        self.until(refusal::PHASE, limit, gathered, state, |state| state.failed || state.connected).await?;
+        let heard = self.stage.heard_refusal().await;
+        self.part(gathered).await?;
+        heard
     }
 
     async fn configure(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
-        let limits = self.scenario.limits;
-        let certificates = Arc::clone(self.broker.certificates());
-        let fail = |error: BoardError| TrialError::new("configure", Blame::Environment, error);
+        if let Err(error) = self.send_settings().await {
+            return Err(match error {
+                Unsettled::Board(error) => self.failed("configure", Blame::Environment, &error, gathered),
+                Unsettled::Harness(cause) => TrialError::new("configure", Blame::Harness, cause),
+            });
+        }
+        let limit = self.stage.scenario.limits.boot;
+        self.until("network up", limit, gathered, state, |state| state.addressed).await
+    }
+
+    async fn send_settings(&mut self) -> Result<(), Unsettled> {
+        let Stage { scenario, variant, names, .. } = self.stage;
+        let certificates = Arc::clone(self.stage.broker.certificates());
         // Without TLS there is none.
-        if let Some(anchor) = self.broker.trust().anchor {
-            self.board.send_blob(control::BlobKind::TrustAnchor, &anchor).await.map_err(fail)?;
+        if let Some(anchor) = &self.stage.trust.anchor {
+            self.board.send_blob(control::BlobKind::TrustAnchor, anchor).await?;
         }
-        if self.variant.connection.client_certificate {
-            let identity = certificates
-                .client(&self.names.board)
-                .map_err(|error| TrialError::new("configure", Blame::Harness, error))?;
+        if variant.connection.client_certificate {
+            let identity =
+                certificates.client(&names.board).map_err(|error| Unsettled::Harness(error.to_string()))?;
             let chain: Vec<u8> = identity.chain.iter().flat_map(|der| der.iter().copied()).collect();
-            self.board.send_blob(control::BlobKind::ClientCertificate, &chain).await.map_err(fail)?;
-            self.board
-                .send_blob(control::BlobKind::ClientKey, identity.key().secret_der())
-                .await
-                .map_err(fail)?;
+            self.board.send_blob(control::BlobKind::ClientCertificate, &chain).await?;
+            self.board.send_blob(control::BlobKind::ClientKey, identity.key().secret_der()).await?;
         }
-        let settings = settings::settings(self.variant, &self.destination, &self.names.board, limits.connect)
-            .map_err(|cause| TrialError::new("configure", Blame::Harness, cause))?;
-        self.board.synchronise(PINGS).await.map_err(fail)?;
-        self.board.command(Request::Configure(settings)).await.map_err(fail)?;
-        self.until("network up", limits.boot, gathered, state, |state| state.addressed).await
+        let limit = scenario.limits.connect;
+        let settings = settings::settings(variant, &self.destination, &names.board, limit)
+            .map_err(Unsettled::Harness)?;
+        self.board.synchronise(PINGS).await?;
+        self.board.command(Request::Configure(settings)).await?;
+        Ok(())
     }
 
     async fn connect(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
-        let limit = self.scenario.limits.connect;
-        self.command("connect", Request::Connect).await?;
+        let limit = self.stage.scenario.limits.connect;
+        self.command("connect", Request::Connect, gathered).await?;
         self.until("connect", limit, gathered, state, |state| state.connected).await?;
-        let down = self.names.down.clone();
-        for topic in &down {
+        let down = &self.stage.names.down;
+        for topic in down {
             let filter = settings::topic(topic)
                 .map_err(|cause| TrialError::new("subscribe", Blame::Harness, cause))?;
-            self.command("subscribe", Request::Subscribe(Subscription { filter, qos: 2 })).await?;
+            let subscription = Subscription { filter, qos: 2 };
+            self.command("subscribe", Request::Subscribe(subscription), gathered).await?;
         }
         self.until("subscribe", limit, gathered, state, |state| state.subscribed >= down.len()).await
     }
@@ -168,25 +165,14 @@ impl Director<'_> {
         gathered: &mut Gathered,
         state: &mut State,
     ) -> Result<Option<Running>, TrialError> {
-        let Names { run, down_run, up, down, .. } = self.names;
-        let drain = self.scenario.limits.drain;
-        let workload = |flow, run, topics| {
-            settings::workload(flow, run, self.seed, topics, drain)
-                .map_err(|cause| TrialError::new("workload", Blame::Harness, cause))
-        };
-        let up = self.scenario.up.as_ref().map(|flow| workload(flow, *run, up)).transpose()?;
-        let down = self.scenario.down.as_ref().map(|flow| workload(flow, *down_run, down)).transpose()?;
-        self.reach(Anchor::Workload, state);
-        let start_us = self.clock.now_us();
+        self.stage.reach(Anchor::Workload, &mut state.schedule);
+        let start_us = self.stage.clock.now_us();
         gathered.workload_us = Some(start_us);
-        if let Some(up) = up {
-            gathered.ledger.plan(Direction::FromBoard, &up, start_us);
-            self.command("workload", Request::StartWorkload(up)).await?;
+        let workloads = self.stage.plan(&mut gathered.ledger, start_us)?;
+        if let Some(up) = workloads.up {
+            self.command("workload", Request::StartWorkload(up), gathered).await?;
         }
-        Ok(down.map(|down| {
-            gathered.ledger.plan(Direction::ToBoard, &down, start_us);
-            peer.start_workload(down)
-        }))
+        Ok(workloads.down.map(|down| peer.start_workload(down)))
     }
 
     /// From the first intended message to the last acknowledgement and arrival.
@@ -196,30 +182,36 @@ impl Director<'_> {
         gathered: &mut Gathered,
         state: &mut State,
     ) -> Result<(), TrialError> {
-        let limits = self.scenario.limits;
-        let deadline = Instant::now() + limits.workload + limits.drain;
+        let mut watch = Watch::new(self.stage.scenario.limits);
         let up_count = gathered.ledger.planned(Direction::FromBoard);
         let down_count = gathered.ledger.planned(Direction::ToBoard);
-        let mut done_at = None;
+        state.heard = Instant::now();
         loop {
             while let Some(task) = state.schedule.take_due(Instant::now()) {
-                self.perform(task, gathered, state).await?;
+                if let Some(task) = self.stage.perform(task, peer, &mut gathered.journal).await? {
+                    self.perform(task, gathered, state).await?;
+                }
             }
             let now = Instant::now();
             let complete = state.workload_done
                 && state.received.len() >= down_count
                 && peer.arrived_count() >= up_count
                 && state.schedule.next_due().is_none();
-            let done = complete.then(|| *done_at.get_or_insert(now));
-            if done.is_some_and(|done| now >= done + SETTLE) || now >= deadline {
-                gathered.workload_end_us = Some(self.clock.us(done.unwrap_or(now)));
+            if let Some(end) = watch.over(complete, now) {
+                gathered.workload_end_us = Some(self.stage.clock.us(end));
                 return Ok(());
             }
-            let wake = [state.schedule.next_due(), done.map(|done| done + SETTLE), Some(deadline)];
-            let wake = wake.into_iter().flatten().min().unwrap_or(deadline).saturating_duration_since(now);
+            if now >= state.heard + SILENCE_LIMIT {
+                self.is_alive("workload", gathered).await?;
+                state.heard = Instant::now();
+            }
+            let wakes = [state.schedule.next_due(), Some(watch.wake()), Some(state.heard + SILENCE_LIMIT)];
+            let wake = wakes.into_iter().flatten().min().unwrap_or(now).saturating_duration_since(now);
             tokio::select! {
                 output = self.board.next(wake) => {
-                    if let Some(output) = output.map_err(|error| self.died("workload", &error, gathered))? {
+                    let output = output
+                        .map_err(|error| self.failed("workload", Blame::Subject, &error, gathered))?;
+                    if let Some(output) = output {
                         self.hear(output, gathered, state);
                     }
                 }
@@ -228,14 +220,13 @@ impl Director<'_> {
         }
     }
 
+    /// A step that is the board's.
     async fn perform(
         &mut self,
         task: Task,
         gathered: &mut Gathered,
         state: &mut State,
     ) -> Result<(), TrialError> {
-        let at_us = self.clock.now_us();
-        gathered.event(at_us, EventKind::Step, format!("{task:?}"));
         match task {
             Task::Reconnect(manner) => {
                 let manner = match manner {
@@ -251,23 +242,9 @@ impl Director<'_> {
             Task::UpdateKeys => self.ask(Request::UpdateKeys, gathered).await,
             Task::ResetBoard => return self.reset(gathered, state).await,
             Task::CrashBoard(fault) => self.ask(Request::Crash(settings::fault(fault)), gathered).await,
-            Task::Fault(fault, kind) => {
-                self.apply(&fault).await?;
-                if let Some(kind) = kind {
-                    gathered.disturb(self.clock.now_us(), kind, &fault.to_string());
-                }
-            }
-            Task::Heal(fault, kind) => {
-                self.apply(&fault).await?;
-                gathered.heal(self.clock.now_us(), kind);
-            }
-            Task::TakeOver => self.take_over().await?,
+            Task::Fault(..) | Task::Heal(..) | Task::TakeOver => {}
         }
         Ok(())
-    }
-
-    async fn apply(&mut self, fault: &crate::broker::Fault) -> Result<(), TrialError> {
-        self.broker.apply(fault).await.map_err(|error| TrialError::new("step", Blame::Environment, error))
     }
 
     /// Sends the command of a step; a refusal is an event, since the board may be between connections.
@@ -275,40 +252,34 @@ impl Director<'_> {
         let commander = self.board.commander();
         let answer = tokio::time::timeout(WAIT_STEP, commander.command(request)).await;
         if let Ok(Err(error)) = answer {
-            gathered.event(self.clock.now_us(), EventKind::Step, format!("not carried out: {error}"));
+            let at_us = self.stage.clock.now_us();
+            gathered.journal.event(at_us, EventKind::Step, format!("not carried out: {error}"));
         }
     }
 
     async fn reset(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
         gathered.end_life(self.board.clock().clone());
         self.board.reset().await.map_err(|error| TrialError::new("reset", Blame::Environment, error))?;
-        gathered.event(self.clock.now_us(), EventKind::BoardReset, "reset by the scenario");
+        let at_us = self.stage.clock.now_us();
+        gathered.journal.event(at_us, EventKind::BoardReset, "reset by the scenario");
         (state.addressed, state.connected, state.subscribed) = (false, false, 0);
         self.configure(gathered, state).await?;
         self.connect(gathered, state).await
     }
 
-    /// Connects with the board's client identifier, which makes the broker end the board's session.
-    async fn take_over(&mut self) -> Result<(), TrialError> {
-        let fail = |error: &dyn std::fmt::Display| TrialError::new("step", Blame::Environment, error);
-        let options = ClientOptions::new(Version::V5, &self.names.board);
-        let usurper = Party::start(Implementation::Own, Arc::clone(&self.peer), options, self.clock)
-            .map_err(|error| fail(&error))?;
-        usurper.connected().await.map_err(|error| fail(&error))?;
-        usurper.finish().await;
-        Ok(())
-    }
-
     /// Takes the last figures and says goodbye.
     async fn part(&mut self, gathered: &mut Gathered) -> Result<(), TrialError> {
-        self.command("finish", Request::Snapshot).await?;
-        let fail = |error: BoardError| TrialError::new("finish", Blame::Subject, error);
-        self.board.synchronise(PINGS).await.map_err(fail)?;
+        self.command("finish", Request::Snapshot, gathered).await?;
+        let synchronised = self.board.synchronise(PINGS).await.map(drop);
+        synchronised.map_err(|error| self.failed("finish", Blame::Subject, &error, gathered))?;
         self.ask(Request::Disconnect, gathered).await;
-        while let Some(output) = self.board.next(Duration::from_millis(50)).await.map_err(fail)? {
-            gathered.on_board(output);
+        loop {
+            match self.board.next(Duration::from_millis(50)).await {
+                Ok(Some(output)) => gathered.on_board(output),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.failed("finish", Blame::Subject, &error, gathered)),
+            }
         }
-        Ok(())
     }
 
     /// Listens to the board until `reached`, for at most `limit`.
@@ -323,36 +294,39 @@ impl Director<'_> {
         let deadline = Instant::now() + limit;
         while !reached(state) {
             let left = deadline.saturating_duration_since(Instant::now());
-            let output = self.board.next(left).await.map_err(|error| self.died(phase, &error, gathered))?;
-            match output {
-                Some(output) => self.hear(output, gathered, state),
-                None => {
-                    let last =
-                        gathered.last_failure().unwrap_or_else(|| "the board reported no cause".to_owned());
+            match self.board.next(left).await {
+                Ok(Some(output)) => self.hear(output, gathered, state),
+                Ok(None) => {
+                    self.is_alive(phase, gathered).await?;
+                    let last = gathered.last_failure();
+                    let last = last.as_deref().unwrap_or("the board reported no cause");
                     let cause = format!("not reached within {limit:?}: {last}");
                     return Err(TrialError::new(phase, Blame::Subject, cause));
                 }
+                Err(error) => return Err(self.failed(phase, Blame::Subject, &error, gathered)),
             }
         }
         Ok(())
     }
 
     fn hear(&mut self, output: Timed<Output>, gathered: &mut Gathered, state: &mut State) {
+        state.heard = Instant::now();
         if let Output::Report(report) = &output.what {
             match report {
                 control::Report::Event { event, .. } => match event {
                     control::Event::AddressAcquired { .. } => state.addressed = true,
                     control::Event::MqttConnected { .. } if !state.connected => {
                         state.connected = true;
-                        self.reach(Anchor::Connected, state);
+                        self.stage.reach(Anchor::Connected, &mut state.schedule);
                     }
                     control::Event::Subscribed { .. } => state.subscribed += 1,
+                    control::Event::Disconnected(_) => state.failed = true,
                     _ => {}
                 },
                 control::Report::Samples(samples) => {
                     for sample in &samples.samples {
                         if let control::Sample::Received { run, sequence, .. } = sample
-                            && *run == self.names.down_run
+                            && *run == self.stage.names.down_run
                         {
                             state.received.insert(*sequence);
                         }
@@ -367,22 +341,52 @@ impl Director<'_> {
         gathered.on_board(output);
     }
 
-    /// Tells the link and the schedule that `anchor` has come.
-    fn reach(&self, anchor: Anchor, state: &mut State) {
-        self.link.event(anchor.name());
-        state.schedule.anchor(anchor, Instant::now());
+    async fn command(
+        &mut self,
+        phase: &'static str,
+        request: Request,
+        gathered: &mut Gathered,
+    ) -> Result<(), TrialError> {
+        match self.board.command(request).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failed(phase, Blame::Subject, &error, gathered)),
+        }
     }
 
-    async fn command(&mut self, phase: &'static str, request: Request) -> Result<(), TrialError> {
-        self.board
-            .command(request)
-            .await
-            .map(drop)
-            .map_err(|error| TrialError::new(phase, Blame::Subject, error))
+    /// Asks a silent board whether it is still there.
+    async fn is_alive(&mut self, phase: &'static str, gathered: &mut Gathered) -> Result<(), TrialError> {
+        match self.board.synchronise(1).await.map(drop) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failed(phase, Blame::Subject, &error, gathered)),
+        }
     }
 
-    fn died(&self, phase: &'static str, error: &BoardError, gathered: &mut Gathered) -> TrialError {
-        gathered.event(self.clock.now_us(), EventKind::BoardFault, error.to_string());
-        TrialError::new(phase, Blame::Subject, error)
+    /// An error of the board. One that died or hangs has a fault of its own, whoever is to blame for others.
+    fn failed(
+        &self,
+        phase: &'static str,
+        otherwise: Blame,
+        error: &BoardError,
+        gathered: &mut Gathered,
+    ) -> TrialError {
+        let fault = match error {
+            BoardError::Died(_) => error.to_string(),
+            BoardError::Timeout { .. } => format!("the board does not answer: {error}"),
+            _ => return TrialError::new(phase, otherwise, error),
+        };
+        gathered.journal.event(self.stage.clock.now_us(), EventKind::BoardFault, fault.clone());
+        TrialError::new(phase, Blame::Subject, fault)
+    }
+}
+
+/// Why a board has no settings.
+enum Unsettled {
+    Board(BoardError),
+    Harness(String),
+}
+
+impl From<BoardError> for Unsettled {
+    fn from(error: BoardError) -> Self {
+        Self::Board(error)
     }
 }

@@ -1,15 +1,13 @@
 //! What a trial of the board brings in, in the order it comes, and the record made of it in the end.
 
-use std::path::Path;
+use std::ops::Range;
 
 use device::control::{Memory, Phase as BoardPhase, Report, Stats};
 
 use super::connections::{Connections, describe};
-use super::link_log::LinkLog;
+use super::journal::Journal;
 use crate::board::{self, Output, Timed};
-use crate::measure::record::{
-    Direction, Event, EventKind, Impairment, ImpairmentKind, MemorySnapshot, TransportStats, Trial,
-};
+use crate::measure::record::{Direction, MemorySnapshot, TransportStats, Trial};
 use crate::peer::{Arrival, Closing, Ledger, Sending};
 
 /// Everything one trial of the board said and did.
@@ -30,10 +28,8 @@ pub struct Gathered {
     reports: Vec<Heard>,
     /// Earlier lives, each with its clock.
     lives: Vec<(board::Clock, Vec<Heard>)>,
-    events: Vec<Event>,
-    disturbances: Vec<(u64, ImpairmentKind, String)>,
-    impairments: Vec<Impairment>,
-    notes: Vec<String>,
+    /// What the harness did and saw.
+    pub journal: Journal,
 }
 
 /// Something that matters for the record, in order of its happening.
@@ -55,10 +51,7 @@ impl Gathered {
             workload_end_us: None,
             reports: Vec::new(),
             lives: Vec::new(),
-            events: Vec::new(),
-            disturbances: Vec::new(),
-            impairments: Vec::new(),
-            notes: Vec::new(),
+            journal: Journal::default(),
         }
     }
 
@@ -66,43 +59,14 @@ impl Gathered {
     pub fn on_board(&mut self, output: Timed<Output>) {
         match output.what {
             Output::Report(report) => self.reports.push(Heard::Report(Box::new(report))),
-            Output::Damaged(len) => self.notes.push(format!("{len} damaged byte(s) on the console")),
+            Output::Damaged(len) => self.journal.note(format!("{len} damaged byte(s) on the console")),
             Output::Text(_) => {}
         }
-    }
-
-    /// Keeps something that the harness did or saw.
-    pub fn event(&mut self, at_us: u64, kind: EventKind, detail: impl Into<String>) {
-        self.events.push(Event { at_us, kind, detail: detail.into() });
     }
 
     /// A step is about to make the board connect anew.
     pub fn expect_reconnect(&mut self) {
         self.reports.push(Heard::ReconnectAsked);
-    }
-
-    /// A disturbance begins; one without duration is over at once.
-    pub fn disturb(&mut self, at_us: u64, kind: ImpairmentKind, label: &str) {
-        if kind == ImpairmentKind::Kicked {
-            let label = label.to_owned();
-            self.impairments.push(Impairment {
-                start_us: at_us,
-                end_us: at_us,
-                kind,
-                direction: None,
-                label,
-            });
-        } else {
-            self.disturbances.push((at_us, kind, label.to_owned()));
-        }
-    }
-
-    /// The oldest disturbance of that kind ends.
-    pub fn heal(&mut self, at_us: u64, kind: ImpairmentKind) {
-        if let Some(index) = self.disturbances.iter().position(|(_, open, _)| *open == kind) {
-            let (start_us, kind, label) = self.disturbances.remove(index);
-            self.impairments.push(Impairment { start_us, end_us: at_us, kind, direction: None, label });
-        }
     }
 
     /// The board was reset or is done: what it said belongs to this clock.
@@ -121,8 +85,8 @@ impl Gathered {
         })
     }
 
-    /// Makes the trial's record. `link_log` is that of a link which started `link_offset_us` into the trial.
-    pub fn into_trial(mut self, trial: &mut Trial, link_log: &Path, link_offset_us: u64, closing: Closing) {
+    /// Makes the trial's record, and says when its workload began and ended.
+    pub fn into_trial(mut self, trial: &mut Trial, closing: Closing) -> Range<u64> {
         let end_us = trial.duration_us;
         let mut connections = Connections::new(trial.transport);
         let mut snapshots = Vec::new();
@@ -156,34 +120,17 @@ impl Gathered {
         let account = self.ledger.close(closing);
         trial.topics = account.topics;
         trial.messages = account.messages;
-        trial.notes.append(&mut self.notes);
         trial.notes.extend(account.contradictions);
         if account.strays.unplanned > 0 {
             trial.notes.push(format!("{} message(s) arrived that nobody planned", account.strays.unplanned));
         }
 
-        let (attempts, mut events) = connections.finish();
-        events.append(&mut self.events);
-        events.sort_by_key(|event| event.at_us);
-        (trial.connections, trial.events, trial.memory) = (attempts, events, snapshots);
+        (trial.connections, trial.events) = connections.finish();
+        trial.memory = snapshots;
         trial.transport_stats = stats.map(|stats| transport_stats(&stats));
-        for (start_us, kind, label) in self.disturbances {
-            trial.impairments.push(Impairment { start_us, end_us, kind, direction: None, label });
-        }
-        trial.impairments.append(&mut self.impairments);
-
-        match LinkLog::read(link_log, link_offset_us) {
-            Ok(log) => {
-                trial.impairments.extend(log.impairments(end_us));
-                log.count_connections(&mut trial.connections);
-                let workload_us = self.workload_us.unwrap_or(end_us);
-                trial.wire = log.phases(workload_us, self.workload_end_us.unwrap_or(end_us));
-                trial.link_up = Some(log.stats(link::Direction::Up, None));
-                trial.link_down = Some(log.stats(link::Direction::Down, None));
-            }
-            Err(problem) => trial.notes.push(problem),
-        }
-        trial.impairments.sort_by_key(|impairment| impairment.start_us);
+        self.journal.into_trial(trial, end_us);
+        let workload_us = self.workload_us.unwrap_or(end_us);
+        workload_us..self.workload_end_us.unwrap_or(end_us).max(workload_us)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Reads a link's decision log back into the report's terms: what was on the wire when, and what became of it.
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::Range;
 use std::path::Path;
 
 use link::{Action, LogLine, Reason, Record};
 
+use crate::link::{DirectionStats, Summary};
 use crate::measure::record::{
-    Connection, Direction, Impairment, ImpairmentKind, LinkStats, Phase, Wire, WireCount, WirePhase,
+    Connection, Direction, Impairment, ImpairmentKind, LinkStats, Phase, Trial, Wire, WireCount, WirePhase,
 };
 
 /// A decision log, with times moved onto the trial's clock.
@@ -20,7 +22,7 @@ impl LinkLog {
     ///
     /// # Errors
     /// The line that is no log line, or what the operating system says.
-    pub fn read(path: &Path, offset_us: u64) -> Result<Self, String> {
+    fn read(path: &Path, offset_us: u64) -> Result<Self, String> {
         let problem = |what: String| format!("cannot read the link's log {}: {what}", path.display());
         let file = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
         let mut log = Self { packets: Vec::new(), actions: Vec::new() };
@@ -42,8 +44,26 @@ impl LinkLog {
         Ok(log)
     }
 
+    /// Fills in what the log knows of a trial: what was on the wire, before, during and after the `workload`, and when
+    /// nothing passed. A log that cannot be read is noted.
+    pub fn read_into(trial: &mut Trial, path: &Path, offset_us: u64, summary: Summary, workload: Range<u64>) {
+        trial.notes.extend(summary.failure);
+        let log = match Self::read(path, offset_us) {
+            Ok(log) => log,
+            Err(problem) => return trial.notes.push(problem),
+        };
+        trial.impairments.extend(log.impairments(trial.duration_us));
+        trial.impairments.sort_by_key(|impairment| impairment.start_us);
+        log.count_connections(&mut trial.connections);
+        trial.wire = log.phases(workload.start, workload.end);
+        let stats =
+            |direction, way: &DirectionStats| Some(log.stats(direction, Some(way.scheduling_error.p99_us)));
+        trial.link_up = stats(link::Direction::Up, &summary.stats.up);
+        trial.link_down = stats(link::Direction::Down, &summary.stats.down);
+    }
+
     /// What the link did in one direction. `late_p99_us` comes from the driver that delivered.
-    pub fn stats(&self, direction: link::Direction, late_p99_us: Option<u64>) -> LinkStats {
+    fn stats(&self, direction: link::Direction, late_p99_us: Option<u64>) -> LinkStats {
         let mut stats = LinkStats { late_p99_us, ..LinkStats::default() };
         let mut burst = 0;
         for packet in self.packets.iter().filter(|packet| packet.direction == direction) {
@@ -71,7 +91,7 @@ impl LinkLog {
     }
 
     /// Blackouts and address changes, with those still going on at `end_us` cut there.
-    pub fn impairments(&self, end_us: u64) -> Vec<Impairment> {
+    fn impairments(&self, end_us: u64) -> Vec<Impairment> {
         let mut impairments = Vec::new();
         let mut dark: Vec<(u64, Option<link::Direction>)> = Vec::new();
         for &(at_us, action) in &self.actions {
@@ -93,7 +113,7 @@ impl LinkLog {
     }
 
     /// Packets of both directions by phase: until `workload_us`, until `workload_end_us`, and the rest.
-    pub fn phases(&self, workload_us: u64, workload_end_us: u64) -> Vec<WireCount> {
+    fn phases(&self, workload_us: u64, workload_end_us: u64) -> Vec<WireCount> {
         let bounds = [
             (WirePhase::Connect, 0, workload_us),
             (WirePhase::Workload, workload_us, workload_end_us),
@@ -110,7 +130,7 @@ impl LinkLog {
     }
 
     /// Fills in what each connection had on the wire until its CONNACK.
-    pub fn count_connections(&self, connections: &mut [Connection]) {
+    fn count_connections(&self, connections: &mut [Connection]) {
         for connection in connections {
             let Some(connack) = connection.marks.iter().find(|mark| mark.phase == Phase::Connack) else {
                 continue;

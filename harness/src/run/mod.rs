@@ -9,19 +9,25 @@ mod connections;
 mod director;
 mod environment;
 mod gathered;
+mod journal;
 mod link_log;
+mod panics;
 mod reference;
+mod refusal;
 mod schedule;
 mod settings;
 mod setup;
+mod stage;
 mod trial;
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Trust};
 use crate::measure::record::{
     self, Blame, Ending, Environment, Role, RunRecord, ScenarioRecord, Timing, Trial,
 };
@@ -41,6 +47,8 @@ pub struct Run<'r> {
     pub board: &'r BoardKind,
     /// The broker, started.
     pub broker: &'r mut Broker,
+    /// What board and reference client trust, where that is not what the broker brings.
+    pub trust: Option<Trust>,
     /// The name its certificate must be valid for.
     pub server_name: &'r str,
     /// Where logs go.
@@ -78,9 +86,11 @@ impl Run<'_> {
         let start = Instant::now();
         let started_unix_us = unix_us();
         let plans = plans(self.scenario);
+        panics::watch();
         let mut bench = trial::Bench {
             scenario: self.scenario,
             board: self.board,
+            trust: self.trust.unwrap_or_else(|| self.broker.trust()),
             broker: self.broker,
             server_name: self.server_name,
             folder: self.folder.to_owned(),
@@ -92,11 +102,19 @@ impl Run<'_> {
             if self.cancel.is_cancelled() {
                 break;
             }
-            let of = plans.len();
-            progress(Progress::Started { number: number + 1, of, variant: &variant.name, role, seed });
-            let plan = trial::Plan { number: number + 1, variant, role, seed, run_start: start };
-            let trial = bench.run(plan).await;
-            progress(Progress::Finished(&trial));
+            let (number, of) = (number + 1, plans.len());
+            let one = async {
+                progress(Progress::Started { number, of, variant: &variant.name, role, seed });
+                let plan = trial::Plan { number, variant, role, seed, run_start: start };
+                let trial = bench.run(plan).await;
+                progress(Progress::Finished(&trial));
+                trial
+            };
+            let trial = match AssertUnwindSafe(one).catch_unwind().await {
+                Ok(trial) => trial,
+                Err(_) => Trial::new(variant.name.clone(), variant.transport, role, seed),
+            };
+            let trial = panics::charge(trial);
             let fatal = is_fatal(&trial);
             trials.push(trial);
             if fatal {

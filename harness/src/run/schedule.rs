@@ -40,7 +40,7 @@ impl Schedule {
         let mut pending = Vec::new();
         for step in steps {
             for repetition in 0..step.times {
-                let at = step.at + step.every * repetition;
+                let at = step.at.saturating_add(step.every.saturating_mul(repetition));
                 let tasks = tasks(step.action, client_id);
                 pending.extend(tasks.into_iter().map(|(later, task)| (step.after, at + later, task)));
             }

@@ -9,7 +9,9 @@ use device::control::{
 };
 
 use crate::measure::record;
+use crate::peer::ClientOptions;
 use crate::scenario::{self, ConnectionOptions, Flow, Pace, Variant};
+use crate::wire::{Version, property};
 
 /// The board's address on its virtual network.
 pub const BOARD_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -25,6 +27,9 @@ const MIGRATE_AFTER_TIMEOUTS: u8 = 3;
 const GIVE_UP_AFTER_TIMEOUTS: u8 = 7;
 /// Time the broker has for CONNACK and PINGRESP.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the broker keeps the verifying peer's session: longer than any fault of a scenario.
+const PEER_SESSION: Duration = Duration::from_secs(3600);
 
 /// What a board is to connect to.
 pub struct Destination {
@@ -180,7 +185,7 @@ fn mqtt(options: &ConnectionOptions, client_id: &str) -> Result<MqttSettings, St
 }
 
 /// What the client does when its connection ends unasked.
-pub fn reconnection(options: &ConnectionOptions) -> Reconnection {
+fn reconnection(options: &ConnectionOptions) -> Reconnection {
     match options.reconnect.attempts {
         0 => Reconnection::Never,
         attempts => Reconnection::Backoff {
@@ -189,6 +194,39 @@ pub fn reconnection(options: &ConnectionOptions) -> Reconnection {
             attempts,
         },
     }
+}
+
+/// The verifying peer: it outlives a broker that is restarted on purpose, and misses nothing meanwhile.
+pub fn peer_options(client_id: &str) -> ClientOptions {
+    let mut client = ClientOptions::new(Version::V5, client_id);
+    client.reconnection = Reconnection::Backoff { first_ms: 100, max_ms: 1_000, attempts: 0 };
+    keep_session(&mut client, PEER_SESSION);
+    client
+}
+
+/// The board's options, for the reference client.
+pub fn client_options(variant: &Variant, client_id: &str, connect_limit: Duration) -> ClientOptions {
+    let options = &variant.connection;
+    let version = match options.mqtt {
+        scenario::MqttVersion::V311 => Version::V311,
+        scenario::MqttVersion::V5 => Version::V5,
+    };
+    let mut client = ClientOptions::new(version, client_id);
+    client.reconnection = reconnection(options);
+    client.connect_limit = connect_limit;
+    client.answer_limit = ANSWER_TIMEOUT;
+    client.connect.clean_start = options.clean_start;
+    client.connect.keep_alive_s = u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX);
+    if version == Version::V5 {
+        keep_session(&mut client, options.session_expiry);
+    }
+    client
+}
+
+fn keep_session(client: &mut ClientOptions, expiry: Duration) {
+    let expiry_s = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
+    let properties = std::mem::take(&mut client.connect.properties);
+    client.connect.properties = properties.with_u32(property::SESSION_EXPIRY_INTERVAL, expiry_s);
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -8,14 +8,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::director::Director;
-use super::gathered::Gathered;
+use super::journal::Journal;
+use super::link_log::LinkLog;
+use super::reference::{self, Reference};
+use super::refusal;
 use super::settings::{self, Destination, GATEWAY_ADDRESS};
 use super::setup::{BoardKind, Names, TrialError};
+use super::stage::Stage;
 use crate::board::Options;
-use crate::broker::{Broker, default_port};
+use crate::broker::{Broker, Trust, default_port};
 use crate::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
 use crate::measure::record::{Blame, Role, Transport, Trial};
-use crate::peer::{Clock, Closing, ConnectError, Connector, QuicTuning, Target};
+use crate::peer::{Clock, Closing, ConnectError, Connector, Ledger, QuicTuning, Target};
 use crate::scenario::{Certificate, ClientCertificates, Scenario, Variant};
 
 /// Time a virtual board has from start to its first report.
@@ -31,6 +35,8 @@ pub struct Bench<'r> {
     pub board: &'r BoardKind,
     /// The broker.
     pub broker: &'r mut Broker,
+    /// What board and reference client are to trust.
+    pub trust: Trust,
     /// The name in the broker's certificate.
     pub server_name: &'r str,
     /// Where logs go.
@@ -116,23 +122,21 @@ impl Bench<'_> {
         let setup = self.setup(plan.seed, &log);
         let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
         let link = path.start().map_err(|error| environment(&error))?;
-        let link_offset_us = clock.us(link.started());
-        let director = Director {
-            scenario: self.scenario,
-            variant: plan.variant,
-            seed: plan.seed,
-            names,
-            destination: self.destination(plan.variant.transport),
-            peer: self.peer_connector().map_err(|error| environment(&error))?,
-            board,
-            broker: self.broker,
-            link: &link,
-            clock,
-            cancel: self.cancel.clone(),
-        };
+        let destination = self.destination(plan.variant.transport);
+        let cancel = self.cancel.clone();
+        let stage = self.stage(plan, names, &link, clock)?;
+        let director = Director { stage, board, destination, cancel };
         let (gathered, result) = director.run().await;
-        self.close(gathered, link, &log, link_offset_us, clock, result.is_ok(), trial);
-        result
+        let offset_us = clock.us(link.started());
+        let summary = link.stop();
+        trial.duration_us = clock.now_us();
+        let workload = gathered.into_trial(trial, closing(&result));
+        if matches!(self.board, BoardKind::Host) {
+            // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
+            trial.memory.iter_mut().for_each(|snapshot| snapshot.client_ram = None);
+        }
+        LinkLog::read_into(trial, &log, offset_us, summary, workload);
+        self.judge_refusal(trial, result)
     }
 
     /// The same workload by a client of the host, through the same link with the same seed.
@@ -143,51 +147,56 @@ impl Bench<'_> {
         clock: Clock,
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
-        let mut run = super::reference::Reference {
-            scenario: self.scenario,
-            variant: plan.variant,
-            seed: plan.seed,
-            names,
-            clock,
-            peer: self
-                .peer_connector()
-                .map_err(|error| TrialError::new("peer", Blame::Environment, error))?,
-            server_name: self.server_name,
-        };
         let log = self.file("link", plan.number, "jsonl");
         let setup = self.setup(plan.seed, &log);
-        tokio::select! {
-            result = run.run(self.broker, setup, &log, trial) => result,
-            () = self.cancel.cancelled() => Err(TrialError::interrupted()),
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the last step of one function, apart for its length")]
-    fn close(
-        &self,
-        gathered: Gathered,
-        link: LinkHandle,
-        log: &std::path::Path,
-        link_offset_us: u64,
-        clock: Clock,
-        completed: bool,
-        trial: &mut Trial,
-    ) {
+        let (link, address) = reference::start_link(self.broker, plan.variant.transport, setup, trial)?;
+        let (mut ledger, mut journal) = (Ledger::new(), Journal::default());
+        let (cancel, server_name) = (self.cancel.clone(), self.server_name);
+        let stage = self.stage(plan, names, &link, clock)?;
+        let mut reference = Reference { stage, address, server_name };
+        let result = tokio::select! {
+            result = reference.run(&mut ledger, &mut journal, trial) => result,
+            () = cancel.cancelled() => Err(TrialError::interrupted()),
+        };
+        let offset_us = clock.us(link.started());
         let summary = link.stop();
         trial.duration_us = clock.now_us();
-        let closing = if completed { Closing::Complete } else { Closing::Early };
-        gathered.into_trial(trial, log, link_offset_us, closing);
-        if matches!(self.board, BoardKind::Host) {
-            // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
-            trial.memory.iter_mut().for_each(|snapshot| snapshot.client_ram = None);
+        let account = ledger.close(closing(&result));
+        (trial.topics, trial.messages) = (account.topics, account.messages);
+        trial.notes.extend(account.contradictions);
+        journal.into_trial(trial, trial.duration_us);
+        let begin = trial.messages.iter().map(|message| message.intended_us).min();
+        let settled = trial.messages.iter().filter_map(|message| message.acked_us.max(message.delivered_us));
+        let end = settled.max().unwrap_or(trial.duration_us);
+        LinkLog::read_into(trial, &log, offset_us, summary, begin.unwrap_or(end)..end);
+        self.judge_refusal(trial, result)
+    }
+
+    fn stage<'s>(
+        &'s mut self,
+        plan: Plan<'s>,
+        names: &'s Names,
+        link: &'s LinkHandle,
+        clock: Clock,
+    ) -> Result<Stage<'s>, TrialError> {
+        let peer =
+            self.peer_connector().map_err(|error| TrialError::new("peer", Blame::Environment, error))?;
+        let Plan { variant, seed, .. } = plan;
+        let (scenario, broker, trust) = (self.scenario, &mut *self.broker, &self.trust);
+        let broker_mark = refusal::mark(broker);
+        Ok(Stage { scenario, variant, seed, names, broker, broker_mark, link, peer, trust, clock })
+    }
+
+    /// What came of a trial, once the client's own account of a refusal is heard. It explains best why the broker's is
+    /// another.
+    fn judge_refusal(&self, trial: &Trial, result: Result<(), TrialError>) -> Result<(), TrialError> {
+        match (&self.scenario.refusal, &result) {
+            (Some(wanted), Ok(())) => refusal::judge(wanted, trial),
+            (Some(wanted), Err(error)) if error.phase == refusal::PHASE => {
+                refusal::judge(wanted, trial).and(result)
+            }
+            _ => result,
         }
-        if let Some(stats) = &mut trial.link_up {
-            stats.late_p99_us = Some(summary.stats.up.scheduling_error.p99_us);
-        }
-        if let Some(stats) = &mut trial.link_down {
-            stats.late_p99_us = Some(summary.stats.down.scheduling_error.p99_us);
-        }
-        trial.notes.extend(summary.failure);
     }
 
     fn setup(&self, seed: u64, log: &std::path::Path) -> Setup {
@@ -230,6 +239,10 @@ impl Bench<'_> {
         target.quic = QuicTuning { keep_alive, ..QuicTuning::default() };
         Connector::new(target).map(Arc::new)
     }
+}
+
+fn closing(result: &Result<(), TrialError>) -> Closing {
+    if result.is_ok() { Closing::Complete } else { Closing::Early }
 }
 
 /// Moves the contents of `piece`, if there is one, to the end of `whole`.

@@ -20,8 +20,8 @@ use crate::measure::record::{Role, Transport};
 pub use answer::Answer;
 pub use error::ScenarioError;
 pub use spec::{
-    Anchor, BoardFault, BoardName, BrokerOptions, Certificate, Chain, Cipher, ClientCertificates,
-    KeyExchange, Manner, MqttVersion, Reconnect, Resumption, SessionState, Streams,
+    Alert, Anchor, BoardFault, BoardName, BrokerOptions, Certificate, Chain, Cipher, ClientCertificates,
+    KeyExchange, Manner, MqttVersion, Reconnect, Refusal, RefusedBy, Resumption, SessionState, Streams,
 };
 
 /// A scenario that makes sense.
@@ -53,6 +53,8 @@ pub struct Scenario {
     pub broker: BrokerOptions,
     /// What is done when, in the order of the file.
     pub steps: Vec<Step>,
+    /// The ending it wants, where that is a refused connection.
+    pub refusal: Option<Refusal>,
     /// Longest time each phase may take.
     pub limits: Limits,
     /// File it came from.
@@ -97,12 +99,8 @@ pub struct ConnectionOptions {
     pub idle_timeout: Duration,
     /// Interval of QUIC PINGs on a silent connection; zero for none.
     pub quic_keep_alive: Duration,
-    /// Round-trip time assumed before the first sample.
-    pub initial_rtt: Duration,
     /// Largest UDP payload the client sends.
     pub datagram: u16,
-    /// QoS 1 and 2 messages the client accepts unacknowledged.
-    pub receive_maximum: u16,
     /// What the client does when its connection is lost.
     pub reconnect: Reconnect,
 }

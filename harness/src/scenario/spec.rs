@@ -40,6 +40,8 @@ pub(super) struct File {
     #[serde(default)]
     pub step: Vec<StepEntry>,
     #[serde(default)]
+    pub refusal: Option<Refusal>,
+    #[serde(default)]
     pub limits: LimitsTable,
 }
 
@@ -130,11 +132,7 @@ pub(super) struct ConnectionTable {
     #[serde(default)]
     pub quic_keep_alive: Option<Time>,
     #[serde(default)]
-    pub initial_rtt: Option<Time>,
-    #[serde(default)]
     pub datagram: Option<Size>,
-    #[serde(default)]
-    pub receive_maximum: Option<u16>,
     #[serde(default)]
     pub reconnect: Option<Reconnect>,
 }
@@ -257,6 +255,54 @@ pub enum ClientCertificates {
     Ignored,
     /// It refuses clients without one from the run's CA.
     Required,
+}
+
+/// The ending a scenario wants: a connection that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// Who refuses.
+    #[serde(default)]
+    pub by: RefusedBy,
+    /// Alerts it may give as its reason; another one, or none, is a failure.
+    pub alerts: Vec<Alert>,
+}
+
+/// Who refuses a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusedBy {
+    /// The client refuses the broker, and the broker hears of it.
+    #[default]
+    Client,
+    /// The broker refuses the client, and the client hears of it.
+    Broker,
+}
+
+/// A TLS alert (RFC 8446 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are those of the RFC")]
+pub enum Alert {
+    HandshakeFailure = 40,
+    BadCertificate = 42,
+    UnsupportedCertificate = 43,
+    CertificateRevoked = 44,
+    CertificateExpired = 45,
+    CertificateUnknown = 46,
+    UnknownCa = 48,
+    AccessDenied = 49,
+    DecryptError = 51,
+    CertificateRequired = 116,
+}
+
+impl Alert {
+    /// Its number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

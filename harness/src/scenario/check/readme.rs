@@ -38,6 +38,7 @@ fn every_key_is_documented() {
         "[[variant]]\nname = \"a\"\ntransport = \"quic\"",
         "[broker]",
         "[[step]]\ndo = \"kick\"",
+        "[refusal]\nalerts = [\"unknown-ca\"]",
         "[limits]",
     ];
     for table in tables {
@@ -76,6 +77,8 @@ fn every_choice_is_documented() {
         "[[step]]\ndo = \"kick\"\nsession = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nmanner = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nfault = \"zzz\"",
+        "[refusal]\nalerts = [\"zzz\"]",
+        "[refusal]\nalerts = []\nby = \"zzz\"",
     ];
     for place in places {
         for choice in offered(&format!("{HEAD}{place}\n")) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
-use super::super::{Action, Pace, Scenario, SessionState};
+use super::super::{Action, MqttVersion, Pace, Scenario, SessionState, Streams};
 use super::*;
 
 const GOOD: &str = r#"name = "good"
@@ -171,8 +171,39 @@ fn each_mistake_is_answered_with_its_remedy() {
             "queue = \"5 packets\"",
             "link.up.queue: a queue forms only before a bottleneck | give a rate as well",
         ),
-        ("[limits]", "[limits", "good.toml:"),
-        ("seeds = [7, 9]", "name = \"good\"", "good.toml:5:1: duplicate key"),
+        (
+            "[limits]",
+            "[limits",
+            "good.toml:35:8: unclosed table, expected `]` | a line is `key = value`, a table",
+        ),
+        ("seeds = [7, 9]", "seeds [7, 9]", "| a line is `key = value`"),
+        ("seeds = [7, 9]", "seeds = [7, nine]", "| a line is `key = value`"),
+        ("seeds = [7, 9]", "name = \"good\"", "good.toml:5:1: duplicate key | keep one of them"),
+        (
+            "reference = true",
+            "reference = \"yes\"",
+            "invalid type: string \"yes\", expected a boolean | write a boolean",
+        ),
+        (
+            "\"delivery.ratio = 100 %\"",
+            "\"delivery.ratio <= 100 %\"",
+            "good.toml:8:24: delivery.ratio ≤ 100 % can never fail | write a limit that a run can meet or miss",
+        ),
+        (
+            "at = \"3 s\"",
+            "at = \"10 min\"",
+            "good.toml:32:6: this step comes when the workload's time (39s) is over | write an earlier time, or a longer limits.workload",
+        ),
+        (
+            "[limits]",
+            "[refusal]\nalerts = []\n\n[limits]",
+            "no alert is named, so any failure would pass | write for example alerts = [\"unknown-ca\"]",
+        ),
+        (
+            "[limits]",
+            "[refusal]\nalerts = [\"unknown-ca\"]\n\n[limits]",
+            "a scenario with [refusal] takes no workload.up | a client that is refused does nothing else; leave it out",
+        ),
     ];
     for (from, to, expected) in cases {
         let found = mistakes(from, to);
