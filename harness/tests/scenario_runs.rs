@@ -1,0 +1,119 @@
+//! What a run promises: every message accounted for, the same fates for the same seed, and a report of both.
+
+mod scenario_support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use link::LogLine;
+use scenario_support::{Bench, read, tiny};
+
+/// A lossy scenario of a few seconds, with a reference client.
+fn lossy() -> String {
+    tiny(", \"delivery.ratio = 100 % for all\"", "")
+        .replace(
+            "delay = \"5 ms\"",
+            "delay = \"5 ms\"\nloss = { random = \"10 %\", burst = { enter = \"2 %\", leave = \"30 %\" } }",
+        )
+        .replace("expect =", "reference = true\nexpect =")
+        .replace("count = 10", "count = 40")
+}
+
+#[test]
+fn every_message_is_accounted_for_by_device_and_reference_client() {
+    let bench = Bench::new();
+    let path = bench.file("tiny.toml", &lossy());
+    let ended = bench.run(&["scenario", &path, "--format", "json"]);
+    assert_eq!(ended.code(), 0, "{ended:#?}");
+    let summary: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON alone on stdout");
+    assert_eq!(summary["passed"], true);
+    let report = read(Path::new(summary["report"].as_str().expect("a folder")));
+    for role in ["device", "reference"] {
+        let trials = report["record"]["trials"].as_array().expect("trials");
+        let trial = trials.iter().find(|trial| trial["role"] == role).expect(role);
+        let messages = trial["messages"].as_array().expect("messages");
+        for direction in ["from-board", "to-board"] {
+            let mut numbers: Vec<_> = messages
+                .iter()
+                .filter(|message| message["direction"] == direction)
+                .map(|message| message["sequence"].as_u64().expect("a number"))
+                .collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..40).collect::<Vec<_>>(), "{role}, {direction}: each once");
+        }
+        for message in messages {
+            let fate = message["fate"].as_str().expect("a fate");
+            assert!(["delivered", "duplicated", "reordered"].contains(&fate), "{role}: {message}");
+            assert!(message["delivered_us"].is_u64(), "{role}: {message}");
+        }
+    }
+}
+
+/// The link's log of each trial.
+fn logs(folder: &Path) -> Vec<Vec<LogLine>> {
+    let text = std::fs::read_to_string(folder.join("link.jsonl")).expect("a log");
+    let mut trials: Vec<Vec<LogLine>> = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("{\"kind\":\"trial\"") || line.contains("\"kind\":\"trial\"") {
+            trials.push(Vec::new());
+        } else {
+            let line = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            trials.last_mut().expect("a trial comes first").push(line);
+        }
+    }
+    trials
+}
+
+/// What became of each packet, by direction and number.
+fn fates(log: &[LogLine]) -> BTreeMap<(String, u64), Option<String>> {
+    let packets = log.iter().filter_map(|line| match line {
+        LogLine::Packet(record) => {
+            let fate = record.dropped.map(|reason| format!("{reason:?}"));
+            Some(((record.direction.to_string(), record.index), fate))
+        }
+        _ => None,
+    });
+    packets.collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_packets_the_same_fate() {
+    let bench = Bench::new();
+    let path = bench.file("tiny.toml", &lossy());
+    for seed in ["7", "7", "8"] {
+        let ended = bench.run(&["scenario", &path, "--seed", seed, "--repeat", "1"]);
+        assert_eq!(ended.code(), 0, "{ended:#?}");
+    }
+    let reports = bench.reports();
+    let [first, again, other] = [0, 1, 2].map(|index| logs(&reports[index]));
+    assert_eq!(first.len(), 2, "device and reference client");
+    for (trial, log) in first.iter().chain(&again).enumerate() {
+        let (packets, _) =
+            link::replay(log.iter().cloned()).unwrap_or_else(|error| panic!("{trial}: {error}"));
+        assert!(packets > 80, "{packets}");
+    }
+    for (one, two) in first.iter().zip(&again) {
+        let (one, two) = (fates(one), fates(two));
+        let both: Vec<_> = one.keys().filter(|packet| two.contains_key(*packet)).collect();
+        assert!(both.len() > 80, "{}", both.len());
+        assert!(both.iter().all(|packet| one[*packet] == two[*packet]), "the fates differ");
+        assert!(one.values().any(Option::is_some), "nothing was lost");
+    }
+    let differs =
+        fates(&first[0]).iter().any(|(packet, fate)| fates(&other[0]).get(packet).is_some_and(|f| f != fate));
+    assert!(differs, "another seed is another network");
+}
+
+#[test]
+fn a_regression_against_a_baseline_fails_the_run() {
+    let bench = Bench::new();
+    let path = bench.file("tiny.toml", &tiny("", ""));
+    let baseline = bench.path("baseline.toml").display().to_string();
+    bench.run(&["scenario", &path, "--write-baseline", &baseline]).expect(0, &["PASSED"]);
+    bench.run(&["scenario", &path, "--baseline", &baseline]).expect(0, &["baseline: delivery.ratio"]);
+    let text = std::fs::read_to_string(&baseline).expect("it was written");
+    let line = text.lines().find(|line| line.starts_with("at_most")).expect("a limit");
+    let tightened = bench.file("tightened.toml", &text.replacen(line, "at_most = 0.0", 1));
+    let ended = bench.run(&["scenario", &path, "--baseline", &tightened]);
+    ended.expect(1, &["FAILED", "Regression against the baseline"]);
+}
