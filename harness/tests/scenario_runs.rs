@@ -27,7 +27,7 @@ fn every_message_is_accounted_for_by_device_and_reference_client() {
     assert_eq!(ended.code(), 0, "{ended:#?}");
     let summary: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON alone on stdout");
     assert_eq!(summary["passed"], true);
-    let report = read(Path::new(summary["report"].as_str().expect("a folder")));
+    let report = read(&bench.path(summary["report"].as_str().expect("a folder")));
     for role in ["device", "reference"] {
         let trials = report["record"]["trials"].as_array().expect("trials");
         let trial = trials.iter().find(|trial| trial["role"] == role).expect(role);
