@@ -317,8 +317,16 @@ impl Connector {
     /// # Errors
     /// When this is no QUIC client, or no socket can be bound.
     pub fn rebind(&self) -> io::Result<()> {
+        self.rebind_to(wildcard(self.target.address))
+    }
+
+    /// Moves to another local address; port 0 stands for any.
+    ///
+    /// # Errors
+    /// As [`Self::rebind`].
+    pub fn rebind_to(&self, local: SocketAddr) -> io::Result<()> {
         let quic = self.quic.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        quic.endpoint.rebind(std::net::UdpSocket::bind(wildcard(self.target.address))?)
+        quic.endpoint.rebind(std::net::UdpSocket::bind(local)?)
     }
 }
 

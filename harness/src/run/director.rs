@@ -3,7 +3,7 @@
 //! The loop owns everything that changes and waits for whatever comes first: the board's word, the peer's, a step
 //! that is due, or the end of a phase's time. It only gathers; [`Gathered`] makes the trial's record of it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,10 @@ struct State {
     /// Down messages that the board has, by number.
     received: HashSet<u32>,
     connected: bool,
+    /// There is a connection now.
+    online: bool,
+    /// Reconnects that wait for a connection to leave.
+    reconnects: VecDeque<Manner>,
     /// An attempt to connect has failed.
     failed: bool,
     addressed: bool,
@@ -75,6 +79,8 @@ impl Director<'_> {
             workload_done: self.stage.scenario.up.is_none(),
             received: HashSet::new(),
             connected: false,
+            online: false,
+            reconnects: VecDeque::new(),
             failed: false,
             addressed: false,
             subscribed: 0,
@@ -192,11 +198,17 @@ impl Director<'_> {
                     self.perform(task, gathered, state).await?;
                 }
             }
+            if state.online
+                && let Some(manner) = state.reconnects.pop_front()
+            {
+                self.reconnect(manner, gathered, state).await;
+            }
             let now = Instant::now();
             let complete = state.workload_done
                 && state.received.len() >= down_count
                 && peer.arrived_count() >= up_count
-                && state.schedule.next_due().is_none();
+                && state.schedule.next_due().is_none()
+                && state.reconnects.is_empty();
             if let Some(end) = watch.over(complete, now) {
                 gathered.workload_end_us = Some(self.stage.clock.us(end));
                 return Ok(());
@@ -228,14 +240,7 @@ impl Director<'_> {
         state: &mut State,
     ) -> Result<(), TrialError> {
         match task {
-            Task::Reconnect(manner) => {
-                let manner = match manner {
-                    Manner::Graceful => control::Manner::Graceful,
-                    Manner::Abrupt => control::Manner::Abrupt,
-                };
-                gathered.expect_reconnect();
-                self.ask(Request::Reconnect(manner), gathered).await;
-            }
+            Task::Reconnect(manner) => state.reconnects.push_back(manner),
             Task::Migrate => {
                 self.ask(Request::Migrate(control::Migration { port: 0, address: None }), gathered).await;
             }
@@ -245,6 +250,17 @@ impl Director<'_> {
             Task::Fault(..) | Task::Heal(..) | Task::TakeOver => {}
         }
         Ok(())
+    }
+
+    async fn reconnect(&mut self, manner: Manner, gathered: &mut Gathered, state: &mut State) {
+        let manner = match manner {
+            Manner::Graceful => control::Manner::Graceful,
+            Manner::Abrupt => control::Manner::Abrupt,
+        };
+        gathered.expect_reconnect();
+        // Until the board says that it is back.
+        state.online = false;
+        self.ask(Request::Reconnect(manner), gathered).await;
     }
 
     /// Sends the command of a step; a refusal is an event, since the board may be between connections.
@@ -315,12 +331,14 @@ impl Director<'_> {
             match report {
                 control::Report::Event { event, .. } => match event {
                     control::Event::AddressAcquired { .. } => state.addressed = true,
-                    control::Event::MqttConnected { .. } if !state.connected => {
-                        state.connected = true;
-                        self.stage.reach(Anchor::Connected, &mut state.schedule);
+                    control::Event::MqttConnected { .. } => {
+                        state.online = true;
+                        if !std::mem::replace(&mut state.connected, true) {
+                            self.stage.reach(Anchor::Connected, &mut state.schedule);
+                        }
                     }
                     control::Event::Subscribed { .. } => state.subscribed += 1,
-                    control::Event::Disconnected(_) => state.failed = true,
+                    control::Event::Disconnected(_) => (state.failed, state.online) = (true, false),
                     _ => {}
                 },
                 control::Report::Samples(samples) => {

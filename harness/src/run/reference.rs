@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::schedule::{Schedule, Task};
 use super::settings;
 use super::setup::TrialError;
-use super::stage::{Stage, Watch};
+use super::stage::{Stage, Watch, limited};
 use crate::broker::Broker;
 use crate::link::{LinkHandle, Setup, SetupError, StreamProxy, UdpProxy};
 use crate::measure::record::{Blame, Direction, Transport, Trial};
@@ -70,9 +70,10 @@ impl Reference<'_> {
         }
         let peer = self.stage.start_peer().await?;
         let subject = self.subject()?;
-        self.connect(&subject).await?;
-        self.stage.reach(Anchor::Connected, &mut schedule);
-        self.stage.subscribe(&subject, &self.stage.names.down).await?;
+        if let Err(error) = self.connect(&subject, &mut schedule).await {
+            record(trial, subject.finish().await);
+            return Err(error);
+        }
 
         let start_us = self.stage.clock.now_us();
         let workloads = self.stage.plan(ledger, start_us)?;
@@ -93,14 +94,10 @@ impl Reference<'_> {
         worked
     }
 
-    async fn connect(&self, subject: &Party) -> Result<(), TrialError> {
-        let limit = self.stage.scenario.limits.connect;
-        let cause = match tokio::time::timeout(limit, subject.connected()).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no CONNACK within {limit:?}"),
-        };
-        Err(TrialError::new("connect", Blame::Subject, cause))
+    async fn connect(&self, subject: &Party, schedule: &mut Schedule) -> Result<(), TrialError> {
+        limited("connect", self.stage.scenario.limits.connect, Blame::Subject, subject.connected()).await?;
+        self.stage.reach(Anchor::Connected, schedule);
+        self.stage.subscribe(subject, &self.stage.names.down).await
     }
 
     fn subject(&self) -> Result<Party, TrialError> {

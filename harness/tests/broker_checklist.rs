@@ -1,0 +1,152 @@
+//! The rest of what EMQX's own tests hold a QUIC client to: every way a stream can end, on every kind of stream, and
+//! the client's return after each; a killed subscriber; a client whose address changes.
+
+mod support;
+
+use std::sync::Arc;
+
+use harness::broker::{Broker, BrokerOptions};
+use harness::measure::Transport;
+use harness::peer::Connector;
+use harness::wire::{Packet, Qos};
+use support::raw::{End, Raw, Session, Stream, close_code};
+use support::{TestClient, options, start, target, within};
+
+/// How a client ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Graceful,
+    AbortSend,
+    AbortReceive,
+    AbortBoth,
+}
+
+const WAYS: [Way; 4] = [Way::Graceful, Way::AbortSend, Way::AbortReceive, Way::AbortBoth];
+const CODE: u32 = 77;
+
+fn leave(stream: &mut Stream, way: Way) {
+    if way == Way::Graceful {
+        stream.send.finish().expect("open");
+    }
+    if matches!(way, Way::AbortSend | Way::AbortBoth) {
+        stream.send.reset(CODE.into()).expect("open");
+    }
+    if matches!(way, Way::AbortReceive | Way::AbortBoth) {
+        stream.recv.stop(CODE.into()).expect("open");
+    }
+}
+
+/// The broker's half of a data stream ends as the client's did.
+async fn echoed(stream: &mut Stream, way: Way) {
+    match way {
+        Way::Graceful => assert_eq!(stream.end().await, End::Fin),
+        Way::AbortSend => assert_eq!(stream.end().await, End::Reset(CODE.into())),
+        Way::AbortReceive => assert_eq!(stream.stopped().await, Some(CODE.into())),
+        Way::AbortBoth => {}
+    }
+}
+
+async fn session(broker: &Broker, raw: &Raw) -> Session {
+    let session = raw.session("c").await;
+    within("one client", async {
+        while broker.client_ids() != ["c"] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    session
+}
+
+#[tokio::test]
+async fn every_end_of_a_publishing_stream_leaves_the_others_and_a_new_one_takes_its_place() {
+    let broker = start(BrokerOptions::default()).await;
+    let raw = Raw::new(&broker);
+    let mut session = session(&broker, &raw).await;
+    let mut subscriber = session.stream().await;
+    subscriber.subscribe("t", 1).await;
+    for (n, way) in (0u8..).zip(WAYS) {
+        let mut publisher = session.stream().await;
+        publisher.publish("t", &[n, 0], 1).await;
+        publisher.acked(1).await;
+        assert_eq!(subscriber.message().await.payload, [n, 0], "{way:?}");
+        leave(&mut publisher, way);
+        echoed(&mut publisher, way).await;
+        let mut next = session.stream().await;
+        next.publish("t", &[n, 1], 1).await;
+        next.acked(1).await;
+        assert_eq!(subscriber.message().await.payload, [n, 1], "{way:?}");
+        leave(&mut next, Way::Graceful);
+        echoed(&mut next, Way::Graceful).await;
+    }
+    session.control.publish("t", b"x", 1).await;
+    session.control.acked(1).await;
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn every_end_of_a_subscribing_stream_ends_its_subscription_alone() {
+    let broker = start(BrokerOptions::default()).await;
+    let raw = Raw::new(&broker);
+    let mut session = session(&broker, &raw).await;
+    let mut other = session.stream().await;
+    other.subscribe("t", 1).await;
+    for (n, way) in (0u8..).zip(WAYS) {
+        let mut killed = session.stream().await;
+        killed.subscribe("t", 1).await;
+        leave(&mut killed, way);
+        echoed(&mut killed, way).await;
+        session.control.publish("t", &[n], 1).await;
+        session.control.acked(1).await;
+        assert_eq!(other.message().await.payload, [n], "{way:?}: the other subscriber has it");
+        other.silence().await;
+        // And its place can be taken by a stream with the same packet identifiers.
+        let mut again = session.stream().await;
+        again.subscribe("t/again", 1).await;
+        session.control.publish("t/again", &[n], 2).await;
+        session.control.acked(2).await;
+        assert_eq!(again.message().await.payload, [n], "{way:?}");
+        leave(&mut again, Way::Graceful);
+        echoed(&mut again, Way::Graceful).await;
+    }
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn after_every_end_of_the_control_stream_the_client_comes_back() {
+    let broker = start(BrokerOptions::default()).await;
+    let raw = Raw::new(&broker);
+    for way in WAYS {
+        let mut session = session(&broker, &raw).await;
+        let mut data = session.stream().await;
+        data.subscribe("t", 1).await;
+        leave(&mut session.control, way);
+        assert_eq!(close_code(&session.connection).await, 1, "{way:?}");
+        assert_eq!(data.end().await, End::ConnectionLost, "{way:?}");
+        let mut back = raw.session("c").await;
+        back.control.publish("t", b"x", 1).await;
+        back.control.acked(1).await;
+        back.control.send_packet(Packet::Disconnect { reason: 0 }).await;
+        back.control.send.finish().expect("open");
+        assert_eq!(close_code(&back.connection).await, 0, "{way:?}");
+    }
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn client_whose_address_changes_goes_on_without_a_handshake() {
+    let broker =
+        start(BrokerOptions { bind: "0.0.0.0".parse().expect("an address"), ..BrokerOptions::default() })
+            .await;
+    let mut towards = target(&broker, Transport::Quic);
+    towards.address.set_ip("127.0.0.1".parse().expect("an address"));
+    let connector = Arc::new(Connector::new(towards).expect("usable settings"));
+    let (mut client, _) = TestClient::connect_with(Arc::clone(&connector), options("c")).await;
+    client.subscribe("t", Qos::AtLeastOnce).await;
+    for last in 2..=3u8 {
+        connector.rebind_to(([127, 0, 0, last], 0).into()).expect("all of 127/8 is this machine");
+        client.publish("t", &[last], Qos::AtLeastOnce).await;
+        assert_eq!(client.message().await.payload, [last]);
+    }
+    assert_eq!(client.client.log().connections.len(), 1);
+    broker.shut_down().await;
+}
