@@ -12,6 +12,7 @@ mod list;
 mod progress;
 mod report;
 mod scenario;
+mod secrets;
 mod simulate;
 mod size;
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::build::build_with_talk;
 use super::interrupt::interrupt;
 use super::progress::Talk;
+use super::secrets::Secrets;
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu::Counting;
 use crate::broker::{
@@ -49,6 +50,10 @@ pub struct Arguments {
     /// Count instructions exactly on the emulated board; time on it is virtual then.
     #[arg(long)]
     icount: bool,
+    /// Capture the board's packets, one `wire-N.pcapng` for each of its trials, with the TLS secrets that decrypt
+    /// them: whoever has the report can then read that traffic. Without it, no secret leaves the run.
+    #[arg(long)]
+    pcap: bool,
     /// Fail if the run is worse than this baseline.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -178,7 +183,8 @@ async fn one(
     format: Format,
 ) -> Result<Exit, Failure> {
     let Prepared { spec, baseline, trust } = prepare(arguments)?;
-    let Some(mut broker) = start_broker(spec, scenario, cancel).await? else {
+    let secrets = Secrets::of(arguments.pcap, &spec)?;
+    let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {
         return Err(Failure::environment(miette::miette!(
             "interrupted while the broker started; nothing ran"
         )));
@@ -188,6 +194,9 @@ async fn one(
     let seed = scenario.seeds.first().copied().unwrap_or_default();
     let folder = Folder::create(&arguments.reports, &scenario.name, started.as_micros() as u64, seed)
         .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    if arguments.pcap {
+        write_new(&folder.file("mqtt-over-quic.lua"), crate::link::MQTT_OVER_QUIC_LUA)?;
+    }
 
     let progress = Talk::new();
     let run = Run {
@@ -197,6 +206,7 @@ async fn one(
         trust,
         server_name: &server_name,
         folder: folder.path(),
+        capturing: secrets.capturing(),
         command_line: std::env::args().collect(),
         replay: replay(arguments, scenario),
         cancel: cancel.clone(),
@@ -214,6 +224,7 @@ async fn one(
 async fn start_broker(
     spec: BrokerSpec,
     scenario: &Scenario,
+    secrets: &Secrets,
     cancel: &CancellationToken,
 ) -> Result<Option<Broker>, Failure> {
     let certificates =
@@ -222,7 +233,8 @@ async fn start_broker(
         Chain::Leaf => Depth::Root,
         Chain::LeafIntermediate => Depth::Intermediate,
     });
-    let start = Broker::start(spec, Arc::new(certificates), broker_options(scenario));
+    let options = BrokerOptions { key_log: secrets.key_log(), ..broker_options(scenario) };
+    let start = Broker::start(spec, Arc::new(certificates), options);
     let started = cancel.run_until_cancelled(start).await.transpose();
     started.map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))
 }

@@ -31,7 +31,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use capture::Capture;
+pub use capture::{Capture, MQTT_OVER_QUIC_LUA};
 pub use frame_path::{FramePath, Nic};
 pub use gateway::{GatewayConfig, Protocol, Service, TcpAfterRebinding};
 pub use handle::{Happening, LinkHandle, Occurrence, Setup, SetupError, Summary};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use link::LogLine;
 
-use super::capture;
+use super::capture::Recorder;
 use super::handle::{Setup, SetupError};
 
 enum Item {
@@ -40,19 +40,19 @@ impl Writer {
             Ok::<_, SetupError>(BufWriter::with_capacity(64 * 1024, file))
         };
         let log = setup.log.as_deref().map(create).transpose()?;
-        let mut pcap = setup.capture.as_ref().map(|capture| create(&capture.pcap)).transpose()?;
-        if let (Some(file), Some(capture)) = (&mut pcap, &setup.capture) {
-            capture::write_header(file)
-                .map_err(|source| SetupError::File { path: capture.pcap.clone(), source })?;
-        }
-        let (logs, captures) = (log.is_some(), pcap.is_some());
+        let record = |capture| {
+            Recorder::create(capture)
+                .map_err(|source| SetupError::File { path: capture.file.clone(), source })
+        };
+        let recorder = setup.capture.as_ref().map(record).transpose()?;
+        let (logs, captures) = (log.is_some(), recorder.is_some());
         if !logs && !captures {
             return Ok(Self { sender: None, thread: None, logs, captures });
         }
         let (sender, receiver) = sync_channel(BACKLOG_MAX);
         let thread = std::thread::Builder::new()
             .name("link-log".to_owned())
-            .spawn(move || write_all(&receiver, log, pcap))
+            .spawn(move || write_all(&receiver, log, recorder))
             .map_err(SetupError::Thread)?;
         Ok(Self { sender: Some(sender), thread: Some(thread), logs, captures })
     }
@@ -99,7 +99,7 @@ impl Drop for Writer {
 fn write_all(
     items: &Receiver<Item>,
     mut log: Option<BufWriter<File>>,
-    mut pcap: Option<BufWriter<File>>,
+    mut recorder: Option<Recorder>,
 ) -> io::Result<()> {
     use std::sync::mpsc::RecvTimeoutError;
     loop {
@@ -110,15 +110,15 @@ fn write_all(
                 file.write_all(b"\n")?;
             }
             Ok(Item::Frame { at, frame }) => {
-                let file = pcap.as_mut().expect("frames are sent only with a capture");
-                capture::write_frame(file, at, &frame)?;
+                let recorder = recorder.as_mut().expect("frames are sent only with a capture");
+                recorder.frame(at, &frame)?;
             }
             Err(ended) => {
                 log.as_mut().map_or(Ok(()), Write::flush)?;
-                pcap.as_mut().map_or(Ok(()), Write::flush)?;
                 if ended == RecvTimeoutError::Disconnected {
-                    return Ok(());
+                    return recorder.map_or(Ok(()), Recorder::finish);
                 }
+                recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
                 // Nothing to do: sleep until something comes.
                 continue;
             }

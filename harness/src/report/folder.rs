@@ -82,8 +82,12 @@ impl Folder {
         ("link", ".jsonl", "every decision of the emulated network"),
         ("console", ".log", "what the board said"),
         ("broker", ".log", "what the broker said"),
-        ("wire", ".pcap", "packets on the wire"),
-        ("keys", ".log", "TLS secrets to read them with"),
+        ("wire", ".pcapng", "packets on the wire, with the TLS secrets that decrypt them, for Wireshark"),
+        (
+            "mqtt-over-quic",
+            ".lua",
+            "for Wireshark to read MQTT in QUIC: `wireshark -X lua_script:mqtt-over-quic.lua wire-1.pcapng`",
+        ),
     ];
 
     /// Makes a folder that was not there: `<root>/<scenario>/<UTC time>-s<seed>`, with a counter if need be.

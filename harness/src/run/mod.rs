@@ -21,7 +21,7 @@ mod stage;
 mod trial;
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
@@ -39,6 +39,18 @@ pub use setup::BoardKind;
 /// Clock of the ESP32-C3, which turns instruction counts into estimated times.
 const C3_CLOCK_HZ: u64 = 160_000_000;
 
+/// Whether the wire of each board's trial is captured, as `wire-N.pcapng`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Capturing {
+    /// It is not.
+    Off,
+    /// It is, with the TLS secrets that the broker logs to this file, if it does.
+    On {
+        /// The broker's key log.
+        key_log: Option<PathBuf>,
+    },
+}
+
 /// One run to be made.
 pub struct Run<'r> {
     /// The scenario, already restricted to what was asked for.
@@ -53,6 +65,8 @@ pub struct Run<'r> {
     pub server_name: &'r str,
     /// Where logs go.
     pub folder: &'r Path,
+    /// Whether packets are captured.
+    pub capturing: Capturing,
     /// The command line as it was typed.
     pub command_line: Vec<String>,
     /// The command that replays the run.
@@ -94,6 +108,7 @@ impl Run<'_> {
             broker: self.broker,
             server_name: self.server_name,
             folder: self.folder.to_owned(),
+            capturing: self.capturing,
             token: token(started_unix_us),
             cancel: self.cancel.clone(),
         };

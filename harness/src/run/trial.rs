@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Capturing;
 use super::director::Director;
 use super::journal::Journal;
 use super::link_log::LinkLog;
@@ -17,7 +18,7 @@ use super::setup::{BoardKind, Names, TrialError};
 use super::stage::Stage;
 use crate::board::Options;
 use crate::broker::{Broker, Trust, default_port};
-use crate::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
+use crate::link::{Capture, FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
 use crate::measure::record::{Blame, Role, Transport, Trial};
 use crate::peer::{Clock, Closing, ConnectError, Connector, Ledger, QuicTuning, Target};
 use crate::scenario::{Certificate, ClientCertificates, Scenario, Variant};
@@ -41,6 +42,8 @@ pub struct Bench<'r> {
     pub server_name: &'r str,
     /// Where logs go.
     pub folder: PathBuf,
+    /// Whether packets are captured.
+    pub capturing: Capturing,
     /// Draws topic and client names that no other run uses.
     pub token: u32,
     /// Ends the run early.
@@ -119,7 +122,11 @@ impl Bench<'_> {
         let mut board = self.board.start(plan.seed, options).await.map_err(|error| environment(&error))?;
         let nic = board.take_nic().ok_or_else(|| environment(&"this board has no virtual NIC"))?;
         let log = self.file("link", plan.number, "jsonl");
-        let setup = self.setup(plan.seed, &log);
+        let mut setup = self.setup(plan.seed, &log);
+        if let Capturing::On { key_log } = &self.capturing {
+            let file = self.file("wire", plan.number, "pcapng");
+            setup.capture = Some(Capture { file, key_log: key_log.clone() });
+        }
         let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
         let link = path.start().map_err(|error| environment(&error))?;
         let destination = self.destination(plan.variant.transport);

@@ -16,6 +16,7 @@ use smoltcp::wire::{
 
 use super::guest::{ADDRESS, GATEWAY, Guest};
 use super::setup;
+use crate::link::capture::tests::{blocks, frame_of};
 use crate::link::{
     Capture, FramePath, GatewayConfig, Happening, LinkHandle, Nic, Protocol, Setup, TcpAfterRebinding,
 };
@@ -415,8 +416,8 @@ fn the_log_replays_and_the_capture_holds_what_the_board_saw() {
     let mut setup =
         setup("both = { loss = \"20 %\", delay = \"2 ms\", jitter = \"1 ms\", duplicate = \"10 %\" }", 9);
     setup.log = Some(directory.path().join("link.jsonl"));
-    let pcap = directory.path().join("wire.pcap");
-    setup.capture = Some(Capture { pcap: pcap.clone(), keylog: None });
+    let pcap = directory.path().join("wire.pcapng");
+    setup.capture = Some(Capture { file: pcap.clone(), key_log: None });
     let (link, mut guest) = start(setup.clone(), udp_gateway(host));
     let socket = guest.udp(5000);
     for i in 0..60u8 {
@@ -436,21 +437,16 @@ fn the_log_replays_and_the_capture_holds_what_the_board_saw() {
     assert_eq!(packets, stats.up.offered.packets + stats.down.offered.packets);
     assert_eq!(hash, stats.fate_hash);
 
-    let pcap = std::fs::read(pcap).unwrap();
-    assert_eq!(pcap[..4], [0xd4, 0xc3, 0xb2, 0xa1]);
-    assert_eq!(pcap[20], 1, "Ethernet");
-    let mut rest = &pcap[24..];
+    let blocks = blocks(&std::fs::read(pcap).unwrap());
     let mut ip_bound_for = [0u64; 2];
     let mut exempt = BTreeSet::new();
-    while !rest.is_empty() {
-        let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
-        let frame = &rest[16..16 + len];
+    for (_, body) in &blocks[2..] {
+        let frame = frame_of(body);
         if frame[12..14] == [0x08, 0x00] {
             ip_bound_for[usize::from(frame[14 + 16..14 + 20] == ADDRESS.octets())] += 1;
         } else {
             exempt.insert(frame.to_vec());
         }
-        rest = &rest[16 + len..];
     }
     assert_eq!(ip_bound_for, [stats.up.offered.packets, stats.down.delivered.packets]);
     assert!(exempt.len() >= 2, "ARP request and reply");
