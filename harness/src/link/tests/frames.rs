@@ -175,7 +175,10 @@ fn a_blackout_counts_from_its_event_and_is_on_the_time_line() {
     let mut answered_at = Vec::new();
     link.event("connected");
     let begin = link.started();
-    while begin.elapsed() < Duration::from_millis(250) {
+    // On a busy machine everything may come late, but nothing may come early.
+    let ended = |link: &LinkHandle| Some(Duration::from_micros(link.timeline().get(2)?.time_us));
+    while ended(&link).is_none_or(|end| answered_at.last().is_none_or(|at| *at <= end)) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "no end of the blackout: {:?}", link.timeline());
         guest.send_udp(socket, SERVICE, b"x");
         guest.run_for(Duration::from_millis(5));
         while guest.received_udp(socket).is_some() {
@@ -185,13 +188,13 @@ fn a_blackout_counts_from_its_event_and_is_on_the_time_line() {
     let summary = link.stop();
     let [event, start, end] = &summary.timeline[..] else { panic!("{:?}", summary.timeline) };
     assert_eq!(event.what, Happening::Event { name: "connected".to_owned() });
-    assert!((30_000..45_000).contains(&(start.time_us - event.time_us)), "{start:?} after {event:?}");
-    assert!((95_000..115_000).contains(&(end.time_us - start.time_us)), "{end:?} after {start:?}");
+    assert!(start.time_us >= event.time_us + 30_000, "{start:?} after {event:?}");
+    assert!(end.time_us >= event.time_us + 130_000, "{end:?} after {event:?}");
     let dark = Duration::from_micros(start.time_us)..Duration::from_micros(end.time_us);
     assert!(answered_at.iter().any(|at| *at < dark.start) && answered_at.iter().any(|at| *at > dark.end));
     // The last one sent before the blackout may be answered within it, by a guest that was slow to look.
     assert!(answered_at.iter().filter(|at| dark.contains(*at)).count() <= 1, "{answered_at:?} {dark:?}");
-    assert!(summary.stats.up.dropped[&Reason::Blackout] > 5);
+    assert!(summary.stats.up.dropped[&Reason::Blackout] > 0);
 }
 
 #[test]
@@ -450,6 +453,44 @@ fn the_log_replays_and_the_capture_holds_what_the_board_saw() {
     }
     assert_eq!(ip_bound_for, [stats.up.offered.packets, stats.down.delivered.packets]);
     assert!(exempt.len() >= 2, "ARP request and reply");
+}
+
+#[test]
+fn the_same_seed_and_packets_give_the_same_log() {
+    // What is decided, without the times: two runs in real time differ in these.
+    let decisions = |seed| {
+        let directory = tempfile::tempdir().unwrap();
+        let (host, _sources) = udp_echo();
+        let text = "up = { loss = \"20 %\", delay = \"1 ms\", duplicate = \"10 %\", corrupt = \"10 %\" }";
+        let mut setup = setup(text, seed);
+        let log = directory.path().join("link.jsonl");
+        setup.log = Some(log.clone());
+        let (link, mut guest) = start(setup, udp_gateway(host));
+        let socket = guest.udp(5000);
+        for i in 0..200u8 {
+            guest.send_udp(socket, SERVICE, &vec![i; 50 + usize::from(i)]);
+            // The guest's own buffer is small.
+            guest.run_until("the packet", |_| (link.stats().up.offered.packets > u64::from(i)).then_some(()));
+        }
+        let _ = link.stop();
+        let lines = std::fs::read_to_string(log).unwrap();
+        let records = lines.lines().filter_map(|line| match serde_json::from_str(line).unwrap() {
+            LogLine::Packet(record) if record.direction == link::Direction::Up => Some(record),
+            _ => None,
+        });
+        let timeless = |record: link::Record| link::Record {
+            time_us: 0,
+            deliver_us: record.deliver_us.map(|_| 0),
+            copy_us: record.copy_us.map(|_| 0),
+            ..record
+        };
+        records.map(timeless).collect::<Vec<_>>()
+    };
+    let first = decisions(7);
+    assert_eq!(first.len(), 200);
+    assert!(first.iter().any(|record| record.dropped.is_some()));
+    assert_eq!(first, decisions(7));
+    assert_ne!(first, decisions(8));
 }
 
 #[test]
