@@ -10,6 +10,8 @@ mod folder;
 mod html;
 mod junit;
 mod plot;
+#[cfg(test)]
+mod schema;
 pub mod terminal;
 mod utc;
 
