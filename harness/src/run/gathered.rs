@@ -7,7 +7,7 @@ use device::control::{Memory, Phase as BoardPhase, Report, Stats};
 use super::connections::{Connections, describe};
 use super::journal::Journal;
 use crate::board::{self, Output, Timed};
-use crate::measure::record::{Direction, MemorySnapshot, TransportStats, Trial};
+use crate::measure::record::{Direction, MemorySnapshot, Transport, TransportStats, Trial};
 use crate::peer::{Arrival, Closing, Ledger, Sending};
 
 /// Everything one trial of the board said and did.
@@ -127,7 +127,9 @@ impl Gathered {
 
         (trial.connections, trial.events) = connections.finish();
         trial.memory = snapshots;
-        trial.transport_stats = stats.map(|stats| transport_stats(&stats));
+        // Of a TCP connection the board counts none of this.
+        let counted = trial.transport == Transport::Quic;
+        trial.transport_stats = stats.filter(|_| counted).map(|stats| transport_stats(&stats));
         self.journal.into_trial(trial, end_us);
         let workload_us = self.workload_us.unwrap_or(end_us);
         workload_us..self.workload_end_us.unwrap_or(end_us).max(workload_us)
