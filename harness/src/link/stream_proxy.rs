@@ -29,7 +29,8 @@ pub struct StreamProxy {
 
 impl StreamProxy {
     /// What a report has to say about figures taken through this proxy.
-    pub const LABEL: &'static str = "delay and stall only";
+    pub const LABEL: &'static str =
+        "delay and stalls, but loses no packets, so the device is not compared with it";
 
     /// Starts forwarding; returns the address to be used by boards.
     ///

@@ -6,7 +6,7 @@ use super::{Compared, Comparison};
 use crate::measure::difference::Change;
 use crate::measure::metric::Figure;
 use crate::measure::record::Role;
-use crate::report::html::{display, document, value_text, words};
+use crate::report::html::{display, document, signed, value_text, words};
 
 pub(super) fn page(comparison: &Comparison) -> String {
     let (class, word) = match comparison.verdict {
@@ -77,20 +77,9 @@ fn row(compared: &Compared) -> Markup {
             td {
                 span class=(class) { (words(difference)) }
                 @if let Some(interval) = difference.interval {
-                    span class="ci" { "difference " (signed(figure, interval.low)) " to " (signed(figure, interval.high)) }
+                    span class="ci" { "difference " (signed(unit, interval.low)) " to " (signed(unit, interval.high)) }
                 }
             }
         }
     }
-}
-
-fn signed(figure: Figure, value: f64) -> String {
-    let sign = if value > 0.0 {
-        "+"
-    } else if value < 0.0 {
-        "−"
-    } else {
-        ""
-    };
-    format!("{sign}{}", value_text(figure.unit(), value.abs()))
 }

@@ -2,17 +2,18 @@
 
 use maud::{Markup, html};
 
-use super::{View, display};
+use super::{View, memory};
 use crate::firmware::size::Budgets;
 use crate::measure::analysis::Group;
-use crate::measure::record::{Activity, MemorySnapshot, SizePart};
+use crate::measure::record::{Activity, SizePart};
 use crate::measure::unit::thousands;
 use crate::measure::{Figure, Unit};
 
 pub(super) fn section(view: &View<'_>) -> Markup {
     let parts = [
         gauges(view).filter(|_| !view.foreign_sizes()),
-        memory(view),
+        memory::stack(view),
+        memory::free(view).filter(|_| !view.foreign_sizes()),
         instructions(view),
         energy(view),
         sizes(view),
@@ -141,52 +142,6 @@ fn gauge_row(gauge: &Gauge) -> Markup {
     }
 }
 
-/// Free heap of the proof of concept at its own points; the phases are ours.
-const PROOF_OF_CONCEPT_HEAP: [(&str, u64); 4] =
-    [("network up", 189_452), ("connect", 160_436), ("client ready", 64_792), ("connected", 39_564)];
-
-fn memory(view: &View<'_>) -> Option<Markup> {
-    let (group, trial) = view
-        .devices()
-        .find_map(|group| Some((group, group.trials.iter().find(|trial| !trial.memory.is_empty())?)))?;
-    let cell = |value: Option<u64>| match value {
-        Some(bytes) => html! { td class="n" { (thousands(bytes as f64)) " B" } },
-        None => html! { td class="n none" { "–" } },
-    };
-    let lowest = trial.memory.iter().filter_map(|snapshot| snapshot.heap_free_min).min();
-    Some(html! {
-        h3 { "Memory by phase" }
-        div class="scroll" tabindex="0" role="region" aria-label="Memory by phase" {
-            table {
-                caption { (display(group.variant)) ", seed " (trial.seed)
-                    @if let Some(bytes) = lowest { ". Least heap ever free: " (Unit::Bytes.format(bytes as f64)) "." } }
-                thead { tr {
-                    th scope="col" { "Phase" }
-                    th scope="col" class="n" { "Client RAM" }
-                    th scope="col" class="n" { "Stack high-water" }
-                    th scope="col" class="n" { "Heap in use" }
-                    th scope="col" class="n" { "Heap free" }
-                    @if !view.foreign_sizes() { th scope="col" class="n" { "Proof of concept, heap free" } }
-                } }
-                tbody {
-                    @for snapshot in &trial.memory {
-                        tr {
-                            th scope="row" { (snapshot.phase) }
-                            (cell(snapshot.client_ram)) (cell(snapshot.stack_high_water))
-                            (cell(snapshot.heap_used)) (cell(snapshot.heap_free))
-                            @if !view.foreign_sizes() { (cell(proof_of_concept(snapshot))) }
-                        }
-                    }
-                }
-            }
-        }
-    })
-}
-
-fn proof_of_concept(snapshot: &MemorySnapshot) -> Option<u64> {
-    PROOF_OF_CONCEPT_HEAP.iter().find(|(phase, _)| *phase == snapshot.phase).map(|(_, bytes)| *bytes)
-}
-
 /// Activities with the C stack's instructions for the same (profile B and Bf of its measurement).
 const ACTIVITIES: [(Activity, &str, Option<f64>, Option<f64>); 10] = [
     (Activity::FirstFlight, "Start to first packet", Some(18.2e6), Some(4.4e6)),
@@ -201,32 +156,44 @@ const ACTIVITIES: [(Activity, &str, Option<f64>, Option<f64>); 10] = [
     (Activity::Receive, "Received message, to the application", None, None),
 ];
 
-/// Mean of an activity over all trials of a group, and whether each count is exact.
-fn mean_cost(group: &Group<'_>, activity: Activity) -> Option<(f64, bool)> {
+/// Instructions of an activity over all trials of a group.
+struct Counted {
+    median: u64,
+    least: u64,
+    most: u64,
+    count: usize,
+    /// Whether they repeat exactly for a seed.
+    exact: bool,
+}
+
+fn counted(group: &Group<'_>, activity: Activity) -> Option<Counted> {
     let costs =
         || group.trials.iter().flat_map(|trial| &trial.costs).filter(|cost| cost.activity == activity);
-    let counts: Vec<_> = costs().flat_map(|cost| &cost.instructions).map(|count| *count as f64).collect();
-    let exact = costs().all(|cost| cost.exact);
-    (!counts.is_empty()).then(|| (counts.iter().sum::<f64>() / counts.len() as f64, exact))
+    let mut counts: Vec<u64> = costs().flat_map(|cost| cost.instructions.iter().copied()).collect();
+    counts.sort_unstable();
+    let (least, most) = (*counts.first()?, *counts.last()?);
+    let median = counts[(counts.len() - 1) / 2];
+    Some(Counted { median, least, most, count: counts.len(), exact: costs().all(|cost| cost.exact) })
 }
 
 fn instructions(view: &View<'_>) -> Option<Markup> {
     let devices: Vec<_> = view.devices().collect();
     let rows: Vec<_> = ACTIVITIES
         .iter()
-        .map(|row| (row, devices.iter().map(|group| mean_cost(group, row.0)).collect::<Vec<_>>()))
+        .map(|row| (row, devices.iter().map(|group| counted(group, row.0)).collect::<Vec<_>>()))
         .filter(|(_, cells)| cells.iter().any(Option::is_some))
         .collect();
     if rows.is_empty() {
         return None;
     }
     let clock_hz = view.report.record.environment.board.clock_hz;
-    let exact = rows.iter().flat_map(|(_, cells)| cells).flatten().all(|(_, exact)| *exact);
+    let exact = rows.iter().flat_map(|(_, cells)| cells).flatten().all(|counted| counted.exact);
     Some(html! {
         h3 { "Instructions" }
         div class="scroll" tabindex="0" role="region" aria-label="Instructions" {
             table {
                 caption {
+                    "Medians, with the range below. "
                     @if exact { "Counts are exact and repeat for a seed. " } @else { "Counts come from a cycle counter. " }
                     @if let Some(hz) = clock_hz {
                         "Times below them are estimates at " (thousands(hz as f64 / 1e6)) " MHz and one instruction a cycle."
@@ -242,9 +209,8 @@ fn instructions(view: &View<'_>) -> Option<Markup> {
                     @for ((_, label, lean, fast), cells) in &rows {
                         tr {
                             th scope="row" { (label) }
-                            @for cell in cells { (cost_cell(*cell, clock_hz)) }
-                            (cost_cell(lean.map(|count| (count, true)), None))
-                            (cost_cell(fast.map(|count| (count, true)), None))
+                            @for cell in cells { (cost_cell(cell.as_ref(), clock_hz)) }
+                            @for theirs in [lean, fast] { (their_cost(*theirs)) }
                         }
                     }
                 }
@@ -253,13 +219,29 @@ fn instructions(view: &View<'_>) -> Option<Markup> {
     })
 }
 
-fn cost_cell(cost: Option<(f64, bool)>, clock_hz: Option<u64>) -> Markup {
-    let Some((count, _)) = cost else { return html! { td class="n none" { "–" } } };
+fn cost_cell(counted: Option<&Counted>, clock_hz: Option<u64>) -> Markup {
+    let Some(counted) = counted else {
+        return html! { td class="n none" { "–" span class="sr" { "not measured" } } };
+    };
+    let text = |count: u64| Unit::Instructions.format(count as f64);
     html! {
         td class="n" {
-            (Unit::Instructions.format(count))
-            @if let Some(hz) = clock_hz { span class="ci" { "≈ " (Unit::Time.format(count / hz as f64 * 1e6)) } }
+            (text(counted.median))
+            @if let Some(hz) = clock_hz {
+                span class="ci" { "≈ " (Unit::Time.format(counted.median as f64 / hz as f64 * 1e6)) }
+            }
+            span class="ci" {
+                @if counted.least != counted.most { (text(counted.least)) " – " (text(counted.most)) ", " }
+                "n\u{a0}" (counted.count)
+            }
         }
+    }
+}
+
+fn their_cost(count: Option<f64>) -> Markup {
+    match count {
+        Some(count) => html! { td class="n soft" { (Unit::Instructions.format(count)) } },
+        None => html! { td class="n none" { "–" span class="sr" { "not measured" } } },
     }
 }
 

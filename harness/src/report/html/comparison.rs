@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::{View, display, value_cell, value_text};
+use super::{Samples, View, count_text, display, value_cell, value_text};
 use crate::measure::analysis::{Group, shown_statistics};
 use crate::measure::difference::{Change, Difference, difference};
 use crate::measure::metric::{Figure, Metric, Shape};
-use crate::measure::record::Role;
+use crate::measure::record::{Role, Transport};
 use crate::measure::stats::Statistic;
+use crate::measure::unit::Unit;
 
 /// Parts of the table: a heading and the beginnings of its metrics' names.
 const PARTS: [(&str, &[&str]); 6] = [
@@ -31,10 +32,11 @@ pub(super) fn section(view: &View<'_>) -> Markup {
         section id="comparison" {
             h2 { "Side by side" }
             p class="lead" {
-                "Same seeds, same link, same workload for each column. Below each value its 95 % interval over the seeds."
+                "Same seeds, same link, same workload for each column. Below each value its 95 % interval over the "
+                "seeds; n counts samples."
             }
             div class="scroll" tabindex="0" role="region" aria-label="Key figures side by side" {
-                table class="even" {
+                table class={ "even " @if let Some(dense) = super::dense(view) { (dense) } } {
                     thead { tr {
                         th scope="col" { "Figure" }
                         @for group in &view.groups { th scope="col" class="n" { (view.key(group)) } }
@@ -45,8 +47,33 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 }
             }
             (differences(view))
+            (remarks(view))
         }
     }
+}
+
+/// What a reader must know of a column before comparing it: a reference client whose network loses no segments is
+/// no match for a board whose network does.
+fn remarks(view: &View<'_>) -> Markup {
+    let mut remarks: Vec<(&Group<'_>, &str)> = Vec::new();
+    for group in view.groups.iter().filter(|group| group.role == Role::Reference) {
+        for note in group.trials.iter().flat_map(|trial| &trial.notes) {
+            if !remarks.iter().any(|(of, known)| of.variant == group.variant && known == note) {
+                remarks.push((group, note));
+            }
+        }
+    }
+    html! {
+        @if !remarks.is_empty() {
+            ul class="notes" { @for (group, note) in remarks { li { (view.key(group)) ": " (note) } } }
+        }
+    }
+}
+
+/// Whether the reference client's network was as bad as the device's: over TCP a proxy cannot lose its segments.
+fn same_network(device: &Group<'_>) -> bool {
+    let links = device.trials.iter().flat_map(|trial| [trial.link_up.as_ref(), trial.link_down.as_ref()]);
+    device.transport == Transport::Quic || links.flatten().all(|link| link.lost == 0)
 }
 
 /// Figures of the short table, and what to call them.
@@ -77,10 +104,17 @@ fn key_row(view: &View<'_>, name: &str, label: &str) -> Markup {
     if cells.iter().all(Option::is_none) {
         return html! {};
     }
+    // One n serves the row where all columns have the same.
+    let mut counts = cells.iter().flatten().map(|estimate| count_text(estimate));
+    let shared = counts.next().filter(|first| counts.all(|other| other == *first));
+    let samples = if shared.is_some() { Samples::Elsewhere } else { Samples::InCell };
     html! {
         tr {
-            th scope="row" title={ (name) ": " (figure.metric.doc) } { (label) }
-            @for cell in &cells { (value_cell(figure.unit(), *cell)) }
+            th scope="row" title={ (name) ": " (figure.metric.doc) } {
+                (label)
+                @if let Some(count) = shared { span class="ci" { (count) } }
+            }
+            @for cell in &cells { (value_cell(figure.unit(), *cell, samples)) }
         }
     }
 }
@@ -105,9 +139,7 @@ pub(super) fn all_figures(view: &View<'_>) -> Markup {
                             th scope="col" class="n" { "n" }
                             @for group in &view.groups { th scope="col" class="n" { (view.key(group)) } }
                         } }
-                        tbody {
-                            @for (heading, beginnings) in PARTS { (part(view, heading, beginnings)) }
-                        }
+                        @for (heading, beginnings) in PARTS { (part(view, heading, beginnings)) }
                     }
                 }
             }
@@ -132,8 +164,10 @@ fn part(view: &View<'_>, heading: &str, beginnings: &[&str]) -> Markup {
         return html! {};
     }
     html! {
-        tr class="part" { th colspan=(view.groups.len() + 2) scope="colgroup" { (heading) } }
-        @for row in rows { (row) }
+        tbody {
+            tr class="part" { th colspan=(view.groups.len() + 2) scope="rowgroup" { (heading) } }
+            @for row in rows { (row) }
+        }
     }
 }
 
@@ -167,7 +201,7 @@ fn rows(view: &View<'_>, metric: &'static Metric) -> Vec<Markup> {
                     @if metric.shape == Shape::Distribution { span class="of" { " " (statistic.doc()) } }
                 }
                 td class="n soft" { @if index == 0 { (crate::measure::unit::thousands(samples as f64)) } }
-                @for cell in &cells { (value_cell(figure.unit(), *cell)) }
+                @for cell in &cells { (value_cell(figure.unit(), *cell, Samples::Elsewhere)) }
             }
         }
     };
@@ -197,7 +231,8 @@ fn pairs<'v, 'a>(view: &'v View<'a>) -> Vec<(&'v Group<'a>, &'v Group<'a>)> {
     for device in &devices {
         let reference =
             view.groups.iter().find(|group| group.variant == device.variant && group.role == Role::Reference);
-        pairs.extend(reference.map(|reference| (reference, *device)));
+        let comparable = reference.filter(|_| same_network(device));
+        pairs.extend(comparable.map(|reference| (reference, *device)));
     }
     pairs
 }
@@ -218,7 +253,8 @@ fn differences(view: &View<'_>) -> Markup {
     }
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="Differences" style="margin-top:1rem" {
-            table {
+            table class=[super::dense(view)] {
+                caption { "The second line of a cell is the 95 % interval of the difference." }
                 thead { tr {
                     th scope="col" { "Difference, seed by seed" }
                     @for (from, to) in &pairs { th scope="col" { (pair_name(from, to)) } }
@@ -256,8 +292,21 @@ fn difference_cell(figure: Figure, difference: Option<&Difference>) -> Markup {
     html! {
         td {
             span class=(class) { (words(difference)) }
-            span class="ci" { (value_text(unit, difference.to)) " against " (value_text(unit, difference.from)) }
+            @if let Some(interval) = difference.interval.filter(|interval| interval.low != interval.high) {
+                span class="ci" { (signed(unit, interval.low)) " to " (signed(unit, interval.high)) }
+            } @else {
+                span class="ci" { (value_text(unit, difference.to)) " against " (value_text(unit, difference.from)) }
+            }
         }
+    }
+}
+
+/// A difference with its sign.
+pub(in crate::report) fn signed(unit: Unit, value: f64) -> String {
+    match value {
+        value if value.is_infinite() => if value > 0.0 { "never" } else { "from never" }.to_owned(),
+        value if value > 0.0 => format!("+{}", unit.format(value)),
+        value => unit.format(value).replacen('-', "\u{2212}", 1),
     }
 }
 

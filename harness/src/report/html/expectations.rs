@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{View, name, value_text};
+use super::{View, count_text, name, value_text};
 use crate::measure::analysis::Group;
 use crate::measure::judge::{Outcome, Status};
 
@@ -26,7 +26,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 "and decides only where an expectation names it."
             }
             div class="scroll" tabindex="0" role="region" aria-label="Expectations" {
-                table {
+                table class=[super::dense(view)] {
                     thead { tr {
                         th scope="col" { "Expectation" }
                         @for group in &view.groups { th scope="col" { (view.key(group)) } }
@@ -76,12 +76,16 @@ fn cell(outcomes: &[Outcome], text: &str, group: &Group<'_>) -> Markup {
     };
     let word = match (outcome.status, outcome.actual) {
         (Status::Passed | Status::Failed, Some(actual)) => value_text(outcome.unit, actual.value),
+        (Status::NotApplicable, _) => "n/a".to_owned(),
         (status, _) => status.label().to_owned(),
     };
     html! {
         td class=[(!outcome.decides).then_some("aside")] title=(outcome.explanation) {
             span class={ "st " (class(outcome.status)) } {
                 (word) span class="sr" { " (" (outcome.status.label()) ")" }
+            }
+            @if let Some(actual) = outcome.actual.filter(|actual| actual.samples > 1) {
+                span class="ci" { (count_text(&actual)) }
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{View, interval_text, value_text};
-use crate::measure::Figure;
+use super::{View, count_text, display, interval_text, value_text};
 use crate::measure::judge::{Outcome, Status, describe};
 use crate::measure::record::Role;
+use crate::measure::{Figure, Unit};
 use crate::report::utc::Utc;
 
 pub(super) fn header(view: &View<'_>) -> Markup {
@@ -34,8 +34,23 @@ pub(super) fn header(view: &View<'_>) -> Markup {
                     "Times on this page include the host's processor and are not those of an ESP32-C3. "
                     "Counts of bytes, packets, instructions and memory do not depend on it." }
             }
+            @if let Some(late) = lateness(view).filter(|late| *late > LATE_US_MAX) {
+                p class="notice" { b { "This machine was busy. " }
+                    "The emulated network delivered up to " (Unit::Time.format(late)) " behind its schedule (99th percentile), "
+                    "where " (Unit::Time.format(LATE_US_MAX)) " is its aim; latencies include that. Counts and decisions do not depend on it." }
+            }
         }
     }
+}
+
+/// What the link's deliveries may be late by at the 99th percentile before a reader has to know.
+const LATE_US_MAX: f64 = 1_000.0;
+
+/// The worst of the trials' 99th percentiles.
+fn lateness(view: &View<'_>) -> Option<f64> {
+    let trials = &view.report.record.trials;
+    let links = trials.iter().flat_map(|trial| [trial.link_up.as_ref(), trial.link_down.as_ref()]);
+    links.flatten().filter_map(|link| link.late_p99_us).max().map(|late| late as f64)
 }
 
 fn verdict(view: &View<'_>) -> Markup {
@@ -79,31 +94,34 @@ const TILES: [(&str, &str); 12] = [
     ("connect.client_bytes", "Client bytes to CONNACK"),
 ];
 const TILES_MAX: usize = 6;
+/// Variants named below a tile; the table has all of them.
+const OTHERS_MAX: usize = 3;
 
 pub(super) fn tiles(view: &View<'_>) -> Markup {
     let Some(device) = view.devices().next() else { return html! {} };
     let reference =
         view.groups.iter().find(|group| group.variant == device.variant && group.role == Role::Reference);
+    let others: Vec<_> = view.devices().skip(1).take(OTHERS_MAX).collect();
     let tiles = TILES.iter().filter_map(|(figure, label)| {
         let figure = Figure::parse(figure).ok()?;
         if view.foreign_sizes() && ["ram.client", "stack.high_water"].contains(&figure.metric.name) {
             return None;
         }
         let estimate = view.estimate(device, figure)?;
-        Some((
-            figure,
-            *label,
-            estimate,
-            reference.and_then(|group| view.estimate(group, figure)).map(|e| e.value),
-        ))
+        let beside = reference.iter().map(|group| ("reference".to_owned(), *group));
+        let beside = beside.chain(others.iter().map(|group| (display(group.variant), *group)));
+        let beside: Vec<_> =
+            beside.filter_map(|(name, group)| Some((name, view.estimate(group, figure)?.value))).collect();
+        Some((figure, *label, estimate, beside))
     });
     let tiles: Vec<_> = tiles.take(TILES_MAX).collect();
     if tiles.is_empty() {
         return html! {};
     }
     html! {
-        dl class="tiles" aria-label={ "Key figures, device over " (super::display(device.variant)) } {
-            @for (figure, label, estimate, reference) in &tiles {
+        p class="tiles-of" { "The device: " b { (display(device.variant)) } @if !others.is_empty() { ", the others below each figure" } }
+        dl class="tiles" aria-label={ "Key figures, device, " (display(device.variant)) } {
+            @for (figure, label, estimate, beside) in &tiles {
                 @let unit = figure.unit();
                 @let quantity = unit.quantity(estimate.value);
                 div class="tile" {
@@ -113,12 +131,11 @@ pub(super) fn tiles(view: &View<'_>) -> Markup {
                             @if estimate.value.is_infinite() { "never" }
                             @else { (quantity.number) span class="unit" { (quantity.unit) } }
                         }
-                        @if let Some(interval) = interval_text(unit, estimate) {
-                            div class="sub" { (interval) }
+                        div class="sub" {
+                            @if let Some(interval) = interval_text(unit, estimate) { (interval) ", " }
+                            (count_text(estimate))
                         }
-                        @if let Some(reference) = reference {
-                            div class="sub" { "reference " (value_text(unit, *reference)) }
-                        }
+                        @for (name, value) in beside { div class="sub" { (name) " " (value_text(unit, *value)) } }
                     }
                 }
             }

@@ -23,7 +23,7 @@ const SAMPLES_MIN: u64 = 8;
 pub(super) fn section(view: &View<'_>) -> Markup {
     let plots: Vec<_> =
         PLOTTED.iter().filter_map(|(metric, title)| distributions(view, metric, title)).collect();
-    let lines = timelines(view);
+    let (lines, reference_lines) = timelines(view);
     if plots.is_empty() && lines.is_empty() {
         return html! {};
     }
@@ -38,6 +38,12 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             div class="plots" {
                 @for plot in plots { (plot) }
                 @for line in lines { (line) }
+            }
+            @if !reference_lines.is_empty() {
+                details {
+                    summary { "The reference client over time" }
+                    div class="plots" { @for line in reference_lines { (line) } }
+                }
             }
         }
     }
@@ -96,8 +102,9 @@ fn summary(view: &View<'_>, metric: &'static Metric) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-/// One time line for each group that carried messages, of its first seed; the reference client's follow.
-fn timelines(view: &View<'_>) -> Vec<Markup> {
+/// One time line for each group that carried messages, of its first seed: those of the device, those of the
+/// reference client.
+fn timelines(view: &View<'_>) -> (Vec<Markup>, Vec<Markup>) {
     let shown: Vec<_> = view
         .groups
         .iter()
@@ -110,7 +117,11 @@ fn timelines(view: &View<'_>) -> Vec<Markup> {
     let low = latencies().fold(f64::INFINITY, f64::min);
     let high = latencies().fold(0.0, f64::max);
     let range = if low.is_finite() { (low, high) } else { (1e3, 1e6) };
-    shown.into_iter().filter_map(|(group, trial)| timeline(view, group, trial, range)).collect()
+    let of = |role: Role| {
+        let shown = shown.iter().filter(|(group, _)| group.role == role);
+        shown.filter_map(|(group, trial)| timeline(view, group, trial, range)).collect()
+    };
+    (of(Role::Device), of(Role::Reference))
 }
 
 fn workload_start(trial: &Trial) -> u64 {

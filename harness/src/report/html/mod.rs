@@ -7,9 +7,11 @@ mod environment;
 mod expectations;
 mod head;
 mod latency;
+mod memory;
 mod network;
+mod wire;
 
-pub(super) use comparison::words;
+pub(super) use comparison::{signed, words};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -17,7 +19,7 @@ use super::{Measured, Report};
 use crate::measure::Figure;
 use crate::measure::analysis::{Estimate, Group, groups};
 use crate::measure::record::{Role, Timing};
-use crate::measure::unit::Unit;
+use crate::measure::unit::{Unit, thousands};
 use crate::scenario::BoardName;
 
 /// Files of one kind that lie beside the page.
@@ -123,6 +125,11 @@ impl<'a> View<'a> {
     }
 }
 
+/// Class of tables with a column for each variant and role, where these are many.
+fn dense(view: &View<'_>) -> Option<&'static str> {
+    (view.groups.len() > 6).then_some("dense")
+}
+
 /// Name of a group for readers.
 fn name(group: &Group<'_>) -> String {
     match group.role {
@@ -141,8 +148,17 @@ pub(super) fn display(variant: &str) -> String {
     }
 }
 
+/// Where the samples behind a value are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Samples {
+    /// In the cell.
+    InCell,
+    /// Elsewhere, for the whole row.
+    Elsewhere,
+}
+
 /// A table cell with a value and its interval.
-fn value_cell(unit: Unit, estimate: Option<&Estimate>) -> Markup {
+fn value_cell(unit: Unit, estimate: Option<&Estimate>, samples: Samples) -> Markup {
     let Some(estimate) = estimate else {
         return html! { td class="n none" title="not measured" { "–" span class="sr" { "not measured" } } };
     };
@@ -150,8 +166,19 @@ fn value_cell(unit: Unit, estimate: Option<&Estimate>) -> Markup {
         td class="n" {
             (value_text(unit, estimate.value))
             @if let Some(text) = interval_text(unit, estimate) { span class="ci" { (text) } }
+            @if samples == Samples::InCell { span class="ci" { (count_text(estimate)) } }
         }
     }
+}
+
+/// How many samples are behind a value, and how many of them never came.
+fn count_text(estimate: &Estimate) -> String {
+    let never = if estimate.failed > 0 {
+        format!(", {} never", thousands(estimate.failed as f64))
+    } else {
+        String::new()
+    };
+    format!("n\u{a0}{}{never}", thousands(estimate.samples as f64))
 }
 
 /// A value; what never came is said in a word.

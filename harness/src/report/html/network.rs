@@ -10,8 +10,8 @@ use crate::measure::unit::thousands;
 
 pub(super) fn section(view: &View<'_>) -> Markup {
     let accounts = accounts(view);
-    let link = link(view);
-    if accounts.is_none() && link.is_none() {
+    let (wire, link) = (super::wire::section(view), link(view));
+    if accounts.is_none() && wire.is_none() && link.is_none() {
         return html! {};
     }
     html! {
@@ -19,6 +19,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             h2 { "Messages and packets" }
             p class="lead" { "Every message is counted once. The link's figures are the harness's own record of what it did." }
             @if let Some(accounts) = accounts { (accounts) }
+            @if let Some(wire) = wire { (wire) }
             @if let Some(link) = link { (link) }
         }
     }
