@@ -25,8 +25,11 @@ fn full() -> Value {
         Ending::Failed { phase: "workload".into(), cause: "a cause".into(), blame: Blame::Subject };
     trial.energy = vec![Energy { activity: Activity::Connect, microjoules: 1.0, measured: false }];
     trial.notes = vec!["a note".into()];
-    trial.connections[0].failure =
-        Some(ConnectFailure { kind: ConnectFailureKind::Timeout, detail: "no answer".into() });
+    trial.connections[0].failure = Some(ConnectFailure {
+        kind: ConnectFailureKind::Timeout,
+        detail: "no answer".into(),
+        alert: Some(40),
+    });
     record.environment.extra.insert("rssi".into(), "-60 dBm".into());
     let scenario = Scenario::parse("sample.toml", sample::SCENARIO).unwrap();
     serde_json::to_value(Report::new(record, &scenario)).unwrap()
