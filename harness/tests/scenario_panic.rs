@@ -7,7 +7,7 @@ use harness::broker::{Broker, BrokerOptions, BrokerSpec};
 use harness::certificates::{Certificates, SERVER_NAME};
 use harness::measure::record::{Blame, Ending};
 use harness::report::{Folder, Report};
-use harness::run::{BoardKind, Progress, Run};
+use harness::run::{BoardKind, Capturing, Progress, Run};
 use harness::scenario::library;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ async fn a_panic_of_the_harness_ends_the_run_with_a_report_that_names_it() {
         trust: None,
         server_name: SERVER_NAME,
         folder: folder.path(),
+        capturing: Capturing::Off,
         command_line: Vec::new(),
         replay: String::new(),
         cancel: CancellationToken::new(),
