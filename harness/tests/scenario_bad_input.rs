@@ -64,6 +64,8 @@ fn a_mistake_in_a_file_shows_its_place_its_text_and_its_remedy() {
 fn a_command_line_that_makes_no_sense_is_refused() {
     let bench = Bench::new();
     let tiny = bench.file("tiny.toml", &tiny("", ""));
+    let foreign = "schema = 1\nscenario = \"hello\"\nboard = \"host\"\n";
+    let foreign = bench.file("foreign.toml", foreign);
     let cases: &[(&[&str], &[&str])] = &[
         (&["scenario", "no/such.toml"], &["cannot read scenario file no/such.toml", "lossy-wifi"]),
         (&["scenario", &tiny, "--repeat", "0"], &["--repeat", "1..=10000"]),
@@ -74,6 +76,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         (&["scenario", &tiny, "--broker", "quic://"], &["has no host"]),
         (&["scenario", &tiny, "--ca", "no-such.pem"], &["no-such.pem"]),
         (&["scenario", &tiny, "--baseline", "no-such.toml"], &["no-such.toml"]),
+        (&["scenario", &tiny, "--baseline", &foreign], &["hello on host", "tiny on host"]),
         (&["scenario", "memory", "--board", "host"], &["does not run on the board `host`", "choose one of"]),
     ];
     for (arguments, words) in cases {

@@ -30,6 +30,17 @@ impl Exit {
         if rank(other) > rank(self) { other } else { self }
     }
 
+    /// The word for readers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Environment => "environment",
+            Self::Bug => "a bug in the harness",
+        }
+    }
+
     /// [`Exit::Passed`] or [`Exit::Failed`].
     pub fn from_verdict(passed: bool) -> Self {
         if passed { Self::Passed } else { Self::Failed }

@@ -1,6 +1,6 @@
 //! `harness scenario NAME`: runs scenarios, writes their reports, and says what came of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,11 +54,11 @@ pub struct Arguments {
     /// them: whoever has the report can then read that traffic. Without it, no secret leaves the run.
     #[arg(long)]
     pcap: bool,
-    /// Fail if the run is worse than this baseline.
-    #[arg(long, value_name = "FILE")]
+    /// Fail if the run is worse than this baseline, or the one of its name in this folder.
+    #[arg(long, value_name = "FILE|FOLDER")]
     baseline: Option<PathBuf>,
-    /// Make a baseline of this run; an existing file is not overwritten.
-    #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
+    /// Make a baseline of this run, in a folder by its name; an existing file is not overwritten.
+    #[arg(long, value_name = "FILE|FOLDER", conflicts_with = "baseline")]
     write_baseline: Option<PathBuf>,
     /// Where reports go.
     #[arg(long, default_value = "reports", value_name = "FOLDER")]
@@ -91,19 +91,40 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let cancel = CancellationToken::new();
     let exit = runtime.block_on(async {
         let interrupt = tokio::spawn(interrupt(cancel.clone()));
-        let mut exit = Exit::Passed;
-        for scenario in &scenarios {
-            exit = exit.worst(one(arguments, scenario, &board, &cancel, format).await?);
-            if cancel.is_cancelled() {
-                break;
-            }
-        }
+        let exit = every(arguments, &scenarios, &board, &cancel, format).await;
         interrupt.abort();
-        Ok(exit)
+        exit
     });
     // Tasks that still block (a name lookup) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
+}
+
+/// Runs one after the other. One that cannot run is told, and the others run all the same.
+async fn every(
+    arguments: &Arguments,
+    scenarios: &[Scenario],
+    board: &BoardKind,
+    cancel: &CancellationToken,
+    format: Format,
+) -> Result<Exit, Failure> {
+    if let [scenario] = scenarios {
+        return one(arguments, scenario, board, cancel, format).await;
+    }
+    let mut exits = Vec::new();
+    for scenario in scenarios.iter().take_while(|_| !cancel.is_cancelled()) {
+        let exit = one(arguments, scenario, board, cancel, format).await.unwrap_or_else(|failure| {
+            talk(&format!("{}: {:?}", scenario.name, failure.report));
+            failure.exit
+        });
+        exits.push((scenario.name.as_str(), exit));
+    }
+    let passed = exits.iter().filter(|(_, exit)| *exit == Exit::Passed).count();
+    talk(&format!("{passed} of {} scenarios passed", scenarios.len()));
+    for (name, exit) in exits.iter().filter(|(_, exit)| *exit != Exit::Passed) {
+        talk(&format!("  {name}: {}", exit.label()));
+    }
+    Ok(exits.into_iter().fold(Exit::Passed, |worst, (_, exit)| worst.worst(exit)))
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
@@ -146,11 +167,13 @@ fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
 struct Prepared {
     spec: BrokerSpec,
     baseline: Option<Baseline>,
+    /// Where a baseline is to be written.
+    write_baseline: Option<PathBuf>,
     /// What board and reference client are to trust, in place of what the broker brings.
     trust: Option<Trust>,
 }
 
-fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
+fn prepare(arguments: &Arguments, scenario: &Scenario) -> Result<Prepared, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::usage(miette::miette!("{error}"));
     let mut spec = arguments.broker.clone();
     let mut trust = None;
@@ -163,16 +186,35 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
             trust = Some(Trust::in_roots(SERVER_NAME, roots));
         }
     }
-    let baseline = arguments.baseline.as_deref().map(Baseline::load).transpose();
-    let baseline = baseline.map_err(|error| usage(&error))?;
-    if let Some(path) = arguments.write_baseline.as_deref().filter(|path| path.exists()) {
+    let board = arguments.board.name().name();
+    let baseline = baseline(arguments.baseline.as_deref(), scenario, board)?;
+    let write_baseline = arguments.write_baseline.as_deref().map(|path| baseline_file(path, scenario, board));
+    if let Some(path) = write_baseline.as_deref().filter(|path| path.exists()) {
         return Err(Failure::usage(miette::miette!(
             help = "choose another file, or remove this one",
             "the baseline {} exists already",
             path.display()
         )));
     }
-    Ok(Prepared { spec, baseline, trust })
+    Ok(Prepared { spec, baseline, write_baseline, trust })
+}
+
+/// The baseline at `path`, or the one of this scenario in the folder `path`, if it holds one.
+fn baseline(path: Option<&Path>, scenario: &Scenario, board: &str) -> Result<Option<Baseline>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let file = baseline_file(path, scenario, board);
+    if path.is_dir() && !file.exists() {
+        talk(&format!("{}: there is no baseline {}", scenario.name, file.display()));
+        return Ok(None);
+    }
+    let usage = |error| Failure::usage(miette::Report::msg(error));
+    let baseline = Baseline::load(&file).map_err(usage)?;
+    baseline.fits(&scenario.name, board).map_err(usage)?;
+    Ok(Some(baseline))
+}
+
+fn baseline_file(path: &Path, scenario: &Scenario, board: &str) -> PathBuf {
+    if path.is_dir() { path.join(format!("{}-{board}.toml", scenario.name)) } else { path.to_owned() }
 }
 
 async fn one(
@@ -182,7 +224,7 @@ async fn one(
     cancel: &CancellationToken,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let Prepared { spec, baseline, trust } = prepare(arguments)?;
+    let Prepared { spec, baseline, write_baseline, trust } = prepare(arguments, scenario)?;
     let secrets = Secrets::of(arguments.pcap, &spec)?;
     let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {
         return Err(Failure::environment(miette::miette!(
@@ -217,7 +259,7 @@ async fn one(
     if tokio::time::timeout(SHUT_DOWN_LIMIT, broker.shut_down()).await.is_err() {
         talk("the broker did not end in time; the next run sweeps what may be left of a container");
     }
-    conclude(arguments, scenario, baseline, record, &folder, format)
+    conclude(Conclusion { scenario, baseline, write_baseline, folder: &folder, format }, record)
 }
 
 /// Starts the broker; `None` when the user does not want to wait for it.
@@ -239,22 +281,25 @@ async fn start_broker(
     started.map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))
 }
 
-/// Judges a run, writes its report and says what came of it.
-fn conclude(
-    arguments: &Arguments,
-    scenario: &Scenario,
+/// What becomes of a run's record.
+struct Conclusion<'c> {
+    scenario: &'c Scenario,
     baseline: Option<Baseline>,
-    record: RunRecord,
-    folder: &Folder,
+    write_baseline: Option<PathBuf>,
+    folder: &'c Folder,
     format: Format,
-) -> Result<Exit, Failure> {
+}
+
+/// Judges a run, writes its report and says what came of it.
+fn conclude(conclusion: Conclusion<'_>, record: RunRecord) -> Result<Exit, Failure> {
+    let Conclusion { scenario, baseline, write_baseline, folder, format } = conclusion;
     let ending = record.ending.clone();
     let mut report = Report::new(record, scenario);
     let applied = baseline.map_or(Ok(()), |baseline| baseline.apply(&mut report));
     // Whatever else fails, the run has its report.
     folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     applied.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
-    if let Some(path) = &arguments.write_baseline {
+    if let Some(path) = &write_baseline {
         write_new(path, &Baseline::from_report(&report).to_toml())?;
     }
     print(&match format {
@@ -268,7 +313,7 @@ fn conclude(
     })
 }
 
-fn write_new(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let written = std::fs::File::create_new(path)
         .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
     written.map_err(|error| {

@@ -192,19 +192,27 @@ impl Baseline {
         Ok(baseline)
     }
 
+    /// Whether this baseline can be held against such a run.
+    ///
+    /// # Errors
+    /// It is of another scenario or board.
+    pub fn fits(&self, scenario: &str, board: &str) -> Result<(), ReportError> {
+        if scenario == self.scenario && board == self.board {
+            return Ok(());
+        }
+        Err(ReportError::ForeignBaseline {
+            baseline: format!("{} on {}", self.scenario, self.board),
+            run: format!("{scenario} on {board}"),
+        })
+    }
+
     /// Holds a run against the baseline: its figures join the expectations, and a regression fails the run.
     ///
     /// # Errors
     /// The baseline is of another scenario or board.
     pub fn apply(&self, report: &mut Report) -> Result<(), ReportError> {
         let record = &report.record;
-        let (scenario, board) = (&record.scenario.name, &record.environment.board.name);
-        if *scenario != self.scenario || *board != self.board {
-            return Err(ReportError::ForeignBaseline {
-                baseline: format!("{} on {}", self.scenario, self.board),
-                run: format!("{scenario} on {board}"),
-            });
-        }
+        self.fits(&record.scenario.name, &record.environment.board.name)?;
         let outcomes: Vec<_> = self
             .figure
             .iter()
