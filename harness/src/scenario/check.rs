@@ -52,7 +52,11 @@ impl Check<'_> {
     fn scenario(&mut self, origin: &str, file: File) -> Scenario {
         self.name(origin, &file.name);
         self.question(&file.question);
-        let variants = self.variants(&file);
+        let mut variants = self.variants(&file);
+        if file.refusal.is_some() {
+            // One attempt is made, and judged.
+            variants.iter_mut().for_each(|variant| variant.connection.reconnect.attempts = 0);
+        }
         let names: Vec<_> = variants.iter().map(|variant| variant.name.clone()).collect();
         let expectations = self.expectations(&file.expect, &names);
         let answer = Answer::parse(&file.answer, &names).unwrap_or_else(|error| {

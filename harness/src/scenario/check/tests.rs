@@ -247,6 +247,15 @@ connection = { mqtt = "3.1.1", streams = "single" }
 }
 
 #[test]
+fn a_client_that_is_to_be_refused_makes_one_attempt() {
+    let text = "name = \"x\"\nquestion = \"x?\"\nanswer = \"x\"\nexpect = [\"connections = 0\"]\n\
+                [refusal]\nalerts = [\"unknown-ca\"]\n";
+    let scenario = Scenario::parse("x.toml", text).unwrap_or_else(|e| panic!("{:?}", miette::Report::new(e)));
+    assert_eq!(scenario.variants[0].connection.reconnect.attempts, 0);
+    assert_eq!(scenario.refusal.unwrap().alerts[0].code(), 48);
+}
+
+#[test]
 fn seeds_can_be_given_from_outside() {
     let scenario = Scenario::parse("good.toml", GOOD).unwrap();
     assert_eq!(scenario.seeds_for(None, None), [7, 9]);
