@@ -10,6 +10,7 @@ use crate::measure::difference::{Change, Difference, difference};
 use crate::measure::metric::{Figure, Kind, Metric, Shape};
 use crate::measure::record::{Role, RunRecord};
 use crate::measure::stats::Statistic;
+use crate::measure::unit::Unit;
 
 /// Two runs compared; the first is the one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,16 +70,29 @@ const CLOCK_MATTERS: f64 = 0.10;
 /// Likewise for counts that timing moves.
 const COUNTED_MATTERS: f64 = 0.05;
 
+/// Where a link's deliveries were later than this, microseconds at the 99th percentile, the machine was too busy for
+/// anything that depends on time to have a say.
+const LATE_US_MAX: u64 = 10_000;
+
+fn is_busy(report: &Report) -> bool {
+    super::lateness(&report.record).is_some_and(|late| late > LATE_US_MAX)
+}
+
 /// Compares `after` with `before`.
 #[must_use]
 pub fn compare(before: &Report, after: &Report) -> Comparison {
     let (old, new) = (groups(&before.record), groups(&after.record));
+    let kinds: &[Kind] = if is_busy(before) || is_busy(after) {
+        &[Kind::Exact]
+    } else {
+        &[Kind::Exact, Kind::Counted, Kind::Clock]
+    };
     let mut figures = Vec::new();
     for group in &new {
         if let Some(other) =
             old.iter().find(|other| other.variant == group.variant && other.role == group.role)
         {
-            figures.extend(compare_groups(other, group));
+            figures.extend(compare_groups(other, group, kinds));
         }
     }
     let of = |change: Change| {
@@ -118,7 +132,8 @@ impl Comparison {
     }
 }
 
-fn compare_groups(before: &Group<'_>, after: &Group<'_>) -> Vec<Compared> {
+/// Compares every figure; only metrics of `kinds` have a say in the verdict.
+fn compare_groups(before: &Group<'_>, after: &Group<'_>, kinds: &[Kind]) -> Vec<Compared> {
     let mut compared = Vec::new();
     for metric in Metric::all() {
         let (old, new) = (before.clusters(metric), after.clusters(metric));
@@ -136,6 +151,7 @@ fn compare_groups(before: &Group<'_>, after: &Group<'_>) -> Vec<Compared> {
             let name = figure.to_string();
             let decides = after.role == Role::Device
                 && DECIDING.contains(&name.as_str())
+                && kinds.contains(&metric.kind)
                 && (matters(metric.kind, &difference) || difference.change == Change::None);
             let (variant, role) = (after.variant.to_owned(), after.role);
             compared.push(Compared { figure: name, variant, role, difference, decides });
@@ -199,6 +215,12 @@ fn caveats(before: &Report, after: &Report) -> Vec<String> {
         if !report.record.ending.is_completed() {
             caveats.push(format!("The {which} run did not complete."));
         }
+        if is_busy(report) {
+            let late = Unit::Time.format(super::lateness(&report.record).unwrap_or_default() as f64);
+            caveats.push(format!(
+                "The machine was busy in the {which} run, its link late by {late} (99th percentile): only exact counts have a say."
+            ));
+        }
     }
     caveats
 }
@@ -238,6 +260,26 @@ mod tests {
         assert_eq!(worse.verdict, Change::Worse, "{}", worse.summary);
         assert!(worse.summary.starts_with("Regression: publish.latency.p50 (quic)"), "{}", worse.summary);
         assert_eq!(compare(&slow, &fast).verdict, Change::Better);
+    }
+
+    #[test]
+    fn on_a_busy_machine_only_exact_counts_have_a_say() {
+        let late = |trial: &mut Trial| trial.link_up.as_mut().unwrap().late_p99_us = Some(40_000);
+        let slow = report(|trial| {
+            slowed(trial);
+            late(trial);
+        });
+        let comparison = compare(&report(|_| {}), &slow);
+        assert_eq!(comparison.verdict, Change::None, "{}", comparison.summary);
+        assert!(comparison.caveats[0].contains("busy in the second run"), "{:?}", comparison.caveats);
+        let larger = report(|trial| {
+            late(trial);
+            trial
+                .memory
+                .iter_mut()
+                .for_each(|snapshot| snapshot.client_ram = snapshot.client_ram.map(|b| b + 16));
+        });
+        assert_eq!(compare(&report(|_| {}), &larger).verdict, Change::Worse);
     }
 
     #[test]

@@ -106,6 +106,12 @@ impl Report {
     }
 }
 
+/// How late the link's deliveries were: the worst of the trials' 99th percentiles, in microseconds.
+fn lateness(record: &RunRecord) -> Option<u64> {
+    let links = record.trials.iter().flat_map(|trial| [trial.link_up.as_ref(), trial.link_down.as_ref()]);
+    links.flatten().filter_map(|link| link.late_p99_us).max()
+}
+
 fn measured(record: &RunRecord) -> Vec<Measured> {
     let groups = groups(record);
     let mut metrics = Vec::new();

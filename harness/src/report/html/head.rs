@@ -6,6 +6,7 @@ use super::{View, count_text, display, interval_text, value_text};
 use crate::measure::judge::{Outcome, Status, describe};
 use crate::measure::record::Role;
 use crate::measure::{Figure, Unit};
+use crate::report::lateness;
 use crate::report::utc::Utc;
 
 pub(super) fn header(view: &View<'_>) -> Markup {
@@ -34,7 +35,7 @@ pub(super) fn header(view: &View<'_>) -> Markup {
                     "Times on this page include the host's processor and are not those of an ESP32-C3. "
                     "Counts of bytes, packets, instructions and memory do not depend on it." }
             }
-            @if let Some(late) = lateness(view).filter(|late| *late > LATE_US_MAX) {
+            @if let Some(late) = lateness(record).map(|late| late as f64).filter(|late| *late > LATE_US_MAX) {
                 p class="notice" { b { "This machine was busy. " }
                     "The emulated network delivered up to " (Unit::Time.format(late)) " behind its schedule (99th percentile), "
                     "where " (Unit::Time.format(LATE_US_MAX)) " is its aim; latencies include that. Counts and decisions do not depend on it." }
@@ -45,13 +46,6 @@ pub(super) fn header(view: &View<'_>) -> Markup {
 
 /// What the link's deliveries may be late by at the 99th percentile before a reader has to know.
 const LATE_US_MAX: f64 = 1_000.0;
-
-/// The worst of the trials' 99th percentiles.
-fn lateness(view: &View<'_>) -> Option<f64> {
-    let trials = &view.report.record.trials;
-    let links = trials.iter().flat_map(|trial| [trial.link_up.as_ref(), trial.link_down.as_ref()]);
-    links.flatten().filter_map(|link| link.late_p99_us).max().map(|late| late as f64)
-}
 
 fn verdict(view: &View<'_>) -> Markup {
     let verdict = &view.report.verdict;
