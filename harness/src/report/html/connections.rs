@@ -59,6 +59,8 @@ fn waterfall(view: &View<'_>, group: &Group<'_>, connection: &Connection, longes
     let rows: Vec<_> = connection
         .marks
         .iter()
+        // Without TLS there is none.
+        .filter(|mark| !(connection.handshake == Handshake::None && mark.phase == Phase::HandshakeComplete))
         .map(|mark| {
             let at = mark.at_us.saturating_sub(connection.started_us);
             let from = before.min(at);
