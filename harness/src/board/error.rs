@@ -17,6 +17,10 @@ pub enum BoardError {
         /// What to do.
         remedy: String,
     },
+    /// A tethered board cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tethered(#[from] super::esp32c3::Fault),
     /// It is gone.
     #[error("the board died: {0}")]
     #[diagnostic(help(

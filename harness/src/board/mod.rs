@@ -12,6 +12,7 @@
 mod clock;
 mod console;
 mod error;
+pub mod esp32c3;
 mod host;
 mod log;
 mod machine;

@@ -2,12 +2,14 @@
 //!
 //! Libraries emit events and return data, this module draws. stdout is data, stderr is talk.
 
+mod boards;
 mod broker;
 mod build;
 mod compare;
 mod doctor;
 mod exit;
 mod interrupt;
+mod flash;
 mod list;
 mod progress;
 mod report;
@@ -15,6 +17,7 @@ mod scenario;
 mod secrets;
 mod simulate;
 mod size;
+mod tethered;
 
 use std::process::ExitCode;
 
@@ -75,6 +78,10 @@ enum Command {
     Doctor,
     /// Build a board's firmware.
     Build(build::Arguments),
+    /// The ESP32-C3 boards that are plugged in.
+    Boards(boards::Arguments),
+    /// Write a firmware to a tethered board.
+    Flash(flash::Arguments),
     /// Flash and RAM of a firmware by section, crate and layer, against its budgets.
     Size(size::Arguments),
     /// Shell completions on stdout.
@@ -125,6 +132,8 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Broker(broker) => broker::run(&broker),
         Command::Doctor => doctor::run(arguments.common.format),
         Command::Build(build) => build::run(&build),
+        Command::Boards(boards) => boards::run(&boards, arguments.common.format),
+        Command::Flash(flash) => flash::run(&flash, arguments.common.format),
         Command::Size(size) => size::run(&size, arguments.common.format),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,348 @@
+//! What goes wrong with a board on a bench: each fault by its name, with its remedy.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::recovery::Attempt;
+
+/// A tethered board cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Fault {
+    /// Nothing that could be a board is plugged in.
+    #[error("no board: no USB serial port of an ESP32-C3 is there{}", others_of(.others))]
+    #[diagnostic(code("board::none"), help(
+        "connect the board with a cable that carries data; it appears as ttyACM0 (USB-Serial-JTAG) or ttyUSB0 (bridge). \
+         `harness boards` lists what is found, --port PATH names a port that is not"
+    ))]
+    None {
+        /// Serial ports that are none of a board we know.
+        others: Vec<PathBuf>,
+    },
+    /// There is a choice, and none was made.
+    #[error("{} boards and none named:{}", .boards.len(), lines_of(.boards))]
+    #[diagnostic(code("board::several"), help("name one with --mac MAC, --port PATH, or --name NAME from boards.toml"))]
+    Several {
+        /// One line for each.
+        boards: Vec<String>,
+    },
+    /// The board that was named is not there.
+    #[error("the board {wanted} is not there{}", if .found.is_empty() { "; no board is".to_owned() } else { format!("; these are:{}", lines_of(.found)) })]
+    #[diagnostic(code("board::absent"), help("check its cable and the name; `harness boards` lists what is found"))]
+    Absent {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: Vec<String>,
+    },
+    /// All boards that could be picked are in use or in quarantine.
+    #[error("no board is free:{}", lines_of(.boards))]
+    #[diagnostic(code("board::none-free"), help(
+        "wait for the other process, or for one in quarantine: `harness boards --verify` tries it again"
+    ))]
+    NoneFree {
+        /// One line for each.
+        boards: Vec<String>,
+    },
+    /// Another harness has it.
+    #[error("the board {board} is in use by {holder}")]
+    #[diagnostic(code("board::locked"), help("wait for that process or end it; its lock goes with it"))]
+    Locked {
+        /// The board.
+        board: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// The lock cannot be made.
+    #[error("cannot lock the board {board}: {cause}")]
+    #[diagnostic(code("board::lock"), help("check the rights of the lock folder, or set HARNESS_LOCKS to another one"))]
+    Lock {
+        /// The board.
+        board: String,
+        /// Why.
+        cause: String,
+    },
+    /// The board is in quarantine.
+    #[error("the board {board} is in quarantine: {why}")]
+    #[diagnostic(code("board::quarantine"), help(
+        "`harness boards --verify --mac MAC` tries it again and lifts a quarantine that its history put on it; one in \
+         boards.toml is lifted there"
+    ))]
+    Quarantined {
+        /// The board.
+        board: String,
+        /// Why.
+        why: String,
+    },
+    /// The hardware map cannot be read.
+    #[error("the hardware map {} is wrong: {cause}", path.display())]
+    #[diagnostic(code("board::map"), help("`harness boards --help` shows the keys of boards.toml"))]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        cause: String,
+    },
+    /// The port is not there.
+    #[error("there is no port {}", port.display())]
+    #[diagnostic(code("board::no-port"), help("check the cable; `harness boards` lists the ports that are there"))]
+    NoPort {
+        /// The port.
+        port: PathBuf,
+    },
+    /// Another program has the port open.
+    #[error("the port {} is busy: {holder}", port.display())]
+    #[diagnostic(code("board::busy"), help("close the other program (a serial monitor, ModemManager) and start again"))]
+    Busy {
+        /// The port.
+        port: PathBuf,
+        /// Who has it open.
+        holder: String,
+    },
+    /// The port may not be opened.
+    #[error("the port {} may not be opened by this user", port.display())]
+    #[diagnostic(code("board::permission"), help(
+        "join the group that owns it (`sudo usermod -aG {group} $USER`, then log in again), or add the udev rule\n  \
+         SUBSYSTEM==\"tty\", ATTRS{{idVendor}}==\"303a\", MODE=\"0660\", TAG+=\"uaccess\"\nas \
+         /etc/udev/rules.d/70-esp32c3.rules and run `sudo udevadm control --reload && sudo udevadm trigger`"
+    ))]
+    NoPermission {
+        /// The port.
+        port: PathBuf,
+        /// The group that owns it.
+        group: String,
+    },
+    /// The port cannot be used for another reason.
+    #[error("the port {} cannot be used: {cause}", port.display())]
+    #[diagnostic(code("board::port"), help("unplug the board and plug it in again; `dmesg` tells what the kernel saw"))]
+    Port {
+        /// The port.
+        port: PathBuf,
+        /// What the operating system says.
+        cause: String,
+    },
+    /// The board vanished while it was used.
+    #[error("the port {} vanished while in use: the cable was pulled, or the board lost its power", port.display())]
+    #[diagnostic(code("board::pulled"), help("check cable, hub and supply; a brown-out is told by the next boot's reset reason"))]
+    Pulled {
+        /// The port.
+        port: PathBuf,
+    },
+    /// It is another chip.
+    #[error("wrong chip: {} has an {found}, the firmware is for an esp32c3", port.display())]
+    #[diagnostic(code("board::wrong-chip"), help("name another board with --mac or --port"))]
+    WrongChip {
+        /// The port.
+        port: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// The firmware file is not one for this chip.
+    #[error("{} is no firmware for the ESP32-C3: {cause}", path.display())]
+    #[diagnostic(code("board::wrong-elf"), help("`harness build --board esp32c3` builds it and prints its path"))]
+    WrongElf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The image does not fit.
+    #[error("the image of {} takes {len} B, {room} B are there for it", path.display())]
+    #[diagnostic(code("board::too-large"), help(
+        "`harness size --board esp32c3` tells what takes them; --partition-table FILE gives the application more room"
+    ))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes in flash.
+        len: u64,
+        /// Bytes of its partition, or of the flash.
+        room: u64,
+    },
+    /// What was read back is not what was written.
+    #[error("flash verify failed at {address:#x} ({len} B) on {}: what is there is not what was written", port.display())]
+    #[diagnostic(code("board::verify"), help(
+        "flash again with another cable or supply; if it fails at the same place, the flash is worn out"
+    ))]
+    Verify {
+        /// The port.
+        port: PathBuf,
+        /// Start of the region.
+        address: u32,
+        /// Its length.
+        len: usize,
+    },
+    /// The ROM's loader does not answer.
+    #[error("the ROM loader on {} does not answer: {cause}{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::no-loader"), help(
+        "hold BOOT, press RESET, release BOOT, and flash again; a board that deep-sleeps or has its USB pins in use needs that"
+    ))]
+    NoLoader {
+        /// The port.
+        port: PathBuf,
+        /// What happened.
+        cause: String,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// Flashing failed midway.
+    #[error("flashing over {} failed: {cause}", port.display())]
+    #[diagnostic(code("board::flash"), help("flash again; a shorter cable or a lower --baud helps against a noisy line"))]
+    Flash {
+        /// The port.
+        port: PathBuf,
+        /// What happened.
+        cause: String,
+    },
+    /// Something took longer than it may.
+    #[error("{what} took longer than {limit:?} on {}", port.display())]
+    #[diagnostic(code("board::time"), help("reset the board by hand and start again; --limit changes the time for flashing"))]
+    TimeLimit {
+        /// What.
+        what: &'static str,
+        /// How long it may take.
+        limit: Duration,
+        /// The port.
+        port: PathBuf,
+    },
+    /// The board waits for a download instead of running its firmware.
+    #[error("the board on {} is in download mode and does not run its firmware{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::download-mode"), help(
+        "release BOOT (GPIO9 must be high at reset) and press RESET; a board strapped to ground there never leaves it"
+    ))]
+    DownloadMode {
+        /// The port.
+        port: PathBuf,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// Nothing comes.
+    #[error("the board on {} is silent{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::silent"), help(
+        "check that it has power; a power-cycle command in boards.toml lets the harness try that too"
+    ))]
+    Silent {
+        /// The port.
+        port: PathBuf,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// What comes is nothing that firmware or ROM would say.
+    #[error("garbage on {}: {bytes} byte(s) that are neither text nor frames, such as {sample}{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::garbage"), help(
+        "over a bridge the speed is wrong: the firmware's console and --baud must agree; over USB-Serial-JTAG flash again"
+    ))]
+    Garbage {
+        /// The port.
+        port: PathBuf,
+        /// How many bytes.
+        bytes: usize,
+        /// The first of them in hexadecimal.
+        sample: String,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// The flash holds no firmware, or none that boots.
+    #[error("the board on {} has no firmware that boots: {said}{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::no-firmware"), help("`harness flash --board esp32c3` writes it"))]
+    NoFirmware {
+        /// The port.
+        port: PathBuf,
+        /// What the ROM or the bootloader said.
+        said: String,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// It runs, but not our firmware.
+    #[error("the board on {} runs, but not this project's firmware; it said: {said}{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(code("board::foreign"), help(
+        "`harness flash --board esp32c3` writes it; to measure another firmware use --firmware FILE --adapter log:RULES.toml"
+    ))]
+    Foreign {
+        /// The port.
+        port: PathBuf,
+        /// Its last line.
+        said: String,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// It crashes before it says anything.
+    #[error("the firmware on {} crashes when it starts: {report}", port.display())]
+    #[diagnostic(code("board::crash"), help("`harness monitor` shows all it says; flash a firmware that is known to work"))]
+    Crashes {
+        /// The port.
+        port: PathBuf,
+        /// The crash report, decoded as far as the ELF is known.
+        report: String,
+    },
+    /// The power-cycle command failed.
+    #[error("the power-cycle command `{command}` failed: {cause}")]
+    #[diagnostic(code("board::power"), help("run it by hand and correct `power-cycle` in boards.toml"))]
+    Power {
+        /// The command.
+        command: String,
+        /// What happened.
+        cause: String,
+    },
+    /// There are no credentials for the network.
+    #[error("no Wi-Fi credentials for the board")]
+    #[diagnostic(code("wifi::no-credentials"), help(
+        "set HARNESS_WIFI_SSID and HARNESS_WIFI_PASSWORD, or name a file with --wifi FILE (keys ssid and password), or run \
+         at a terminal to be asked"
+    ))]
+    NoCredentials,
+    /// The credentials cannot be used.
+    #[error("the Wi-Fi credentials from {source_name} cannot be used: {cause}")]
+    #[diagnostic(code("wifi::credentials"), help("an SSID has 1 to 32 bytes; a WPA2 password 8 to 63, none for an open network"))]
+    Credentials {
+        /// Where they came from.
+        source_name: String,
+        /// What is wrong; never the password.
+        cause: String,
+    },
+}
+
+impl Fault {
+    /// Whether another rung of the recovery ladder may help.
+    pub fn is_recoverable(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent { .. }
+                | Self::Garbage { .. }
+                | Self::DownloadMode { .. }
+                | Self::Pulled { .. }
+                | Self::NoPort { .. }
+                | Self::Port { .. }
+                | Self::NoLoader { .. }
+        )
+    }
+
+    /// The remedy.
+    pub fn remedy(&self) -> String {
+        miette::Diagnostic::help(self).map_or_else(String::new, |help| help.to_string())
+    }
+}
+
+fn lines_of(items: &[String]) -> String {
+    items.iter().map(|item| format!("\n  {item}")).collect()
+}
+
+fn others_of(ports: &[PathBuf]) -> String {
+    if ports.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = ports.iter().map(|port| port.display().to_string()).collect();
+    format!(" (other serial ports: {})", names.join(", "))
+}
+
+/// What the recovery ladder did, in a line for each rung.
+fn attempts_of(attempts: &[Attempt]) -> String {
+    let mut text = String::new();
+    if !attempts.is_empty() {
+        text.push_str("; tried:");
+    }
+    for attempt in attempts {
+        let _ = write!(text, "\n  {attempt}");
+    }
+    text
+}

@@ -1,0 +1,290 @@
+//! The tethered board as a [`Machine`]: started by a reset, got back by the recovery ladder, examined after its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use device::control::frame::{self, FRAME_MAX};
+use device::control::{Command, Request};
+use tokio::time::{Instant, timeout_at};
+
+use super::Fault;
+use super::choose::Chosen;
+use super::port::{self, Port, Wiring};
+use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
+use super::rom::{Banner, decode_crash, invalid_header};
+use super::stream::{Evidence, Incoming, Memory, Session};
+use crate::board::{BoardError, BoxFuture, Connection, Machine};
+use crate::firmware::elf::Elf;
+
+/// How long a board may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From a reset to the boot report: ROM, bootloader and firmware take well under a second.
+    pub boot: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { boot: Duration::from_secs(5) }
+    }
+}
+
+impl Limits {
+    /// Time for every rung of the ladder, the last being a power cycle.
+    pub fn ladder(self) -> Duration {
+        self.boot * 4 + Duration::from_secs(45)
+    }
+}
+
+/// Hears what the recovery ladder does.
+pub type Listener = Arc<dyn Fn(&Attempt) + Send + Sync>;
+
+/// A board on a serial port.
+pub struct TetheredMachine {
+    path: PathBuf,
+    product: Option<u16>,
+    means: Means,
+    elf: Option<Arc<Elf>>,
+    limits: Limits,
+    listener: Option<Listener>,
+    session: Option<Session>,
+    memory: Option<Memory>,
+}
+
+impl TetheredMachine {
+    /// The board that was chosen. Its lock must be held as long as this lives.
+    pub fn new(chosen: &Chosen) -> Self {
+        let product = chosen.found.usb.as_ref().map(|usb| usb.product);
+        Self::at(&chosen.found.port, product, chosen.means())
+    }
+
+    /// The board at `path`.
+    pub fn at(path: &Path, product: Option<u16>, means: Means) -> Self {
+        Self {
+            path: path.into(),
+            product,
+            means,
+            elf: None,
+            limits: Limits::default(),
+            listener: None,
+            session: None,
+            memory: None,
+        }
+    }
+
+    /// The firmware it runs: crash addresses are looked up there.
+    #[must_use]
+    pub fn with_elf(mut self, elf: Option<Arc<Elf>>) -> Self {
+        self.elf = elf;
+        self
+    }
+
+    /// How long it may take.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Who hears about recoveries.
+    #[must_use]
+    pub fn with_listener(mut self, listener: Listener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Resets the board and waits for its boot report, rung by rung.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the last rung left, with all that was tried.
+    pub async fn bring_up(&mut self) -> Result<Connection, Fault> {
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut last = None;
+        for rung in Rung::LADDER {
+            let prepared = match self.prepare(rung).await {
+                None => continue,
+                Some(prepared) => prepared,
+            };
+            let (outcome, fault) = match prepared {
+                Err(cause) => (cause, None),
+                Ok(done) => match self.boot().await {
+                    Ok(connection) => {
+                        if rung != Rung::Reset {
+                            self.tell(&Attempt { rung, outcome: format!("{done}; the board answers") });
+                        }
+                        return Ok(connection);
+                    }
+                    Err(fault) if !fault.is_recoverable() => return Err(fault),
+                    Err(fault) => (join(&done, &brief(&fault)), Some(fault)),
+                },
+            };
+            let attempt = Attempt { rung, outcome };
+            self.tell(&attempt);
+            attempts.push(attempt);
+            last = fault.or(last);
+        }
+        self.session = None;
+        let fault = last.unwrap_or(Fault::Silent { port: self.path.clone(), tried: Vec::new() });
+        Err(with_attempts(fault, attempts))
+    }
+
+    /// Does what comes before the reset; `None` where the board has no means for the rung.
+    async fn prepare(&mut self, rung: Rung) -> Option<Result<String, String>> {
+        self.session = None;
+        match rung {
+            Rung::Reset | Rung::Reopen => Some(Ok(String::new())),
+            Rung::Reenumerate => {
+                let device = self.means.usb_device.as_deref()?;
+                Some(reenumerate(device, &self.path).await)
+            }
+            Rung::PowerCycle => {
+                let command = self.means.power_cycle.as_deref()?;
+                Some(power_cycle(command, &self.path).await.map_err(|fault| fault.to_string()))
+            }
+        }
+    }
+
+    /// Opens the port, resets the chip and waits for the boot report.
+    async fn boot(&mut self) -> Result<Connection, Fault> {
+        let port = Port::open(&self.path, self.product)?;
+        let bare = port.wiring() == Wiring::Bare;
+        let (session, mut incoming) = Session::start(port)?;
+        let session = self.session.insert(session);
+        self.memory = Some(session.memory());
+        let outgoing = session.outgoing()?;
+        if bare {
+            outgoing.send(reboot());
+        } else {
+            // Some 200 ms of waiting between edges of the lines, at a time when nothing else goes on.
+            session.port().reset(port::Into::Firmware)?;
+        }
+        let before = self.wait_for_boot(&mut incoming).await?;
+        incoming.give_back(before);
+        Ok(Connection { from_board: Box::new(incoming), to_board: Box::new(outgoing) })
+    }
+
+    /// Everything up to the boot report, its frame included.
+    async fn wait_for_boot(&self, incoming: &mut Incoming) -> Result<Vec<u8>, Fault> {
+        let deadline = Instant::now() + self.limits.boot;
+        let (mut evidence, mut bytes) = (Evidence::default(), Vec::new());
+        loop {
+            match timeout_at(deadline, incoming.next()).await {
+                Ok(Some(chunk)) => {
+                    evidence.hear(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                    if evidence.booted {
+                        return Ok(bytes);
+                    }
+                }
+                Ok(None) => return Err(Fault::Pulled { port: self.path.clone() }),
+                Err(_) => return Err(self.diagnose(&evidence)),
+            }
+        }
+    }
+
+    /// What is wrong with a board that said that much and no more.
+    fn diagnose(&self, evidence: &Evidence) -> Fault {
+        let (port, tried) = (self.path.clone(), Vec::new());
+        let text = &evidence.text;
+        let waits = Banner::last_in(text).is_some_and(|banner| banner.is_download());
+        let last_line = || {
+            let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+            line.map_or_else(|| "nothing".to_owned(), str::to_owned)
+        };
+        if waits || text.contains("waiting for download") {
+            return Fault::DownloadMode { port, tried };
+        }
+        if let Some(said) = invalid_header(text) {
+            return Fault::NoFirmware { port, said: said.to_owned(), tried };
+        }
+        let crash = decode_crash(self.elf.as_deref(), text);
+        if !crash.is_empty() {
+            return Fault::Crashes { port, report: crash };
+        }
+        match (evidence.heard, evidence.reports) {
+            (0, _) => Fault::Silent { port, tried },
+            (_, 1..) => {
+                Fault::NoFirmware { port, said: "it answers, but does not start again".to_owned(), tried }
+            }
+            _ if !text.trim().is_empty() => Fault::Foreign { port, said: last_line(), tried },
+            (bytes, 0) => {
+                let sample: Vec<_> = evidence.first.iter().map(|byte| format!("{byte:02x}")).collect();
+                Fault::Garbage { port, bytes, sample: sample.join(" "), tried }
+            }
+        }
+    }
+
+    fn tell(&self, attempt: &Attempt) {
+        tracing::info!("recovery of {}: {attempt}", self.path.display());
+        if let Some(listener) = &self.listener {
+            listener(attempt);
+        }
+    }
+
+    fn examine(&mut self) -> (Option<String>, String) {
+        let Some(memory) = &self.memory else { return (None, String::new()) };
+        let crash = decode_crash(self.elf.as_deref(), &memory.last_words());
+        let status = match memory.end() {
+            Some(_) if !self.path.exists() => Some(Fault::Pulled { port: self.path.clone() }.to_string()),
+            Some(cause) => Some(format!("{} ({cause})", Fault::Pulled { port: self.path.clone() })),
+            None => None,
+        };
+        self.session = None;
+        (status, crash)
+    }
+}
+
+impl Machine for TetheredMachine {
+    fn start(&mut self) -> BoxFuture<'_, Result<Connection, BoardError>> {
+        Box::pin(async { self.bring_up().await.map_err(BoardError::from) })
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Some(mut session) = self.session.take() {
+                // Without settings the firmware keeps to itself; a bare port has no lines to say so.
+                let _ = session.port().reset(port::Into::Firmware);
+            }
+        })
+    }
+
+    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
+        Box::pin(async { self.examine() })
+    }
+}
+
+/// The command to start anew, as bytes on the wire.
+fn reboot() -> Vec<u8> {
+    // Never the number of the last command of another harness.
+    let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
+    let mut bytes = vec![0; FRAME_MAX];
+    let len = frame::encode(&Command { sequence, request: Request::Reboot }, &mut bytes)
+        .expect("FRAME_MAX bytes hold any command");
+    bytes.truncate(len);
+    bytes
+}
+
+/// A fault in a few words, without port and attempts.
+fn brief(fault: &Fault) -> String {
+    match fault {
+        Fault::Silent { .. } => "it stays silent".to_owned(),
+        Fault::Garbage { bytes, .. } => format!("{bytes} bytes of garbage"),
+        Fault::DownloadMode { .. } => "it stays in download mode".to_owned(),
+        Fault::Pulled { .. } => "the port vanished".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn join(done: &str, then: &str) -> String {
+    if done.is_empty() { then.to_owned() } else { format!("{done}; {then}") }
+}
+
+fn with_attempts(fault: Fault, attempts: Vec<Attempt>) -> Fault {
+    match fault {
+        Fault::Silent { port, .. } => Fault::Silent { port, tried: attempts },
+        Fault::Garbage { port, bytes, sample, .. } => Fault::Garbage { port, bytes, sample, tried: attempts },
+        Fault::DownloadMode { port, .. } => Fault::DownloadMode { port, tried: attempts },
+        other => other,
+    }
+}

@@ -1,0 +1,30 @@
+//! The ESP32-C3 on a cable: found, locked, flashed, reset, talked to, and got back when it does not answer.
+//!
+//! ```text
+//!  discover (sysfs) + boards.toml -> choose -> lock       which board, for this process alone
+//!  image -> flash (espflash)                               what it runs
+//!  port -> console -> board::Board                         what it says; ROM text, log, frames, crashes told apart
+//!  recovery                                                reset, re-open, re-enumerate, power cycle: each told
+//! ```
+//! Every step has a time limit, every fault a name and a remedy ([`Fault`]).
+
+pub mod choose;
+pub mod discover;
+mod error;
+pub mod flash;
+pub mod history;
+pub mod image;
+mod lock;
+mod mac;
+pub mod map;
+mod machine;
+pub mod port;
+pub mod recovery;
+pub mod rom;
+mod stream;
+
+pub use error::Fault;
+pub use lock::Lock;
+pub use mac::Mac;
+pub use machine::{Limits, TetheredMachine};
+pub use stream::{Incoming, Memory, Outgoing, Session};

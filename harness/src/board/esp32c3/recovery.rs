@@ -1,0 +1,156 @@
+//! The recovery ladder: what is tried, in which order, when a board does not answer.
+//!
+//! ```text
+//! reset (lines, or by command) -> re-open the port -> USB re-enumeration -> power-cycle command
+//! ```
+//! Each rung is tried once and has a time limit; what became of it is told, also in the error of a board that no rung
+//! could help.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::Fault;
+
+/// One way to get a board to answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rung {
+    /// By its control lines, or by the reboot command where there are none.
+    Reset,
+    /// Close the port and open it again.
+    Reopen,
+    /// Let the kernel enumerate the USB device anew.
+    Reenumerate,
+    /// The command in `boards.toml` that cycles its power.
+    PowerCycle,
+}
+
+impl Rung {
+    /// The ladder from the gentlest to the strongest.
+    pub const LADDER: [Self; 4] = [Self::Reset, Self::Reopen, Self::Reenumerate, Self::PowerCycle];
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "reset",
+            Self::Reopen => "opening the port again",
+            Self::Reenumerate => "USB re-enumeration",
+            Self::PowerCycle => "power cycle",
+        })
+    }
+}
+
+/// A rung, and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// The rung.
+    pub rung: Rung,
+    /// What was done and seen.
+    pub outcome: String,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rung, self.outcome)
+    }
+}
+
+/// Time a USB device has to come back.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
+/// Time a power-cycle command may take.
+const POWER_LIMIT: Duration = Duration::from_secs(30);
+/// How often the port is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Makes the kernel forget and find the USB device at `device` in sysfs, which needs write access to its `authorized`.
+///
+/// # Errors
+/// Why not, in words.
+pub async fn reenumerate(device: &Path, port: &Path) -> Result<String, String> {
+    let switch = device.join("authorized");
+    let set = |value: &'static str| {
+        std::fs::write(&switch, value).map_err(|error| format!("cannot write {}: {error}", switch.display()))
+    };
+    set("0")?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    set("1")?;
+    came_back(port).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
+}
+
+/// Runs the board's power-cycle command and waits for its port.
+///
+/// # Errors
+/// [`Fault::Power`] if the command fails or takes too long; [`Fault::NoPort`] if the board does not come back.
+pub async fn power_cycle(command: &[String], port: &Path) -> Result<String, Fault> {
+    let shown = command.join(" ");
+    let fail = |cause: String| Fault::Power { command: shown.clone(), cause };
+    let (program, arguments) = command.split_first().ok_or_else(|| fail("it is empty".to_owned()))?;
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| fail(error.to_string()))?;
+    let output = timeout(POWER_LIMIT, child.wait_with_output())
+        .await
+        .map_err(|_| fail(format!("it did not end within {POWER_LIMIT:?}")))?
+        .map_err(|error| fail(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(fail(format!("{}: {}", output.status, said.lines().next().unwrap_or("it said nothing"))));
+    }
+    match came_back(port).await {
+        Ok(after) => Ok(format!("`{shown}` ran, the port was there after {} ms", after.as_millis())),
+        Err(_) => Err(Fault::NoPort { port: port.into() }),
+    }
+}
+
+async fn came_back(port: &Path) -> Result<Duration, String> {
+    let start = std::time::Instant::now();
+    // It first has to go; a device that never went is found at once, which does no harm.
+    while start.elapsed() < RETURN_LIMIT {
+        if port.exists() {
+            return Ok(start.elapsed());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(format!("{} did not come back within {RETURN_LIMIT:?}", port.display()))
+}
+
+/// What a rung needs to know about a board.
+#[derive(Clone, Debug, Default)]
+pub struct Means {
+    /// Its USB device in sysfs.
+    pub usb_device: Option<PathBuf>,
+    /// Its power-cycle command: program and arguments.
+    pub power_cycle: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &[&str]) -> Vec<String> {
+        command.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_power_cycle_command_that_fails_is_named_with_what_it_said() {
+        let command = words(&["sh", "-c", "echo no such hub >&2; exit 3"]);
+        let fault = power_cycle(&command, Path::new("/dev/null")).await.unwrap_err();
+        assert!(fault.to_string().contains("no such hub"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn a_power_cycle_command_that_is_missing_is_named() {
+        let fault = power_cycle(&words(&["no-such-hub-tool"]), Path::new("/dev/null")).await.unwrap_err();
+        assert!(matches!(fault, Fault::Power { .. }) && fault.to_string().contains("no-such-hub-tool"), "{fault}");
+    }
+}

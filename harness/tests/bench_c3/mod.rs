@@ -1,0 +1,32 @@
+//! A bench without silicon: an emulated ROM loader and a scripted board, each behind a pseudo-terminal.
+#![allow(dead_code, reason = "each test uses the part it needs")]
+#![expect(clippy::allow_attributes, reason = "a test that uses all of it would not fulfil an expectation")]
+
+pub mod elf;
+pub mod pty;
+pub mod rom;
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The harness with its own locks and histories, so that no test meets another's.
+pub fn harness(state: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.env("HARNESS_LOCKS", state.join("locks")).env("HARNESS_STATE", state.join("state"));
+    command.env("HARNESS_SYS_CLASS_TTY", state.join("no-ports")).env_remove("HARNESS_BOARDS");
+    command.env_remove("HARNESS_WIFI_SSID").env_remove("HARNESS_WIFI_PASSWORD");
+    command.current_dir(state).stdin(Stdio::null());
+    command
+}
+
+/// Runs `command` and says how long it took.
+pub fn timed(command: &mut Command) -> (Output, Duration) {
+    let start = Instant::now();
+    let output = command.output().expect("the harness was built");
+    (output, start.elapsed())
+}
+
+/// What it wrote to stderr.
+pub fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
