@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::tethered::{Which, note};
+use super::tethered::{Which, failure, note};
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::esp32c3::choose::{self, Chosen, candidates, id, quarantine};
 use crate::board::esp32c3::discover::{Found, Roots, Scan, kind};
@@ -39,14 +39,13 @@ const PINGS: usize = 20;
 pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let (map, archive) = (arguments.which.map()?, Archive::of_user());
     let mut scan = candidates(&Roots::default(), &map);
-    let named = arguments.which.port.is_some() || arguments.which.mac.is_some() || arguments.which.name.is_some();
-    let chosen = if named { Some(arguments.which.choose()?) } else { None };
-    if let Some(chosen) = &chosen {
-        scan = Scan { boards: vec![chosen.found.clone()], others: Vec::new() };
+    let wish = arguments.which.wish();
+    if let Some(found) = choose::named(&wish, &scan, &map).map_err(failure)? {
+        scan = Scan { boards: vec![found], others: Vec::new() };
     }
     let mut exit = Exit::Passed;
     if arguments.probe || arguments.verify {
-        exit = examine(arguments, &mut scan, chosen, &map);
+        exit = examine(arguments, &mut scan, &map);
     }
     let rows: Vec<Row> = scan.boards.iter().map(|found| Row::of(found, &map, &archive)).collect();
     print(&match format {
@@ -61,12 +60,10 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
 }
 
 /// Probes or verifies every board that is free.
-fn examine(arguments: &Arguments, scan: &mut Scan, chosen: Option<Chosen>, map: &Map) -> Exit {
+fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map) -> Exit {
     let mut exit = Exit::Passed;
-    let mut chosen = chosen;
     for found in &mut scan.boards {
-        let taken = chosen.take().map_or_else(|| take(found, map), Ok);
-        let outcome = taken.and_then(|chosen| {
+        let outcome = take(found, map).and_then(|chosen| {
             if arguments.verify { verify(&chosen) } else { ask(&chosen, found) }
         });
         if let Err(why) = outcome {

@@ -6,12 +6,15 @@ mod boards;
 mod broker;
 mod build;
 mod compare;
+mod demo;
 mod doctor;
+mod energy;
 mod exit;
 mod interrupt;
 mod flash;
 mod list;
 mod progress;
+mod monitor;
 mod report;
 mod scenario;
 mod secrets;
@@ -82,6 +85,12 @@ enum Command {
     Boards(boards::Arguments),
     /// Write a firmware to a tethered board.
     Flash(flash::Arguments),
+    /// The console of a tethered board, with decoded backtraces and reset keys.
+    Monitor(monitor::Arguments),
+    /// Join Wi-Fi, connect, subscribe, publish, and tell what came back and the heap at each step.
+    Demo(demo::Arguments),
+    /// Lay a power analyser's trace over a recorded run.
+    Energy(energy::Arguments),
     /// Flash and RAM of a firmware by section, crate and layer, against its budgets.
     Size(size::Arguments),
     /// Shell completions on stdout.
@@ -134,6 +143,9 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Build(build) => build::run(&build),
         Command::Boards(boards) => boards::run(&boards, arguments.common.format),
         Command::Flash(flash) => flash::run(&flash, arguments.common.format),
+        Command::Monitor(monitor) => monitor::run(&monitor),
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Energy(energy) => energy::run(&energy, arguments.common.format),
         Command::Size(size) => size::run(&size, arguments.common.format),
         Command::Completions { shell } => {
             let mut script = Vec::new();

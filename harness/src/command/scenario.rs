@@ -10,6 +10,7 @@ use super::build::build_with_talk;
 use super::interrupt::interrupt;
 use super::progress::Talk;
 use super::secrets::Secrets;
+use super::tethered;
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu::Counting;
 use crate::broker::{
@@ -47,6 +48,8 @@ pub struct Arguments {
     /// How many seeds, counted up from the first.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
     repeat: Option<u32>,
+    #[command(flatten)]
+    tethered: tethered::Arguments,
     /// Count instructions exactly on the emulated board; time on it is virtual then.
     #[arg(long)]
     icount: bool,
@@ -78,6 +81,8 @@ enum BoardChoice {
     Host,
     /// The firmware on an emulated RV32IMC machine.
     Qemu,
+    /// A real board on a cable.
+    Esp32c3,
 }
 
 /// Runs the scenarios that were asked for.
@@ -160,6 +165,7 @@ fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
             let counting = if arguments.icount { Counting::Exact } else { Counting::RealTime };
             Ok(BoardKind::Qemu { elf: build_with_talk(Firmware::Qemu)?, counting })
         }
+        BoardChoice::Esp32c3 => arguments.tethered.prepare().map(BoardKind::Esp32c3),
     }
 }
 
@@ -258,6 +264,9 @@ async fn one(
     save_broker_log(&broker, &folder);
     if tokio::time::timeout(SHUT_DOWN_LIMIT, broker.shut_down()).await.is_err() {
         talk("the broker did not end in time; the next run sweeps what may be left of a container");
+    }
+    if let BoardKind::Esp32c3(board) = board {
+        tethered::note_run(board, &record);
     }
     conclude(Conclusion { scenario, baseline, write_baseline, folder: &folder, format }, record)
 }
@@ -376,6 +385,7 @@ impl BoardChoice {
         match self {
             Self::Host => BoardName::Host,
             Self::Qemu => BoardName::Qemu,
+            Self::Esp32c3 => BoardName::Esp32c3,
         }
     }
 }

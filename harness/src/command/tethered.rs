@@ -1,13 +1,23 @@
 //! What the commands for a tethered board have in common: which one, and how errors are told.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::build::build_with_talk;
 use super::{Failure, talk};
 use crate::board::esp32c3::choose::{self, Choice, Chosen, Wish};
 use crate::board::esp32c3::discover::Roots;
-use crate::board::esp32c3::history::Archive;
+use crate::board::esp32c3::flash::{self, ChipInfo};
+use crate::board::esp32c3::history::{Archive, What};
+use crate::board::esp32c3::image::{Image, Layout};
 use crate::board::esp32c3::map::Map;
-use crate::board::esp32c3::{Fault, Mac};
+use crate::board::esp32c3::recovery::Attempt;
+use crate::board::esp32c3::{Fault, Mac, wifi};
+use crate::firmware::build::Firmware;
+use crate::firmware::elf::Elf;
+use crate::measure::record::{Blame, Ending, RunRecord};
+use crate::run::{Lan, Parts, Tethered};
 
 /// Which tethered board.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -30,32 +40,113 @@ pub struct Which {
 }
 
 impl Which {
-    /// Whether anything here was said on the command line.
-    pub fn is_said(&self) -> bool {
-        self.port.is_some() || self.mac.is_some() || self.name.is_some() || self.any || self.boards.is_some()
-    }
-
     /// The hardware map.
     pub fn map(&self) -> Result<Map, Failure> {
         Map::load(self.boards.as_deref()).map_err(failure)
     }
 
-    /// Picks and locks the board.
-    pub fn choose(&self) -> Result<Chosen, Failure> {
-        let wish = Wish {
+    /// What was asked for.
+    pub fn wish(&self) -> Wish {
+        Wish {
             port: self.port.clone(),
             mac: self.mac,
             name: self.name.clone(),
             choice: if self.any { Choice::AnyFree } else { Choice::Ask },
-        };
-        choose::choose(&wish, &Roots::default(), &self.map()?, &Archive::of_user()).map_err(failure)
+        }
     }
+
+    /// Picks and locks the board.
+    pub fn choose(&self) -> Result<Chosen, Failure> {
+        choose::choose(&self.wish(), &Roots::default(), &self.map()?, &Archive::of_user()).map_err(failure)
+    }
+}
+
+/// A tethered board and its network, for commands that run its firmware.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Tethered board")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub which: Which,
+    /// The firmware to flash, an ELF; without it this project's is built.
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
+    /// Run what is on the board; --firmware then only names the ELF for backtraces.
+    #[arg(long)]
+    pub no_flash: bool,
+    /// Wi-Fi credentials, a TOML file with the keys ssid and password; else HARNESS_WIFI_SSID and HARNESS_WIFI_PASSWORD,
+    /// else a prompt.
+    #[arg(long, value_name = "FILE")]
+    pub wifi: Option<PathBuf>,
+    /// This machine's address in the board's network, with a port if a firewall wants a fixed one.
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = socket_address)]
+    pub listen: Option<SocketAddr>,
+    /// The address the board is told, where it is not the one of --listen.
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<IpAddr>,
+}
+
+impl Arguments {
+    /// Picks, locks and flashes the board, and finds its network.
+    pub fn prepare(&self) -> Result<Tethered, Failure> {
+        // What needs no board first: a slip shows at once.
+        let wifi = wifi::credentials(self.wifi.as_deref()).map_err(failure)?;
+        let lan = match self.listen {
+            Some(listen) => Lan { listen, advertise: self.advertise },
+            None => Lan { advertise: self.advertise, ..Lan::by_route().map_err(failure)? },
+        };
+        let (elf, chosen, chip) = self.flash()?;
+        let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
+        Ok(Tethered::new(Parts { chosen, elf, wifi: Some(wifi), lan, chip, listener }))
+    }
+
+    /// Picks and locks the board and writes the firmware, if it is not there already.
+    pub fn flash(&self) -> Result<(Option<Elf>, Chosen, Option<ChipInfo>), Failure> {
+        let open = |path: &std::path::Path| {
+            let wrong = |cause: String| failure(Fault::WrongElf { path: path.into(), cause });
+            Elf::open(path).map_err(|error| wrong(error.to_string()))
+        };
+        if self.no_flash {
+            let elf = self.firmware.as_deref().map(open).transpose()?;
+            return Ok((elf, self.which.choose()?, None));
+        }
+        let path = match &self.firmware {
+            Some(path) => path.clone(),
+            None => build_with_talk(Firmware::Esp32c3)?,
+        };
+        let image = Image::open(&path, &Layout::default()).map_err(failure)?;
+        let chosen = self.which.choose()?;
+        let options = flash::Options { means: chosen.means(), ..flash::Options::default() };
+        let flashed = super::flash::write(&chosen, &image, &options)?;
+        Ok((Some(open(&path)?), chosen, Some(flashed.chip)))
+    }
+}
+
+/// Notes a run in the board's history: what the board failed at counts against it, a failed expectation does not.
+pub fn note_run(board: &Tethered, record: &RunRecord) {
+    let fault = record.trials.iter().find_map(|trial| match &trial.ending {
+        Ending::Failed { phase, cause, blame: Blame::Environment } if phase == "boot" || phase == "reset" => {
+            Some(cause.lines().next().unwrap_or_default().to_owned())
+        }
+        _ => None,
+    });
+    let passed = record.ending.is_completed();
+    note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, fault);
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("`{text}` is neither an IP address nor one with a port");
+    text.parse().or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, 0))).map_err(|_| wrong())
 }
 
 /// A fault as the command line tells it: a wrong file or name is a slip of the user, the rest is the environment's.
 pub fn failure(fault: Fault) -> Failure {
     match fault {
-        Fault::WrongElf { .. } | Fault::TooLarge { .. } | Fault::Map { .. } | Fault::Several { .. } => {
+        Fault::WrongElf { .. }
+        | Fault::TooLarge { .. }
+        | Fault::Map { .. }
+        | Fault::Several { .. }
+        | Fault::Credentials { .. }
+        | Fault::NoCredentials => {
             Failure::usage(fault)
         }
         fault => Failure::environment(fault),
@@ -63,7 +154,7 @@ pub fn failure(fault: Fault) -> Failure {
 }
 
 /// Notes what became of a board; what cannot be noted is told, but fails nothing.
-pub fn note(id: &str, what: crate::board::esp32c3::history::What, fault: Option<String>) {
+pub fn note(id: &str, what: What, fault: Option<String>) {
     if let Err(error) = Archive::of_user().note(id, what, fault) {
         talk(&format!("the history of {id} cannot be written: {error}"));
     }

@@ -38,4 +38,4 @@ pub use handle::{Happening, LinkHandle, Occurrence, Setup, SetupError, Summary};
 pub use rtt::{RttError, RttMethod, RttProbe, probe_rtt};
 pub use stats::{Count, DirectionStats, SchedulingError, Stats};
 pub use stream_proxy::StreamProxy;
-pub use udp_proxy::UdpProxy;
+pub use udp_proxy::{Clients, UdpProxy};

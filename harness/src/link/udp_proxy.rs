@@ -1,6 +1,7 @@
 //! UDP through the link, for boards on the LAN and for the reference client.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use link::{Action, Checksum, Direction, LinkConfig, UDP_IPV4_OVERHEAD};
@@ -29,13 +30,23 @@ impl UdpProxy {
     /// # Errors
     /// If the configuration is unsound or the socket cannot be bound.
     pub fn start(self) -> Result<(LinkHandle, SocketAddr), SetupError> {
+        self.start_observed().map(|(handle, address, _)| (handle, address))
+    }
+
+    /// The same, with a look at who sends.
+    ///
+    /// # Errors
+    /// As [`UdpProxy::start`].
+    pub fn start_observed(self) -> Result<(LinkHandle, SocketAddr, Clients), SetupError> {
         let socket =
             |source| SetupError::Socket { what: format!("the UDP proxy on {}", self.listen), source };
         let front = UdpSocket::bind(self.listen).map_err(socket)?;
         front.set_nonblocking(true).map_err(socket)?;
         enlarge_buffers(&front);
         let address = front.local_addr().map_err(socket)?;
+        let clients = Clients::default();
         let proxy = Proxy {
+            clients: clients.clone(),
             front,
             server: self.server,
             flows: UdpFlows::new(),
@@ -43,7 +54,23 @@ impl UdpProxy {
             checksums: checksums(&self.setup.config),
             buffer: vec![0; DATAGRAM_MAX],
         };
-        Ok((LinkHandle::start(&self.setup, proxy)?, address))
+        Ok((LinkHandle::start(&self.setup, proxy)?, address, clients))
+    }
+}
+
+/// Who sends to a proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Clients(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Clients {
+    /// Whoever sent last.
+    #[must_use]
+    pub fn last(&self) -> Option<SocketAddr> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self, client: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
     }
 }
 
@@ -67,6 +94,7 @@ struct Datagram {
 }
 
 struct Proxy {
+    clients: Clients,
     front: UdpSocket,
     server: SocketAddr,
     flows: UdpFlows<SocketAddr>,
@@ -114,6 +142,7 @@ impl Carrier for Proxy {
                     for _ in 0..BATCH {
                         // Anything but data, such as a port that became unreachable, concerns one client only.
                         let Ok((len, client)) = self.front.recv_from(&mut self.buffer) else { break };
+                        self.clients.heard(client);
                         let datagram = Datagram { client, payload: self.buffer[..len].to_vec() };
                         shaper.offer(Direction::Up, datagram, len + UDP_IPV4_OVERHEAD);
                     }

@@ -1,5 +1,6 @@
 //! From what happened to what it means: the data model of a run, its metrics, and the verdict.
 
+pub mod adapter;
 pub mod analysis;
 pub mod difference;
 pub mod expectation;

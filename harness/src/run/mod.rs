@@ -18,6 +18,7 @@ mod schedule;
 mod settings;
 mod setup;
 mod stage;
+mod tethered;
 mod trial;
 
 use std::panic::AssertUnwindSafe;
@@ -35,6 +36,7 @@ use crate::scenario::{Scenario, Variant};
 
 pub use schedule::flaw;
 pub use setup::BoardKind;
+pub use tethered::{Lan, Parts, Tethered};
 
 /// Clock of the ESP32-C3, which turns instruction counts into estimated times.
 const C3_CLOCK_HZ: u64 = 160_000_000;
@@ -201,6 +203,7 @@ fn board(kind: &BoardKind) -> record::Board {
         BoardKind::Qemu { .. } => {
             ("the firmware on an emulated RV32IMC with 320 KiB of RAM", Some(C3_CLOCK_HZ))
         }
+        BoardKind::Esp32c3(tethered) => return tethered.record(),
     };
     record::Board {
         name: kind.name().name().to_owned(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::tethered::Tethered;
 use crate::board::qemu::{Counting, QemuMachine};
 use crate::board::{Board, BoardError, HostMachine, Options};
 use crate::measure::record::{Blame, Ending};
@@ -23,6 +24,8 @@ pub enum BoardKind {
         /// How instructions and time relate.
         counting: Counting,
     },
+    /// A real board on a cable.
+    Esp32c3(Tethered),
 }
 
 impl BoardKind {
@@ -31,6 +34,7 @@ impl BoardKind {
         match self {
             Self::Host => BoardName::Host,
             Self::Qemu { .. } => BoardName::Qemu,
+            Self::Esp32c3(_) => BoardName::Esp32c3,
         }
     }
 
@@ -45,6 +49,7 @@ impl BoardKind {
                 let machine = QemuMachine::new(elf, MAC)?.seeded(seed).counting(*counting);
                 Board::start(machine, options).await
             }
+            Self::Esp32c3(tethered) => tethered.start(options).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::refusal;
 use super::settings::{self, Destination, GATEWAY_ADDRESS};
 use super::setup::{BoardKind, Names, TrialError};
 use super::stage::Stage;
+use super::tethered;
 use crate::board::Options;
 use crate::broker::{Broker, Trust, default_port};
 use crate::link::{Capture, FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
@@ -119,16 +120,28 @@ impl Bench<'_> {
             command_limit: COMMAND_LIMIT,
         };
         let mut board = self.board.start(plan.seed, options).await.map_err(|error| environment(&error))?;
-        let nic = board.take_nic().ok_or_else(|| environment(&"this board has no virtual NIC"))?;
         let log = self.file("link", plan.number, "jsonl");
         let mut setup = self.setup(plan.seed, &log);
         if let Capturing::On { key_log } = &self.capturing {
             let file = self.file("wire", plan.number, "pcapng");
             setup.capture = Some(Capture { file, key_log: key_log.clone() });
         }
-        let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
-        let link = path.start().map_err(|error| environment(&error))?;
-        let destination = self.destination(plan.variant.transport);
+        let (link, destination, path) = match self.board {
+            BoardKind::Esp32c3(tethered) => {
+                if setup.capture.take().is_some() {
+                    trial.notes.push("nothing was captured: a real board's frames do not pass here".to_owned());
+                }
+                let started =
+                    tethered.start_link(self.broker, plan.variant.transport, self.server_name, setup)?;
+                (started.0, started.1, Some(started.2))
+            }
+            BoardKind::Host | BoardKind::Qemu { .. } => {
+                let nic = board.take_nic().ok_or_else(|| environment(&"this board has no virtual NIC"))?;
+                let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
+                let link = path.start().map_err(|error| environment(&error))?;
+                (link, self.destination(plan.variant.transport), None)
+            }
+        };
         let cancel = self.cancel.clone();
         let stage = self.stage(plan, names, &link, clock)?;
         let director = Director { stage, board, destination, cancel };
@@ -136,12 +149,20 @@ impl Bench<'_> {
         let offset_us = clock.us(link.started());
         let summary = link.stop();
         trial.duration_us = clock.now_us();
+        trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
         let workload = gathered.into_trial(trial, closing(&result));
         if matches!(self.board, BoardKind::Host) {
             // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
             trial.memory.iter_mut().for_each(|snapshot| snapshot.client_ram = None);
         }
         LinkLog::read_into(trial, &log, offset_us, summary, workload);
+        let result = match self.board {
+            BoardKind::Esp32c3(tethered) => {
+                tethered.estimate_energy(trial);
+                result.map_err(|error| tethered.explain(error, self.scenario.limits.boot))
+            }
+            BoardKind::Host | BoardKind::Qemu { .. } => result,
+        };
         self.judge_refusal(trial, result)
     }
 

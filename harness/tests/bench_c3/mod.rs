@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses the part it needs")]
 #![expect(clippy::allow_attributes, reason = "a test that uses all of it would not fulfil an expectation")]
 
+pub mod device;
 pub mod elf;
 pub mod pty;
 pub mod rom;

@@ -5,11 +5,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// A ChaCha20 generator keyed once.
-pub(crate) struct SeededEntropy(ChaCha20Rng);
+pub struct SeededEntropy(ChaCha20Rng);
 
 impl SeededEntropy {
     /// Keyed by the kernel unless there is a seed. A seed is for tests: whoever knows it knows the keys.
-    pub(crate) fn new(seed: Option<u64>) -> Self {
+    pub fn new(seed: Option<u64>) -> Self {
         Self(match seed {
             Some(seed) => ChaCha20Rng::seed_from_u64(seed),
             None => {

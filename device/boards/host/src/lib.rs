@@ -28,8 +28,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use arguments::Arguments;
 use board::{HostBoard, Next};
 use console::SocketConsole;
-use entropy::SeededEntropy;
-use nic::SocketNic;
+pub use entropy::SeededEntropy;
+pub use nic::SocketNic;
 
 /// The hidden subcommand under which the harness runs itself as a board.
 pub const SUBCOMMAND: &str = "board-host";

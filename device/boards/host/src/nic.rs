@@ -16,7 +16,7 @@ const PREFIX: usize = 4;
 const READ_MAX: usize = 64 * 1024;
 
 /// A NIC whose cable is a socket.
-pub(crate) struct SocketNic<'a> {
+pub struct SocketNic<'a> {
     incoming: Incoming,
     outgoing: Outgoing<'a>,
 }
@@ -38,7 +38,8 @@ struct Outgoing<'a> {
 }
 
 impl<'a> SocketNic<'a> {
-    pub(crate) fn new(stream: &'a UnixStream) -> Self {
+    /// A NIC on a socket that does not block.
+    pub fn new(stream: &'a UnixStream) -> Self {
         Self {
             incoming: Incoming { buffer: vec![0; READ_MAX], start: 0, end: 0, closed: false },
             outgoing: Outgoing {
@@ -51,12 +52,12 @@ impl<'a> SocketNic<'a> {
     }
 
     /// Whether the cable is cut.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.incoming.closed || self.outgoing.closed
     }
 
     /// Whether a frame waits for room in the socket.
-    pub(crate) fn has_output(&self) -> bool {
+    pub fn has_output(&self) -> bool {
         !self.outgoing.is_free()
     }
 }
@@ -157,7 +158,7 @@ impl<'s> Device for SocketNic<'s> {
 }
 
 /// A frame that arrived.
-pub(crate) struct Received<'a>(&'a [u8]);
+pub struct Received<'a>(&'a [u8]);
 
 impl RxToken for Received<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -166,7 +167,7 @@ impl RxToken for Received<'_> {
 }
 
 /// Room for a frame.
-pub(crate) struct Transmit<'a, 's>(&'a mut Outgoing<'s>);
+pub struct Transmit<'a, 's>(&'a mut Outgoing<'s>);
 
 impl TxToken for Transmit<'_, '_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {

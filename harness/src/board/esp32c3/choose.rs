@@ -113,8 +113,11 @@ pub fn choose(wish: &Wish, roots: &Roots, map: &Map, archive: &Archive) -> Resul
     }
 }
 
-/// The board that `wish` names, if it names one.
-fn named(wish: &Wish, scan: &Scan, map: &Map) -> Result<Option<Found>, Fault> {
+/// The board that `wish` names, if it names one; it is not locked.
+///
+/// # Errors
+/// [`Fault::Absent`] or [`Fault::NoPort`].
+pub fn named(wish: &Wish, scan: &Scan, map: &Map) -> Result<Option<Found>, Fault> {
     let absent = |wanted: String| Fault::Absent {
         wanted,
         found: scan.boards.iter().map(|found| id(found, map.entry(found.mac, &found.port))).collect(),

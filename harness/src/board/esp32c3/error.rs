@@ -284,6 +284,50 @@ pub enum Fault {
         /// What happened.
         cause: String,
     },
+    /// The network does not take the password.
+    #[error("the Wi-Fi network `{ssid}` does not accept the password")]
+    #[diagnostic(code("wifi::password"), help("correct the password (case counts); some access points also say so when their client list is full"))]
+    WrongPassword {
+        /// The network.
+        ssid: String,
+    },
+    /// The network is not there.
+    #[error("the board finds no Wi-Fi network `{ssid}`: the access point is off, out of range, or on 5 GHz")]
+    #[diagnostic(code("wifi::no-network"), help("switch the access point on, move the board nearer, and use 2.4 GHz, the chip's only band"))]
+    NoNetwork {
+        /// The network.
+        ssid: String,
+    },
+    /// The network was not joined for another reason.
+    #[error("the board did not join the Wi-Fi network `{ssid}`: {cause}")]
+    #[diagnostic(code("wifi::not-joined"), help("the console log shows the radio's own words; WPA2 is what this firmware speaks"))]
+    NotJoined {
+        /// The network.
+        ssid: String,
+        /// Why.
+        cause: String,
+    },
+    /// The network gave no address.
+    #[error("the board joined the Wi-Fi network, but no DHCP server gave it an address within {limit:?}")]
+    #[diagnostic(code("wifi::no-dhcp"), help(
+        "check that the network has a DHCP server with a free address, and that the access point passes broadcasts on (client \
+         isolation)"
+    ))]
+    NoDhcp {
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// This machine has no address the board could reach.
+    #[error("this machine has no address that the board can reach: {cause}")]
+    #[diagnostic(code("lan::no-address"), help("name one with --listen ADDRESS, that of the interface in the board's network"))]
+    NoAddress {
+        /// Why.
+        cause: String,
+    },
+    /// The firmware cannot join networks.
+    #[error("the firmware on the board has no Wi-Fi")]
+    #[diagnostic(code("wifi::unsupported"), help("flash the esp32c3 firmware; `harness flash --board esp32c3` writes it"))]
+    NoRadio,
     /// There are no credentials for the network.
     #[error("no Wi-Fi credentials for the board")]
     #[diagnostic(code("wifi::no-credentials"), help(

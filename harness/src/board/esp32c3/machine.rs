@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use device::control::frame::{self, FRAME_MAX};
-use device::control::{Command, Request};
+use device::control::{Command, Refusal, Request, Wifi, WifiFailure};
 use tokio::time::{Instant, timeout_at};
 
 use super::Fault;
@@ -14,6 +14,7 @@ use super::port::{self, Port, Wiring};
 use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
 use super::rom::{Banner, decode_crash, invalid_header};
 use super::stream::{Evidence, Incoming, Memory, Session};
+use super::wifi;
 use crate::board::{BoardError, BoxFuture, Connection, Machine};
 use crate::firmware::elf::Elf;
 
@@ -22,18 +23,20 @@ use crate::firmware::elf::Elf;
 pub struct Limits {
     /// From a reset to the boot report: ROM, bootloader and firmware take well under a second.
     pub boot: Duration,
+    /// From the credentials to the joined network: scan, association and four-way handshake, tried twice.
+    pub join: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { boot: Duration::from_secs(5) }
+        Self { boot: Duration::from_secs(5), join: Duration::from_secs(20) }
     }
 }
 
 impl Limits {
     /// Time for every rung of the ladder, the last being a power cycle.
     pub fn ladder(self) -> Duration {
-        self.boot * 4 + Duration::from_secs(45)
+        self.boot * 4 + self.join + Duration::from_secs(45)
     }
 }
 
@@ -46,6 +49,7 @@ pub struct TetheredMachine {
     product: Option<u16>,
     means: Means,
     elf: Option<Arc<Elf>>,
+    wifi: Option<Wifi>,
     limits: Limits,
     listener: Option<Listener>,
     session: Option<Session>,
@@ -66,6 +70,7 @@ impl TetheredMachine {
             product,
             means,
             elf: None,
+            wifi: None,
             limits: Limits::default(),
             listener: None,
             session: None,
@@ -77,6 +82,13 @@ impl TetheredMachine {
     #[must_use]
     pub fn with_elf(mut self, elf: Option<Arc<Elf>>) -> Self {
         self.elf = elf;
+        self
+    }
+
+    /// The network it is to join after each start.
+    #[must_use]
+    pub fn with_wifi(mut self, wifi: Option<Wifi>) -> Self {
+        self.wifi = wifi;
         self
     }
 
@@ -154,33 +166,68 @@ impl TetheredMachine {
         self.memory = Some(session.memory());
         let outgoing = session.outgoing()?;
         if bare {
-            outgoing.send(reboot());
+            outgoing.send(command(Request::Reboot));
         } else {
             // Some 200 ms of waiting between edges of the lines, at a time when nothing else goes on.
             session.port().reset(port::Into::Firmware)?;
         }
-        let before = self.wait_for_boot(&mut incoming).await?;
+        let (mut evidence, mut before) = (Evidence::default(), Vec::new());
+        self.wait_for_boot(&mut incoming, &mut evidence, &mut before).await?;
+        if let Some(wifi) = self.wifi.clone() {
+            outgoing.send(command(Request::Wifi(wifi.clone())));
+            self.wait_for_network(&wifi, &mut incoming, &mut evidence, &mut before).await?;
+        }
         incoming.give_back(before);
         Ok(Connection { from_board: Box::new(incoming), to_board: Box::new(outgoing) })
     }
 
-    /// Everything up to the boot report, its frame included.
-    async fn wait_for_boot(&self, incoming: &mut Incoming) -> Result<Vec<u8>, Fault> {
+    /// Hears everything up to the boot report, its frame included.
+    async fn wait_for_boot(
+        &self,
+        incoming: &mut Incoming,
+        evidence: &mut Evidence,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         let deadline = Instant::now() + self.limits.boot;
-        let (mut evidence, mut bytes) = (Evidence::default(), Vec::new());
-        loop {
+        while !evidence.booted {
             match timeout_at(deadline, incoming.next()).await {
                 Ok(Some(chunk)) => {
                     evidence.hear(&chunk);
                     bytes.extend_from_slice(&chunk);
-                    if evidence.booted {
-                        return Ok(bytes);
-                    }
                 }
                 Ok(None) => return Err(Fault::Pulled { port: self.path.clone() }),
-                Err(_) => return Err(self.diagnose(&evidence)),
+                Err(_) => return Err(self.diagnose(evidence)),
             }
         }
+        Ok(())
+    }
+
+    /// Hears everything until the network is joined. A wrong password ends the waiting: no repetition mends it.
+    async fn wait_for_network(
+        &self,
+        wifi: &Wifi,
+        incoming: &mut Incoming,
+        evidence: &mut Evidence,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let deadline = Instant::now() + self.limits.join;
+        while !evidence.link_up {
+            if evidence.refusal == Some(Refusal::Unsupported) {
+                return Err(Fault::NoRadio);
+            }
+            if matches!(evidence.wifi_failure, Some((WifiFailure::WrongPassword, _))) {
+                return Err(wifi::fault(&wifi.ssid, evidence.wifi_failure));
+            }
+            match timeout_at(deadline, incoming.next()).await {
+                Ok(Some(chunk)) => {
+                    evidence.hear(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                }
+                Ok(None) => return Err(Fault::Pulled { port: self.path.clone() }),
+                Err(_) => return Err(wifi::fault(&wifi.ssid, evidence.wifi_failure)),
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with a board that said that much and no more.
@@ -254,12 +301,12 @@ impl Machine for TetheredMachine {
     }
 }
 
-/// The command to start anew, as bytes on the wire.
-fn reboot() -> Vec<u8> {
+/// A command as bytes on the wire, before anybody speaks the protocol with the board.
+fn command(request: Request) -> Vec<u8> {
     // Never the number of the last command of another harness.
     let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
     let mut bytes = vec![0; FRAME_MAX];
-    let len = frame::encode(&Command { sequence, request: Request::Reboot }, &mut bytes)
+    let len = frame::encode(&Command { sequence, request }, &mut bytes)
         .expect("FRAME_MAX bytes hold any command");
     bytes.truncate(len);
     bytes

@@ -22,6 +22,7 @@ pub mod port;
 pub mod recovery;
 pub mod rom;
 mod stream;
+pub mod wifi;
 
 pub use error::Fault;
 pub use lock::Lock;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use device::control::Report;
+use device::control::{Answer, Event, Refusal, Report, WifiFailure};
 use device::control::frame::{Decoder, FRAME_MAX, Piece};
 use serialport::TTYPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -235,6 +235,12 @@ pub struct Evidence {
     pub reports: usize,
     /// The boot report has come.
     pub booted: bool,
+    /// The interface has a link: the wireless network is joined.
+    pub link_up: bool,
+    /// The last failure to join, with the radio's code.
+    pub wifi_failure: Option<(WifiFailure, u16)>,
+    /// The board refused a command.
+    pub refusal: Option<Refusal>,
 }
 
 /// Bytes kept as a sample.
@@ -243,7 +249,9 @@ const SAMPLE: usize = 12;
 impl Default for Evidence {
     fn default() -> Self {
         let (text, first) = (String::new(), Vec::new());
-        Self { decoder: Decoder::new(), text, first, heard: 0, reports: 0, booted: false }
+        let (booted, link_up) = (false, false);
+        let decoder = Decoder::new();
+        Self { decoder, text, first, heard: 0, reports: 0, booted, link_up, wifi_failure: None, refusal: None }
     }
 }
 
@@ -267,10 +275,24 @@ impl Evidence {
                 Piece::Message(message) => {
                     if let Ok(report) = Report::decode(message) {
                         self.reports += 1;
-                        self.booted |= matches!(report, Report::Boot(_));
+                        self.take(&report);
                     }
                 }
             }
+        }
+    }
+}
+
+impl Evidence {
+    fn take(&mut self, report: &Report) {
+        match report {
+            Report::Boot(_) => (self.booted, self.link_up) = (true, false),
+            Report::Event { event: Event::LinkUp, .. } => self.link_up = true,
+            Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
+                self.wifi_failure = Some((*failure, *code));
+            }
+            Report::Reply { answer: Answer::Refused(refusal), .. } => self.refusal = Some(*refusal),
+            _ => {}
         }
     }
 }
