@@ -154,6 +154,17 @@ fn a_network_without_dhcp_is_named() {
 }
 
 #[test]
+fn an_access_point_that_goes_in_the_run_is_named() {
+    let script = Script { air: Air::GoneAfter(Duration::from_secs(2)), ..Script::default() };
+    let bench = Bench::new(script);
+    let (output, took) = bench.run("lossy-wifi", &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    let report = bench.report("lossy-wifi", "report.json");
+    assert!(report.contains("the access point fell silent or ended the association"), "{report}");
+    assert!(took < Duration::from_secs(150), "{took:?}");
+}
+
+#[test]
 fn a_cable_pulled_in_the_run_is_named() {
     let script = Script { pulled_after: Some(Duration::from_secs(2)), ..Script::default() };
     let bench = Bench::new(script);
@@ -213,4 +224,81 @@ fn a_board_is_verified_and_its_history_kept() {
     assert!(output.status.success(), "{}", errors(&output));
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(list["boards"][0]["quarantine"], serde_json::Value::Null);
+}
+
+/// A log as the proof of concept writes it, with the figures of its README; written for this test. The board says it again
+/// and again, as one that is reset would.
+const FOREIGN_LOG: &str = "ESP-ROM:esp32c3-api1-20210207\r\n\
+    I (3210) main: Free heap before task: 189452 bytes\r\n\
+    I (3400) quic_demo: Initializing QUIC client\r\n\
+    I (3480) quic_demo: Free heap after QUIC init: 64792 bytes\r\n\
+    I (4600) quic_demo: QUIC connection established\r\n\
+    I (4610) quic_demo: Calling MQTT_Connect\r\n\
+    I (5320) quic_demo: MQTT_Connect returned: 0 (MQTTSuccess)\r\n\
+    I (5330) quic_demo: Free heap after MQTT connect: 39564 bytes\r\n";
+
+#[test]
+fn a_foreign_firmware_is_read_by_its_log() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut pty = bench_c3::pty::Pty::open();
+    let (port, stop) = (pty.path(), std::sync::Arc::new(AtomicBool::new(false)));
+    let theirs = std::sync::Arc::clone(&stop);
+    let board = std::thread::spawn(move || {
+        while !theirs.load(Ordering::Relaxed) {
+            pty.say(FOREIGN_LOG.as_bytes());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    let state = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        state.path().join("foreign.toml"),
+        "name = 'foreign'\nquestion = 'How long does it take?'\nanswer = '{connect.time.p50}'\nreference = false\n\
+         expect = ['connect.time.full.max <= 1930 ms', 'connect.time.full.max >= 1910 ms', 'heap.free_min >= 39564 B']\n\
+         [limits]\nboot = '1 s'\nconnect = '1 s'\nworkload = '2 s'\n",
+    )
+    .expect("room");
+    let mut command = harness(state.path());
+    command.args(["scenario", "foreign.toml", "--board", "esp32c3", "--no-flash", "--adapter", "log:esp32-quic"]);
+    command.args(["--repeat", "1", "--listen", &free_port().to_string(), "--format", "json", "--port"]).arg(port);
+    let (output, _) = timed(&mut command);
+    stop.store(true, Ordering::Relaxed);
+    board.join().expect("no panic");
+    assert_eq!(output.status.code(), Some(0), "{}\n{}", errors(&output), String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
+    let bench = Bench::new(Script::default());
+    let ca = bench.state.path().join("ca.pem");
+    let mut broker = harness(bench.state.path());
+    broker.args(["broker", "--tls", "0", "--tcp", "0", "--name", "127.0.0.1", "--quic"]);
+    broker.arg(bench.listen.port().to_string()).arg("--ca").arg(&ca).stdout(std::process::Stdio::null());
+    let mut broker = broker.spawn().expect("the harness was built");
+    let begin = std::time::Instant::now();
+    while !ca.exists() && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut demo = harness(bench.state.path());
+    demo.args(["demo", "--no-flash", "--count", "2", "--broker"]).arg(format!("quic://{}", bench.listen));
+    demo.arg("--ca").arg(&ca).arg("--listen").arg("127.0.0.1").arg("--port").arg(bench.board.port());
+    demo.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", PASSWORD);
+    let (output, _) = timed(&mut demo);
+    broker.kill().expect("it runs");
+    broker.wait().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}\n{told}", errors(&output));
+    for part in ["CONNACK", "SUBACK", "came back after", "Intact", "MqttConnected: free heap 200000 B"] {
+        assert!(told.contains(part), "`{part}` is missing in: {told}");
+    }
+    assert!(!told.contains(PASSWORD), "{told}");
+}
+
+#[test]
+fn the_monitor_shows_text_and_frames_until_its_time_is_over() {
+    let bench = Bench::new(Script { start: Start::Foreign, ..Script::default() });
+    let mut monitor = harness(bench.state.path());
+    monitor.args(["monitor", "--for", "2", "--port"]).arg(bench.board.port());
+    let (output, took) = timed(&mut monitor);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!((Duration::from_secs(2)..Duration::from_secs(20)).contains(&took), "{took:?}");
 }

@@ -16,6 +16,7 @@ use crate::board::esp32c3::recovery::Attempt;
 use crate::board::esp32c3::{Fault, Mac, wifi};
 use crate::firmware::build::Firmware;
 use crate::firmware::elf::Elf;
+use crate::measure::adapter::{ESP32_QUIC, Rules};
 use crate::measure::record::{Blame, Ending, RunRecord};
 use crate::run::{Lan, Parts, Tethered};
 
@@ -77,6 +78,9 @@ pub struct Arguments {
     /// else a prompt.
     #[arg(long, value_name = "FILE")]
     pub wifi: Option<PathBuf>,
+    /// Read a firmware that is not this project's by its log: log:RULES.toml, or log:esp32-quic for the proof of concept.
+    #[arg(long, value_name = "log:RULES", value_parser = adapter)]
+    pub adapter: Option<Rules>,
     /// This machine's address in the board's network, with a port if a firewall wants a fixed one.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
@@ -89,14 +93,25 @@ impl Arguments {
     /// Picks, locks and flashes the board, and finds its network.
     pub fn prepare(&self) -> Result<Tethered, Failure> {
         // What needs no board first: a slip shows at once.
-        let wifi = wifi::credentials(self.wifi.as_deref()).map_err(failure)?;
+        let wifi = match &self.adapter {
+            // Such a firmware brings its own.
+            Some(_) => None,
+            None => Some(wifi::credentials(self.wifi.as_deref()).map_err(failure)?),
+        };
+        if self.adapter.is_some() && self.firmware.is_none() && !self.no_flash {
+            return Err(Failure::usage(miette::miette!(
+                help = "name its ELF or image, or say --no-flash if the board has it already",
+                "--adapter needs --firmware FILE: this project's firmware needs no adapter"
+            )));
+        }
         let lan = match self.listen {
             Some(listen) => Lan { listen, advertise: self.advertise },
             None => Lan { advertise: self.advertise, ..Lan::by_route().map_err(failure)? },
         };
         let (elf, chosen, chip) = self.flash()?;
         let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
-        Ok(Tethered::new(Parts { chosen, elf, wifi: Some(wifi), lan, chip, listener }))
+        let adapter = self.adapter.clone();
+        Ok(Tethered::new(Parts { chosen, elf, wifi, lan, chip, adapter, listener }))
     }
 
     /// Picks and locks the board and writes the firmware, if it is not there already.
@@ -117,7 +132,8 @@ impl Arguments {
         let chosen = self.which.choose()?;
         let options = flash::Options { means: chosen.means(), ..flash::Options::default() };
         let flashed = super::flash::write(&chosen, &image, &options)?;
-        Ok((Some(open(&path)?), chosen, Some(flashed.chip)))
+        // A ready image has no symbols.
+        Ok((Elf::open(&path).ok(), chosen, Some(flashed.chip)))
     }
 }
 
@@ -131,6 +147,14 @@ pub fn note_run(board: &Tethered, record: &RunRecord) {
     });
     let passed = record.ending.is_completed();
     note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, fault);
+}
+
+fn adapter(text: &str) -> Result<Rules, String> {
+    match text.strip_prefix("log:") {
+        None => Err(format!("`{text}` is no adapter; there is log:RULES.toml")),
+        Some("esp32-quic") => Rules::parse(ESP32_QUIC).map_err(|error| error.to_string()),
+        Some(path) => Rules::load(std::path::Path::new(path)).map_err(|error| error.to_string()),
+    }
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use device::control::Event::WifiFailed;
 use device::control::{Memory, Phase as BoardPhase, Report, Stats};
 
 use super::connections::{Connections, describe};
 use super::journal::Journal;
+use crate::board::esp32c3::wifi::words;
 use crate::board::{self, Output, Timed};
 use crate::measure::record::{Direction, MemorySnapshot, Transport, TransportStats, Trial};
 use crate::peer::{Arrival, Closing, Ledger, Sending};
@@ -58,7 +60,13 @@ impl Gathered {
     /// Keeps what the board said.
     pub fn on_board(&mut self, output: Timed<Output>) {
         match output.what {
-            Output::Report(report) => self.reports.push(Heard::Report(Box::new(report))),
+            Output::Report(report) => {
+                if let Report::Event { event: WifiFailed { failure, code, .. }, .. } = &report {
+                    let why = words(*failure);
+                    self.journal.note(format!("the board's Wi-Fi failed: {why} (code {code})"));
+                }
+                self.reports.push(Heard::Report(Box::new(report)));
+            }
             Output::Damaged(len) => self.journal.note(format!("{len} damaged byte(s) on the console")),
             Output::Text(_) => {}
         }

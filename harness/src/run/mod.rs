@@ -8,6 +8,7 @@
 mod connections;
 mod director;
 mod environment;
+mod foreign;
 mod gathered;
 mod journal;
 mod link_log;

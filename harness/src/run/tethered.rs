@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::energy::{self, estimate::Currents};
 use crate::firmware::elf::Elf;
 use crate::link::{Clients, LinkHandle, RttProbe, Setup, StreamProxy, UdpProxy, probe_rtt};
+use crate::measure::adapter::Rules;
 use crate::measure::record::{self, Blame, Timing, Transport, Trial};
 
 /// Clock of the ESP32-C3.
@@ -42,6 +43,7 @@ struct Inner {
     wifi: Option<Wifi>,
     lan: Lan,
     chip: Option<ChipInfo>,
+    adapter: Option<Rules>,
     limits: Limits,
     listener: Arc<dyn Fn(&Attempt) + Send + Sync>,
 }
@@ -89,6 +91,8 @@ pub struct Parts {
     pub lan: Lan,
     /// What the chip told when it was flashed.
     pub chip: Option<ChipInfo>,
+    /// How a firmware that is not ours is read by its log.
+    pub adapter: Option<Rules>,
     /// Who hears about recoveries.
     pub listener: Arc<dyn Fn(&Attempt) + Send + Sync>,
 }
@@ -96,9 +100,9 @@ pub struct Parts {
 impl Tethered {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { chosen, elf, wifi, lan, chip, listener } = parts;
+        let Parts { chosen, elf, wifi, lan, chip, adapter, listener } = parts;
         let (elf, limits) = (elf.map(Arc::new), Limits::default());
-        Self(Arc::new(Inner { chosen, elf, wifi, lan, chip, limits, listener }))
+        Self(Arc::new(Inner { chosen, elf, wifi, lan, chip, adapter, limits, listener }))
     }
 
     /// Starts the board and joins its network.
@@ -107,14 +111,25 @@ impl Tethered {
     /// [`BoardError::Tethered`] naming the fault; as [`Board::start`] otherwise.
     pub async fn start(&self, options: Options) -> Result<Board, BoardError> {
         let inner = &*self.0;
-        let machine = TetheredMachine::new(&inner.chosen)
-            .with_elf(inner.elf.clone())
-            .with_wifi(inner.wifi.clone())
-            .with_limits(inner.limits)
-            .with_listener(Arc::clone(&inner.listener));
+        let machine = self.machine();
         // The ladder has its own limits, which name what went wrong.
         let options = Options { boot_limit: options.boot_limit.max(inner.limits.ladder()), ..options };
         Board::start(machine, options).await
+    }
+
+    /// The board as a machine that was not started.
+    pub fn machine(&self) -> TetheredMachine {
+        let inner = &*self.0;
+        TetheredMachine::new(&inner.chosen)
+            .with_elf(inner.elf.clone())
+            .with_wifi(inner.wifi.clone())
+            .with_limits(inner.limits)
+            .with_listener(Arc::clone(&inner.listener))
+    }
+
+    /// The rules for a firmware that is not ours.
+    pub fn adapter(&self) -> Option<&Rules> {
+        self.0.adapter.as_ref()
     }
 
     /// What names the board in locks and histories.
@@ -136,7 +151,10 @@ impl Tethered {
         record::Board {
             name: "esp32c3".to_owned(),
             description,
-            firmware: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            firmware: Some(match self.adapter() {
+                Some(rules) => rules.firmware.clone(),
+                None => env!("CARGO_PKG_VERSION").to_owned(),
+            }),
             chip: chip.map(ChipInfo::name),
             mac: found.mac.or(chip.and_then(|chip| chip.mac)).map(|mac| mac.to_string()),
             timing,
@@ -192,11 +210,20 @@ impl Tethered {
 
     /// The error of a trial in this kind of board's terms.
     pub fn explain(&self, error: TrialError, limit: Duration) -> TrialError {
-        if error.phase != "network up" {
+        // A board that died or fell silent meanwhile is another matter.
+        if error.phase != "network up" || !error.cause.starts_with("not reached") {
             return error;
         }
         let fault = Fault::NoDhcp { limit };
-        TrialError::new("network up", Blame::Environment, format!("{fault}; {}", fault.remedy()))
+        TrialError::new("network up", Blame::Environment, format!("{fault}\n  remedy: {}", fault.remedy()))
+    }
+}
+
+/// An error of a board with its remedy.
+pub fn told(error: &BoardError) -> String {
+    match miette::Diagnostic::help(error) {
+        Some(help) => format!("{error}\n  remedy: {help}"),
+        None => error.to_string(),
     }
 }
 

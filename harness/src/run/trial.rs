@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Capturing;
 use super::director::Director;
+use super::foreign::Follow;
 use super::journal::Journal;
 use super::link_log::LinkLog;
 use super::reference::{self, Reference};
@@ -20,6 +21,7 @@ use super::tethered;
 use crate::board::Options;
 use crate::broker::{Broker, Trust, default_port};
 use crate::link::{Capture, FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
+use crate::measure::adapter::Rules;
 use crate::measure::record::{Blame, Role, Transport, Trial};
 use crate::peer::{Clock, Closing, ConnectError, Connector, Ledger, QuicTuning, Target};
 use crate::scenario::{Certificate, ClientCertificates, Scenario, Variant};
@@ -113,13 +115,19 @@ impl Bench<'_> {
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
         let environment = |error: &dyn std::fmt::Display| TrialError::new("boot", Blame::Environment, error);
+        if let BoardKind::Esp32c3(tethered) = self.board
+            && let Some(rules) = tethered.adapter()
+        {
+            return self.foreign(plan, tethered, rules, clock, trial).await;
+        }
         let options = Options {
             epoch: clock.instant(0),
             log: Some(self.file("console", plan.number, "log")),
             boot_limit: self.scenario.limits.boot,
             command_limit: COMMAND_LIMIT,
         };
-        let mut board = self.board.start(plan.seed, options).await.map_err(|error| environment(&error))?;
+        let board = self.board.start(plan.seed, options).await;
+        let mut board = board.map_err(|error| environment(&tethered::told(&error)))?;
         let log = self.file("link", plan.number, "jsonl");
         let mut setup = self.setup(plan.seed, &log);
         if let Capturing::On { key_log } = &self.capturing {
@@ -164,6 +172,32 @@ impl Bench<'_> {
             BoardKind::Host | BoardKind::Qemu { .. } => result,
         };
         self.judge_refusal(trial, result)
+    }
+
+    /// A firmware that is not ours, read by its log: it connects where it was built to, which must be the proxy.
+    async fn foreign(
+        &self,
+        plan: Plan<'_>,
+        tethered: &tethered::Tethered,
+        rules: &Rules,
+        clock: Clock,
+        trial: &mut Trial,
+    ) -> Result<(), TrialError> {
+        let log = self.file("link", plan.number, "jsonl");
+        let setup = self.setup(plan.seed, &log);
+        let (link, _, path) =
+            tethered.start_link(self.broker, plan.variant.transport, self.server_name, setup)?;
+        let offset_us = clock.us(link.started());
+        let limits = self.scenario.limits;
+        let console = self.file("console", plan.number, "log");
+        let limit = limits.boot + limits.connect + limits.workload;
+        let follow = Follow { rules, clock, limit, log: &console, cancel: &self.cancel };
+        let result = follow.run(tethered.machine(), trial).await;
+        let summary = link.stop();
+        trial.duration_us = clock.now_us();
+        trial.notes.extend(path.notes());
+        LinkLog::read_into(trial, &log, offset_us, summary, 0..trial.duration_us);
+        result
     }
 
     /// The same workload by a client of the host, through the same link with the same seed.

@@ -237,7 +237,7 @@ impl Loader {
     fn perform(&mut self, op: u8, checksum: u32, data: &[u8]) -> Outcome {
         let word = |index: usize| {
             let bytes = data.get(index * 4..index * 4 + 4).ok_or(INVALID)?;
-            Ok(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+            Ok::<u32, u8>(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
         };
         let done = Ok((0, Vec::new()));
         match op {

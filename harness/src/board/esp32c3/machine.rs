@@ -141,6 +141,27 @@ impl TetheredMachine {
         Err(with_attempts(fault, attempts))
     }
 
+    /// Resets the board and gives its console as it is, for a firmware that is not ours. A bare port has no lines: whoever is
+    /// behind it goes on.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the port.
+    pub fn listen(&mut self) -> Result<Incoming, Fault> {
+        self.session = None;
+        let (mut session, incoming) = Session::start(Port::open(&self.path, self.product)?)?;
+        if session.port().wiring() != Wiring::Bare {
+            session.port().reset(port::Into::Firmware)?;
+        }
+        self.memory = Some(session.memory());
+        self.session = Some(session);
+        Ok(incoming)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> &Path {
+        &self.path
+    }
+
     /// Does what comes before the reset; `None` where the board has no means for the rung.
     async fn prepare(&mut self, rung: Rung) -> Option<Result<String, String>> {
         self.session = None;

@@ -53,7 +53,7 @@ impl Map {
     /// # Errors
     /// [`Fault::Map`] with the line that is wrong, or if a file that was named cannot be read.
     pub fn load(named: Option<&Path>) -> Result<Self, Fault> {
-        let named = named.map(Path::to_path_buf).or_else(|| std::env::var_os("HARNESS_BOARDS").map(PathBuf::from));
+        let named = named.map(Path::to_path_buf).or_else(|| of_environment("HARNESS_BOARDS"));
         match named {
             Some(path) => Self::read(&path),
             None if Path::new(FILE).exists() => Self::read(Path::new(FILE)),
@@ -102,6 +102,11 @@ impl Map {
             .find(|entry| mac.is_some() && entry.mac == mac)
             .or_else(|| self.board.iter().find(|entry| entry.port.as_deref().is_some_and(same)))
     }
+}
+
+/// A path in the environment; an empty one is none, as a CI system passes a variable that is not set.
+fn of_environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
