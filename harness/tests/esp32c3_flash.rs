@@ -140,7 +140,10 @@ fn a_port_that_another_program_has_open_is_named_with_that_program() {
     let (output, _) = timed(&mut flash(state.path(), &firmware, &rom, &[]));
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(3), "{errors}");
-    assert!(errors.contains("is busy") && errors.contains(&format!("process {}", std::process::id())), "{errors}");
+    assert!(
+        errors.contains("is busy") && errors.contains(&format!("process {}", std::process::id())),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -172,7 +175,10 @@ fn a_bench_of_several_boards_asks_for_a_name_and_takes_the_first_free_one_when_a
     std::fs::write(state.path().join("boards.toml"), map).expect("room");
     let run = |more: &[&str]| {
         let mut command = harness(state.path());
-        command.args(["flash", "--board", "esp32c3", "--loader", "rom", "--firmware"]).arg(&firmware).args(more);
+        command
+            .args(["flash", "--board", "esp32c3", "--loader", "rom", "--firmware"])
+            .arg(&firmware)
+            .args(more);
         timed(&mut command).0
     };
     let output = run(&[]);

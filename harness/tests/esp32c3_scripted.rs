@@ -33,7 +33,17 @@ impl Bench {
 
     fn scenario(&self, name: &str, more: &[&str]) -> Command {
         let mut command = harness(self.state.path());
-        command.args(["scenario", name, "--board", "esp32c3", "--no-flash", "--repeat", "1", "--format", "json"]);
+        command.args([
+            "scenario",
+            name,
+            "--board",
+            "esp32c3",
+            "--no-flash",
+            "--repeat",
+            "1",
+            "--format",
+            "json",
+        ]);
         command.arg("--port").arg(self.board.port()).arg("--listen").arg(self.listen.to_string());
         command.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", PASSWORD).args(more);
         command
@@ -56,8 +66,15 @@ impl Bench {
 fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
     let bench = Bench::new(Script::default());
     let (output, _) = bench.run("lossy-wifi", &[]);
-    assert_eq!(output.status.code(), Some(0), "{}\n{}", errors(&output), String::from_utf8_lossy(&output.stdout));
-    let report: serde_json::Value = serde_json::from_str(&bench.report("lossy-wifi", "report.json")).expect("JSON");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}\n{}",
+        errors(&output),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let report: serde_json::Value =
+        serde_json::from_str(&bench.report("lossy-wifi", "report.json")).expect("JSON");
     let text = report.to_string();
     assert!(text.contains("path RTT at the proxy"), "the path is told apart from the board");
     assert!(text.contains("\"name\":\"esp32c3\""), "the board is named");
@@ -138,7 +155,12 @@ fn a_firmware_that_panics_at_its_start_is_named_by_its_panic() {
 
 #[test]
 fn a_wrong_password_ends_the_run_at_once() {
-    assert_fault(Script::default(), "wrong battery", Duration::from_secs(15), &["does not accept the password"]);
+    assert_fault(
+        Script::default(),
+        "wrong battery",
+        Duration::from_secs(15),
+        &["does not accept the password"],
+    );
 }
 
 #[test]
@@ -218,7 +240,10 @@ fn a_second_run_on_the_same_board_is_told_who_has_it() {
 fn a_board_is_verified_and_its_history_kept() {
     let bench = Bench::new(Script::default());
     let verify = |path: &Path| {
-        timed(harness(path).args(["boards", "--verify", "--format", "json", "--port"]).arg(bench.board.port())).0
+        timed(
+            harness(path).args(["boards", "--verify", "--format", "json", "--port"]).arg(bench.board.port()),
+        )
+        .0
     };
     let output = verify(bench.state.path());
     assert!(output.status.success(), "{}", errors(&output));
@@ -258,12 +283,28 @@ fn a_foreign_firmware_is_read_by_its_log() {
     )
     .expect("room");
     let mut command = harness(state.path());
-    command.args(["scenario", "foreign.toml", "--board", "esp32c3", "--no-flash", "--adapter", "log:esp32-quic"]);
-    command.args(["--repeat", "1", "--listen", &free_port().to_string(), "--format", "json", "--port"]).arg(port);
+    command.args([
+        "scenario",
+        "foreign.toml",
+        "--board",
+        "esp32c3",
+        "--no-flash",
+        "--adapter",
+        "log:esp32-quic",
+    ]);
+    command
+        .args(["--repeat", "1", "--listen", &free_port().to_string(), "--format", "json", "--port"])
+        .arg(port);
     let (output, _) = timed(&mut command);
     stop.store(true, Ordering::Relaxed);
     board.join().expect("no panic");
-    assert_eq!(output.status.code(), Some(0), "{}\n{}", errors(&output), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}\n{}",
+        errors(&output),
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 #[test]

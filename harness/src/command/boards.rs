@@ -63,9 +63,8 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
 fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map) -> Exit {
     let mut exit = Exit::Passed;
     for found in &mut scan.boards {
-        let outcome = take(found, map).and_then(|chosen| {
-            if arguments.verify { verify(&chosen) } else { ask(&chosen, found) }
-        });
+        let outcome = take(found, map)
+            .and_then(|chosen| if arguments.verify { verify(&chosen) } else { ask(&chosen, found) });
         if let Err(why) = outcome {
             talk(&format!("{}: {why}", found.port.display()));
             exit = Exit::Environment;
@@ -81,8 +80,12 @@ fn take(found: &Found, map: &Map) -> Result<Chosen, String> {
 
 fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
     let product = chosen.found.usb.as_ref().map(|usb| usb.product);
-    let options =
-        Options { loader: Loader::Rom, limit: Duration::from_secs(30), means: chosen.means(), ..Options::default() };
+    let options = Options {
+        loader: Loader::Rom,
+        limit: Duration::from_secs(30),
+        means: chosen.means(),
+        ..Options::default()
+    };
     let info = probe(&chosen.found.port, product, &options).map_err(|fault| fault.to_string())?;
     found.mac = found.mac.or(info.mac);
     let (chip, flash) = (info.name(), info.flash);
@@ -97,7 +100,10 @@ fn verify(chosen: &Chosen) -> Result<(), String> {
     let fault = outcome.as_ref().err().and_then(|why| why.lines().next()).map(str::to_owned);
     note(&chosen.id(), What::Verify, fault);
     if outcome.is_ok() && chosen.entry.quarantine.is_some() {
-        talk(&format!("{} passed; its quarantine stands in the hardware map until you take it out", chosen.id()));
+        talk(&format!(
+            "{} passed; its quarantine stands in the hardware map until you take it out",
+            chosen.id()
+        ));
     }
     outcome
 }
@@ -177,7 +183,9 @@ fn human(rows: &[Row], scan: &Scan) -> String {
             row.name.as_ref().map_or_else(String::new, |name| format!("{name}  ")),
             row.port,
             row.mac.as_deref().unwrap_or("MAC unknown"),
-            row.chip.as_ref().map_or_else(|| unknown.to_owned(), |(chip, flash)| format!("{chip}, {flash} flash")),
+            row.chip
+                .as_ref()
+                .map_or_else(|| unknown.to_owned(), |(chip, flash)| format!("{chip}, {flash} flash")),
             row.kind,
             row.usb.as_ref().map_or_else(String::new, |path| format!("at USB {path}")),
         );

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use device::control::{
-    Addressing, BlobKind, CipherChoice, Congestion, Event, KeyExchange, Memory, MqttSettings, MqttVersion, Name,
-    Pattern, QuicSettings, Reconnection, Report, Request, Resumption, Sample, Settings, StreamMode, Subscription,
-    Topic, Transport, Workload,
+    Addressing, BlobKind, CipherChoice, Congestion, Event, KeyExchange, Memory, MqttSettings, MqttVersion,
+    Name, Pattern, QuicSettings, Reconnection, Report, Request, Resumption, Sample, Settings, StreamMode,
+    Subscription, Topic, Transport, Workload,
 };
 
 use super::{Exit, Failure, print, tethered};
@@ -114,7 +114,8 @@ impl Walk {
         self.say(&format!("connecting to {address} over {transport}"));
         self.board.command(Request::Connect).await?;
         self.until("CONNACK", |event| matches!(event, Event::MqttConnected { .. })).await?;
-        let topic: Topic = format!("harness/demo/{:08x}", unix_s() as u32).as_str().try_into().expect("it is short");
+        let topic: Topic =
+            format!("harness/demo/{:08x}", unix_s() as u32).as_str().try_into().expect("it is short");
         let subscription = Subscription { filter: topic.clone(), qos: 1 };
         self.board.command(Request::Subscribe(subscription)).await?;
         self.until("SUBACK", |event| matches!(event, Event::Subscribed { .. })).await?;
@@ -172,7 +173,9 @@ impl Walk {
             Report::Event { event: Event::Connecting { attempt, .. }, .. } => {
                 self.say(&format!("attempt {attempt}: first packet"));
             }
-            Report::Event { event: Event::Handshake(phase), .. } => self.say(&format!("handshake: {phase:?}")),
+            Report::Event { event: Event::Handshake(phase), .. } => {
+                self.say(&format!("handshake: {phase:?}"))
+            }
             Report::Event { event: Event::AddressAcquired { address, prefix }, .. } => {
                 self.say(&format!("address {address}/{prefix}"));
             }
@@ -223,7 +226,8 @@ fn settings(broker: &Broker, transport: record::Transport) -> Result<Settings, B
         what: format!("the broker does not serve {transport}"),
         remedy: "name the transport it serves".to_owned(),
     })?;
-    let name = |text: &str| Name::try_from(text).map_err(|_| wrong(format!("`{text}` is longer than 64 bytes")));
+    let name =
+        |text: &str| Name::try_from(text).map_err(|_| wrong(format!("`{text}` is longer than 64 bytes")));
     let secret = |variable: &str| std::env::var(variable).ok().map(|text| name(&text)).transpose();
     Ok(Settings {
         addressing: Addressing::Dhcp,

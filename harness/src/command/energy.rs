@@ -49,10 +49,9 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let report = report.renewed().map_err(|error| Failure::usage(*error))?;
     let environment = &report.record.environment;
     let name = &report.record.scenario.name;
-    let folder =
-        Folder::create(&arguments.reports, name, environment.started_unix_us, environment.base_seed)
-            .and_then(|folder| folder.write(&report).map(|()| folder))
-            .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
+    let folder = Folder::create(&arguments.reports, name, environment.started_unix_us, environment.base_seed)
+        .and_then(|folder| folder.write(&report).map(|()| folder))
+        .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     print(&match format {
         Format::Human => terminal::summary(&report, Some(folder.path()), colour()),
         Format::Json => terminal::json(&report, Some(folder.path())) + "\n",

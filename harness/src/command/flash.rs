@@ -83,7 +83,10 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         Format::Human => human(&chosen, &image, &flashed),
         Format::Json => {
             let port = chosen.found.port.display().to_string();
-            format!("{:#}\n", json!({ "port": port, "firmware": file.display().to_string(), "flashed": flashed }))
+            format!(
+                "{:#}\n",
+                json!({ "port": port, "firmware": file.display().to_string(), "flashed": flashed })
+            )
         }
     });
     Ok(Exit::Passed)
@@ -152,5 +155,9 @@ fn address(text: &str) -> Result<u32, String> {
         None => text.parse(),
     };
     let address = parsed.map_err(|_| format!("`{text}` is no address such as 0x10000"))?;
-    if address % 4096 == 0 { Ok(address) } else { Err(format!("{text} is no multiple of 4096, a flash sector")) }
+    if address % 4096 == 0 {
+        Ok(address)
+    } else {
+        Err(format!("{text} is no multiple of 4096, a flash sector"))
+    }
 }

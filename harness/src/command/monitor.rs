@@ -61,7 +61,8 @@ async fn show(port: Port, elf: Option<&Elf>, limit: Option<Duration>) -> Result<
     let mut screen = Screen { elf, decoder: Decoder::new(), sorter: Sorter::default() };
     let deadline = limit.map(|limit| Instant::now() + limit);
     loop {
-        let left = deadline.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+        let left =
+            deadline.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
         tokio::select! {
             chunk = incoming.next() => match chunk {
                 None => return Err(failure(Fault::Pulled { port: path })),

@@ -159,7 +159,9 @@ fn adapter(text: &str) -> Result<Rules, String> {
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || format!("`{text}` is neither an IP address nor one with a port");
-    text.parse().or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, 0))).map_err(|_| wrong())
+    text.parse()
+        .or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, 0)))
+        .map_err(|_| wrong())
 }
 
 /// A fault as the command line tells it: a wrong file or name is a slip of the user, the rest is the environment's.
@@ -170,9 +172,7 @@ pub fn failure(fault: Fault) -> Failure {
         | Fault::Map { .. }
         | Fault::Several { .. }
         | Fault::Credentials { .. }
-        | Fault::NoCredentials => {
-            Failure::usage(fault)
-        }
+        | Fault::NoCredentials => Failure::usage(fault),
         fault => Failure::environment(fault),
     }
 }

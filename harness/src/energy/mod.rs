@@ -53,7 +53,11 @@ fn energy(span: &Span, microjoules: f64, measured: bool) -> Energy {
 ///
 /// # Errors
 /// The span that the trace does not cover.
-pub fn measured(trial: &Trial, trace: &trace::Trace, offset_s: f64) -> Result<Vec<Energy>, trace::TraceError> {
+pub fn measured(
+    trial: &Trial,
+    trace: &trace::Trace,
+    offset_s: f64,
+) -> Result<Vec<Energy>, trace::TraceError> {
     let at = |us: u64| offset_s + us as f64 / 1e6;
     spans(trial)
         .iter()

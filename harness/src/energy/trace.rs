@@ -83,7 +83,8 @@ impl Trace {
         };
         let missing = |what, example| TraceError::Column { heading: heading.clone(), what, example };
         let time = column(&heading, &["time"], 's').ok_or_else(|| missing("time", "time_s"))?;
-        let current = column(&heading, &["current", "i "], 'a').ok_or_else(|| missing("current", "current_mA"))?;
+        let current =
+            column(&heading, &["current", "i "], 'a').ok_or_else(|| missing("current", "current_mA"))?;
         let voltage = column(&heading, &["volt", "u "], 'v');
         let mut samples: Vec<(f64, f64)> = Vec::new();
         for (index, line) in lines {
@@ -146,8 +147,12 @@ fn column(heading: &str, names: &[&str], symbol: char) -> Option<Column> {
         if !names.iter().any(|start| name.starts_with(start)) {
             return None;
         }
-        let unit: String =
-            name.rsplit(['(', '_', '[', ' ']).next()?.chars().filter(|c| c.is_alphabetic() || *c == 'µ').collect();
+        let unit: String = name
+            .rsplit(['(', '_', '[', ' '])
+            .next()?
+            .chars()
+            .filter(|c| c.is_alphabetic() || *c == 'µ')
+            .collect();
         let prefix = unit.strip_suffix(symbol)?;
         let factor = match prefix {
             "" => 1.0,
@@ -203,6 +208,8 @@ mod tests {
     #[test]
     fn what_the_trace_does_not_cover_is_an_error() {
         let trace = Trace::read("time_s,current_A\n0,1\n1,1\n".as_bytes(), 1.0).unwrap();
-        assert!(matches!(trace.microjoules(0.5, 1.5), Err(TraceError::NotCovered { wanted, .. }) if wanted == 1.5));
+        assert!(
+            matches!(trace.microjoules(0.5, 1.5), Err(TraceError::NotCovered { wanted, .. }) if wanted == 1.5)
+        );
     }
 }

@@ -39,7 +39,8 @@ impl Follow<'_> {
             TrialError::new("boot", Blame::Environment, format!("{fault}\n  remedy: {}", fault.remedy()))
         };
         let mut incoming = machine.listen().map_err(|fault| environment(&fault))?;
-        let file = File::create(self.log).map_err(|error| TrialError::new("boot", Blame::Environment, error))?;
+        let file =
+            File::create(self.log).map_err(|error| TrialError::new("boot", Blame::Environment, error))?;
         let (mut file, mut lines) = (BufWriter::new(file), Vec::new());
         let mut reader = LogReader::new(self.rules);
         let deadline = Instant::now() + self.limit;

@@ -183,7 +183,8 @@ impl Tethered {
                 UdpProxy { setup, listen, server }.start_observed().map_err(|error| fail(&error))?;
             (link, address, Path::measured(clients))
         } else {
-            let (link, address) = StreamProxy { setup, listen, server }.start().map_err(|error| fail(&error))?;
+            let (link, address) =
+                StreamProxy { setup, listen, server }.start().map_err(|error| fail(&error))?;
             let note = format!(
                 "{transport} of a board on a real network goes through a stream proxy: {}, no segment is lost; for TCP under \
                  real loss use --board host or qemu, or impair the network itself (netem)",
@@ -243,10 +244,13 @@ impl Path {
     fn measured(clients: Clients) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let theirs = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("path-rtt".to_owned()).spawn(move || measure(&clients, &theirs));
+        let thread =
+            std::thread::Builder::new().name("path-rtt".to_owned()).spawn(move || measure(&clients, &theirs));
         match thread {
             Ok(thread) => Self { notes: Vec::new(), measuring: Some(Measuring { stop, thread }) },
-            Err(error) => Self { notes: vec![format!("the path's RTT was not measured: {error}")], measuring: None },
+            Err(error) => {
+                Self { notes: vec![format!("the path's RTT was not measured: {error}")], measuring: None }
+            }
         }
     }
 

@@ -188,7 +188,8 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
     let now = || Instant::from_micros(boot.elapsed().as_micros() as u64);
     loop {
         let mut console = Terminal { pty: &mut *pty, noisy: script.noisy };
-        let mut loan = Loan { nic: &mut nic, console: &mut console, board: &mut board, entropy: &mut entropy };
+        let mut loan =
+            Loan { nic: &mut nic, console: &mut console, board: &mut board, entropy: &mut entropy };
         let wake = node.poll(now(), &mut loan);
         board.pass();
         if stop.load(Ordering::Relaxed) {
@@ -210,8 +211,11 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
 
 /// A network with a DHCP server, from which `service` leads to the same address of this machine.
 fn lan(listener: UnixListener, service: SocketAddrV4) -> LinkHandle {
-    let services = [Protocol::Udp, Protocol::Tcp]
-        .map(|protocol| Service { protocol, guest: service, host: SocketAddr::V4(service) });
+    let services = [Protocol::Udp, Protocol::Tcp].map(|protocol| Service {
+        protocol,
+        guest: service,
+        host: SocketAddr::V4(service),
+    });
     let gateway = GatewayConfig { services: services.to_vec(), ..GatewayConfig::default() };
     let path = FramePath { setup: Setup::default(), nic: Nic::Listener(listener), gateway };
     path.start().expect("a network without impairments")
@@ -360,7 +364,13 @@ impl Board for Silicon {
     }
 
     fn heap(&self, now: Instant) -> Option<Heap> {
-        Some(Heap { at_us: now.as_micros(), size: 250_000, used: 50_000, used_max: 70_000, ..Heap::default() })
+        Some(Heap {
+            at_us: now.as_micros(),
+            size: 250_000,
+            used: 50_000,
+            used_max: 70_000,
+            ..Heap::default()
+        })
     }
 
     fn activity(&self, now: Instant) -> Option<Activity> {

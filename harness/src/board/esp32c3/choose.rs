@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::Fault;
 use super::discover::{Found, Roots, Scan, scan};
 use super::history::Archive;
 use super::lock::Lock;
 use super::mac::Mac;
 use super::map::{Entry, Map};
 use super::recovery::Means;
-use super::Fault;
 
 /// How a board is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,7 +141,8 @@ pub fn named(wish: &Wish, scan: &Scan, map: &Map) -> Result<Option<Found>, Fault
         return Err(Fault::NoPort { port: port.clone() });
     }
     let canonical = port.canonicalize().unwrap_or_else(|_| port.clone());
-    let known = scan.boards.iter().find(|found| found.port.canonicalize().is_ok_and(|path| path == canonical));
+    let known =
+        scan.boards.iter().find(|found| found.port.canonicalize().is_ok_and(|path| path == canonical));
     let mac = map.entry(None, port).and_then(|entry| entry.mac);
     Ok(Some(known.cloned().unwrap_or(Found { port: port.clone(), usb: None, mac })))
 }
@@ -215,7 +216,10 @@ mod tests {
         let second = pick().unwrap();
         assert_ne!(first.found.port, second.found.port);
         let fault = pick().unwrap_err();
-        assert!(matches!(fault, Fault::NoneFree { .. }) && fault.to_string().contains("in use by process"), "{fault}");
+        assert!(
+            matches!(fault, Fault::NoneFree { .. }) && fault.to_string().contains("in use by process"),
+            "{fault}"
+        );
         drop(first);
         assert!(pick().is_ok());
     }
@@ -225,7 +229,8 @@ mod tests {
         let (_root, roots, archive) = bench();
         let scan = candidates(&roots, &Map::default());
         let mac = scan.boards[0].mac.unwrap();
-        let map = Map::parse(&format!("[[board]]\nmac = '{mac}'\nname = 'bad'\nquarantine = 'a loose pin'")).unwrap();
+        let map = Map::parse(&format!("[[board]]\nmac = '{mac}'\nname = 'bad'\nquarantine = 'a loose pin'"))
+            .unwrap();
         let wish = Wish { choice: Choice::AnyFree, ..Wish::default() };
         let picked = choose(&wish, &roots, &map, &archive).unwrap();
         assert_ne!(picked.found.mac, Some(mac));

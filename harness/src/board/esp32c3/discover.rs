@@ -151,7 +151,9 @@ pub(crate) mod tests {
         fs::create_dir_all(&interface).unwrap();
         fs::create_dir_all(roots.class.join(tty)).unwrap();
         fs::create_dir_all(&roots.dev).unwrap();
-        for (name, text) in [("idVendor", ids.0), ("idProduct", ids.1), ("product", "a thing"), ("serial", serial)] {
+        for (name, text) in
+            [("idVendor", ids.0), ("idProduct", ids.1), ("product", "a thing"), ("serial", serial)]
+        {
             fs::write(device.join(name), format!("{text}\n")).unwrap();
         }
         std::os::unix::fs::symlink(&interface, roots.class.join(tty).join("device")).unwrap();

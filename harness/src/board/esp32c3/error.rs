@@ -11,24 +11,33 @@ use super::recovery::Attempt;
 pub enum Fault {
     /// Nothing that could be a board is plugged in.
     #[error("no board: no USB serial port of an ESP32-C3 is there{}", others_of(.others))]
-    #[diagnostic(code("board::none"), help(
-        "connect the board with a cable that carries data; it appears as ttyACM0 (USB-Serial-JTAG) or ttyUSB0 (bridge). \
+    #[diagnostic(
+        code("board::none"),
+        help(
+            "connect the board with a cable that carries data; it appears as ttyACM0 (USB-Serial-JTAG) or ttyUSB0 (bridge). \
          `harness boards` lists what is found, --port PATH names a port that is not"
-    ))]
+        )
+    )]
     None {
         /// Serial ports that are none of a board we know.
         others: Vec<PathBuf>,
     },
     /// There is a choice, and none was made.
     #[error("{} boards and none named:{}", .boards.len(), lines_of(.boards))]
-    #[diagnostic(code("board::several"), help("name one with --mac MAC, --port PATH, or --name NAME from boards.toml"))]
+    #[diagnostic(
+        code("board::several"),
+        help("name one with --mac MAC, --port PATH, or --name NAME from boards.toml")
+    )]
     Several {
         /// One line for each.
         boards: Vec<String>,
     },
     /// The board that was named is not there.
     #[error("the board {wanted} is not there{}", if .found.is_empty() { "; no board is".to_owned() } else { format!("; these are:{}", lines_of(.found)) })]
-    #[diagnostic(code("board::absent"), help("check its cable and the name; `harness boards` lists what is found"))]
+    #[diagnostic(
+        code("board::absent"),
+        help("check its cable and the name; `harness boards` lists what is found")
+    )]
     Absent {
         /// What was asked for.
         wanted: String,
@@ -37,9 +46,12 @@ pub enum Fault {
     },
     /// All boards that could be picked are in use or in quarantine.
     #[error("no board is free:{}", lines_of(.boards))]
-    #[diagnostic(code("board::none-free"), help(
-        "wait for the other process, or for one in quarantine: `harness boards --verify` tries it again"
-    ))]
+    #[diagnostic(
+        code("board::none-free"),
+        help(
+            "wait for the other process, or for one in quarantine: `harness boards --verify` tries it again"
+        )
+    )]
     NoneFree {
         /// One line for each.
         boards: Vec<String>,
@@ -55,7 +67,10 @@ pub enum Fault {
     },
     /// The lock cannot be made.
     #[error("cannot lock the board {board}: {cause}")]
-    #[diagnostic(code("board::lock"), help("check the rights of the lock folder, or set HARNESS_LOCKS to another one"))]
+    #[diagnostic(
+        code("board::lock"),
+        help("check the rights of the lock folder, or set HARNESS_LOCKS to another one")
+    )]
     Lock {
         /// The board.
         board: String,
@@ -64,10 +79,13 @@ pub enum Fault {
     },
     /// The board is in quarantine.
     #[error("the board {board} is in quarantine: {why}")]
-    #[diagnostic(code("board::quarantine"), help(
-        "`harness boards --verify --mac MAC` tries it again and lifts a quarantine that its history put on it; one in \
+    #[diagnostic(
+        code("board::quarantine"),
+        help(
+            "`harness boards --verify --mac MAC` tries it again and lifts a quarantine that its history put on it; one in \
          boards.toml is lifted there"
-    ))]
+        )
+    )]
     Quarantined {
         /// The board.
         board: String,
@@ -85,14 +103,20 @@ pub enum Fault {
     },
     /// The port is not there.
     #[error("there is no port {}", port.display())]
-    #[diagnostic(code("board::no-port"), help("check the cable; `harness boards` lists the ports that are there"))]
+    #[diagnostic(
+        code("board::no-port"),
+        help("check the cable; `harness boards` lists the ports that are there")
+    )]
     NoPort {
         /// The port.
         port: PathBuf,
     },
     /// Another program has the port open.
     #[error("the port {} is busy: {holder}", port.display())]
-    #[diagnostic(code("board::busy"), help("close the other program (a serial monitor, ModemManager) and start again"))]
+    #[diagnostic(
+        code("board::busy"),
+        help("close the other program (a serial monitor, ModemManager) and start again")
+    )]
     Busy {
         /// The port.
         port: PathBuf,
@@ -101,11 +125,14 @@ pub enum Fault {
     },
     /// The port may not be opened.
     #[error("the port {} may not be opened by this user", port.display())]
-    #[diagnostic(code("board::permission"), help(
-        "join the group that owns it (`sudo usermod -aG {group} $USER`, then log in again), or add the udev rule\n  \
+    #[diagnostic(
+        code("board::permission"),
+        help(
+            "join the group that owns it (`sudo usermod -aG {group} $USER`, then log in again), or add the udev rule\n  \
          SUBSYSTEM==\"tty\", ATTRS{{idVendor}}==\"303a\", MODE=\"0660\", TAG+=\"uaccess\"\nas \
          /etc/udev/rules.d/70-esp32c3.rules and run `sudo udevadm control --reload && sudo udevadm trigger`"
-    ))]
+        )
+    )]
     NoPermission {
         /// The port.
         port: PathBuf,
@@ -114,7 +141,10 @@ pub enum Fault {
     },
     /// The port cannot be used for another reason.
     #[error("the port {} cannot be used: {cause}", port.display())]
-    #[diagnostic(code("board::port"), help("unplug the board and plug it in again; `dmesg` tells what the kernel saw"))]
+    #[diagnostic(
+        code("board::port"),
+        help("unplug the board and plug it in again; `dmesg` tells what the kernel saw")
+    )]
     Port {
         /// The port.
         port: PathBuf,
@@ -123,7 +153,10 @@ pub enum Fault {
     },
     /// The board vanished while it was used.
     #[error("the port {} vanished while in use: the cable was pulled, or the board lost its power", port.display())]
-    #[diagnostic(code("board::pulled"), help("check cable, hub and supply; a brown-out is told by the next boot's reset reason"))]
+    #[diagnostic(
+        code("board::pulled"),
+        help("check cable, hub and supply; a brown-out is told by the next boot's reset reason")
+    )]
     Pulled {
         /// The port.
         port: PathBuf,
@@ -139,7 +172,10 @@ pub enum Fault {
     },
     /// The firmware file is not one for this chip.
     #[error("{} is no firmware for the ESP32-C3: {cause}", path.display())]
-    #[diagnostic(code("board::wrong-elf"), help("`harness build --board esp32c3` builds it and prints its path"))]
+    #[diagnostic(
+        code("board::wrong-elf"),
+        help("`harness build --board esp32c3` builds it and prints its path")
+    )]
     WrongElf {
         /// The file.
         path: PathBuf,
@@ -148,9 +184,12 @@ pub enum Fault {
     },
     /// The image does not fit.
     #[error("the image of {} takes {len} B, {room} B are there for it", path.display())]
-    #[diagnostic(code("board::too-large"), help(
-        "`harness size --board esp32c3` tells what takes them; --partition-table FILE gives the application more room"
-    ))]
+    #[diagnostic(
+        code("board::too-large"),
+        help(
+            "`harness size --board esp32c3` tells what takes them; --partition-table FILE gives the application more room"
+        )
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -161,9 +200,12 @@ pub enum Fault {
     },
     /// What was read back is not what was written.
     #[error("flash verify failed at {address:#x} ({len} B) on {}: what is there is not what was written", port.display())]
-    #[diagnostic(code("board::verify"), help(
-        "flash again with another cable or supply; if it fails at the same place, the flash is worn out"
-    ))]
+    #[diagnostic(
+        code("board::verify"),
+        help(
+            "flash again with another cable or supply; if it fails at the same place, the flash is worn out"
+        )
+    )]
     Verify {
         /// The port.
         port: PathBuf,
@@ -174,9 +216,12 @@ pub enum Fault {
     },
     /// The ROM's loader does not answer.
     #[error("the ROM loader on {} does not answer: {cause}{}", port.display(), attempts_of(.tried))]
-    #[diagnostic(code("board::no-loader"), help(
-        "hold BOOT, press RESET, release BOOT, and flash again; a board that deep-sleeps or has its USB pins in use needs that"
-    ))]
+    #[diagnostic(
+        code("board::no-loader"),
+        help(
+            "hold BOOT, press RESET, release BOOT, and flash again; a board that deep-sleeps or has its USB pins in use needs that"
+        )
+    )]
     NoLoader {
         /// The port.
         port: PathBuf,
@@ -187,7 +232,10 @@ pub enum Fault {
     },
     /// Flashing failed midway.
     #[error("flashing over {} failed: {cause}", port.display())]
-    #[diagnostic(code("board::flash"), help("flash again; a shorter cable or a lower --baud helps against a noisy line"))]
+    #[diagnostic(
+        code("board::flash"),
+        help("flash again; a shorter cable or a lower --baud helps against a noisy line")
+    )]
     Flash {
         /// The port.
         port: PathBuf,
@@ -196,7 +244,10 @@ pub enum Fault {
     },
     /// Something took longer than it may.
     #[error("{what} took longer than {limit:?} on {}", port.display())]
-    #[diagnostic(code("board::time"), help("reset the board by hand and start again; --limit changes the time for flashing"))]
+    #[diagnostic(
+        code("board::time"),
+        help("reset the board by hand and start again; --limit changes the time for flashing")
+    )]
     TimeLimit {
         /// What.
         what: &'static str,
@@ -207,9 +258,12 @@ pub enum Fault {
     },
     /// The board waits for a download instead of running its firmware.
     #[error("the board on {} is in download mode and does not run its firmware{}", port.display(), attempts_of(.tried))]
-    #[diagnostic(code("board::download-mode"), help(
-        "release BOOT (GPIO9 must be high at reset) and press RESET; a board strapped to ground there never leaves it"
-    ))]
+    #[diagnostic(
+        code("board::download-mode"),
+        help(
+            "release BOOT (GPIO9 must be high at reset) and press RESET; a board strapped to ground there never leaves it"
+        )
+    )]
     DownloadMode {
         /// The port.
         port: PathBuf,
@@ -218,9 +272,10 @@ pub enum Fault {
     },
     /// Nothing comes.
     #[error("the board on {} is silent{}", port.display(), attempts_of(.tried))]
-    #[diagnostic(code("board::silent"), help(
-        "check that it has power; a power-cycle command in boards.toml lets the harness try that too"
-    ))]
+    #[diagnostic(
+        code("board::silent"),
+        help("check that it has power; a power-cycle command in boards.toml lets the harness try that too")
+    )]
     Silent {
         /// The port.
         port: PathBuf,
@@ -229,9 +284,12 @@ pub enum Fault {
     },
     /// What comes is nothing that firmware or ROM would say.
     #[error("garbage on {}: {bytes} byte(s) that are neither text nor frames, such as {sample}{}", port.display(), attempts_of(.tried))]
-    #[diagnostic(code("board::garbage"), help(
-        "over a bridge the speed is wrong: the firmware's console and --baud must agree; over USB-Serial-JTAG flash again"
-    ))]
+    #[diagnostic(
+        code("board::garbage"),
+        help(
+            "over a bridge the speed is wrong: the firmware's console and --baud must agree; over USB-Serial-JTAG flash again"
+        )
+    )]
     Garbage {
         /// The port.
         port: PathBuf,
@@ -255,9 +313,12 @@ pub enum Fault {
     },
     /// It runs, but not our firmware.
     #[error("the board on {} runs, but not this project's firmware; it said: {said}{}", port.display(), attempts_of(.tried))]
-    #[diagnostic(code("board::foreign"), help(
-        "`harness flash --board esp32c3` writes it; to measure another firmware use --firmware FILE --adapter log:RULES.toml"
-    ))]
+    #[diagnostic(
+        code("board::foreign"),
+        help(
+            "`harness flash --board esp32c3` writes it; to measure another firmware use --firmware FILE --adapter log:RULES.toml"
+        )
+    )]
     Foreign {
         /// The port.
         port: PathBuf,
@@ -268,7 +329,10 @@ pub enum Fault {
     },
     /// It crashes before it says anything.
     #[error("the firmware on {} crashes when it starts: {report}", port.display())]
-    #[diagnostic(code("board::crash"), help("`harness monitor` shows all it says; flash a firmware that is known to work"))]
+    #[diagnostic(
+        code("board::crash"),
+        help("`harness monitor` shows all it says; flash a firmware that is known to work")
+    )]
     Crashes {
         /// The port.
         port: PathBuf,
@@ -286,21 +350,32 @@ pub enum Fault {
     },
     /// The network does not take the password.
     #[error("the Wi-Fi network `{ssid}` does not accept the password")]
-    #[diagnostic(code("wifi::password"), help("correct the password (case counts); some access points also say so when their client list is full"))]
+    #[diagnostic(
+        code("wifi::password"),
+        help(
+            "correct the password (case counts); some access points also say so when their client list is full"
+        )
+    )]
     WrongPassword {
         /// The network.
         ssid: String,
     },
     /// The network is not there.
     #[error("the board finds no Wi-Fi network `{ssid}`: the access point is off, out of range, or on 5 GHz")]
-    #[diagnostic(code("wifi::no-network"), help("switch the access point on, move the board nearer, and use 2.4 GHz, the chip's only band"))]
+    #[diagnostic(
+        code("wifi::no-network"),
+        help("switch the access point on, move the board nearer, and use 2.4 GHz, the chip's only band")
+    )]
     NoNetwork {
         /// The network.
         ssid: String,
     },
     /// The network was not joined for another reason.
     #[error("the board did not join the Wi-Fi network `{ssid}`: {cause}")]
-    #[diagnostic(code("wifi::not-joined"), help("the console log shows the radio's own words; WPA2 is what this firmware speaks"))]
+    #[diagnostic(
+        code("wifi::not-joined"),
+        help("the console log shows the radio's own words; WPA2 is what this firmware speaks")
+    )]
     NotJoined {
         /// The network.
         ssid: String,
@@ -309,35 +384,50 @@ pub enum Fault {
     },
     /// The network gave no address.
     #[error("the board joined the Wi-Fi network, but no DHCP server gave it an address within {limit:?}")]
-    #[diagnostic(code("wifi::no-dhcp"), help(
-        "check that the network has a DHCP server with a free address, and that the access point passes broadcasts on (client \
+    #[diagnostic(
+        code("wifi::no-dhcp"),
+        help(
+            "check that the network has a DHCP server with a free address, and that the access point passes broadcasts on (client \
          isolation)"
-    ))]
+        )
+    )]
     NoDhcp {
         /// How long it was waited for.
         limit: Duration,
     },
     /// This machine has no address the board could reach.
     #[error("this machine has no address that the board can reach: {cause}")]
-    #[diagnostic(code("lan::no-address"), help("name one with --listen ADDRESS, that of the interface in the board's network"))]
+    #[diagnostic(
+        code("lan::no-address"),
+        help("name one with --listen ADDRESS, that of the interface in the board's network")
+    )]
     NoAddress {
         /// Why.
         cause: String,
     },
     /// The firmware cannot join networks.
     #[error("the firmware on the board has no Wi-Fi")]
-    #[diagnostic(code("wifi::unsupported"), help("flash the esp32c3 firmware; `harness flash --board esp32c3` writes it"))]
+    #[diagnostic(
+        code("wifi::unsupported"),
+        help("flash the esp32c3 firmware; `harness flash --board esp32c3` writes it")
+    )]
     NoRadio,
     /// There are no credentials for the network.
     #[error("no Wi-Fi credentials for the board")]
-    #[diagnostic(code("wifi::no-credentials"), help(
-        "set HARNESS_WIFI_SSID and HARNESS_WIFI_PASSWORD, or name a file with --wifi FILE (keys ssid and password), or run \
+    #[diagnostic(
+        code("wifi::no-credentials"),
+        help(
+            "set HARNESS_WIFI_SSID and HARNESS_WIFI_PASSWORD, or name a file with --wifi FILE (keys ssid and password), or run \
          at a terminal to be asked"
-    ))]
+        )
+    )]
     NoCredentials,
     /// The credentials cannot be used.
     #[error("the Wi-Fi credentials from {source_name} cannot be used: {cause}")]
-    #[diagnostic(code("wifi::credentials"), help("an SSID has 1 to 32 bytes; a WPA2 password 8 to 63, none for an open network"))]
+    #[diagnostic(
+        code("wifi::credentials"),
+        help("an SSID has 1 to 32 bytes; a WPA2 password 8 to 63, none for an open network")
+    )]
     Credentials {
         /// Where they came from.
         source_name: String,

@@ -16,11 +16,11 @@ use espflash::target::{Chip, ProgressCallbacks};
 use serde::Serialize;
 use serialport::UsbPortInfo;
 
+use super::Fault;
 use super::image::{Image, Region, chain};
 use super::mac::Mac;
 use super::port::{BAUD, Port, Wiring};
 use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
-use super::Fault;
 
 /// Time for reset, write and verify of a whole image over a slow bridge.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -178,7 +178,9 @@ fn run(
             Ok(step) => tell(step),
             Err(RecvTimeoutError::Disconnected) => break,
             // The thread ends with its next command's own time limit, or with the process.
-            Err(RecvTimeoutError::Timeout) => return Err(Fault::TimeLimit { what, limit, port: port.into() }),
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Fault::TimeLimit { what, limit, port: port.into() });
+            }
         }
     }
     let panicked = |_| Fault::Flash { port: port.into(), cause: "the flashing library panicked".to_owned() };
@@ -236,7 +238,9 @@ impl Work {
                 usb_device.as_deref().map(|device| wait(Box::pin(reenumerate(device, &self.path))))
             }
             Rung::PowerCycle => command.as_deref().map(|command| {
-                wait(Box::pin(async { power_cycle(command, &self.path).await.map_err(|fault| fault.to_string()) }))
+                wait(Box::pin(async {
+                    power_cycle(command, &self.path).await.map_err(|fault| fault.to_string())
+                }))
             }),
         }
     }
@@ -256,7 +260,8 @@ impl Work {
         // In one call: the library ends each with a restart of the chip.
         let segments: Vec<_> =
             image.regions.iter().map(|region| Segment::new(region.address, &region.bytes)).collect();
-        let mut relay = Relay { tell: &mut self.tell, regions: &image.regions, total: 0, skipped: Vec::new() };
+        let mut relay =
+            Relay { tell: &mut self.tell, regions: &image.regions, total: 0, skipped: Vec::new() };
         relay.begin();
         let written = flasher.write_bins_to_flash(&segments, &mut relay);
         let skipped = relay.skipped;
@@ -336,7 +341,9 @@ impl Work {
 /// Whether the port itself has gone.
 fn is_broken(error: &espflash::Error) -> bool {
     let text = chain(error);
-    ["Broken pipe", "No such device", "Input/output error", "I/O error"].iter().any(|cause| text.contains(cause))
+    ["Broken pipe", "No such device", "Input/output error", "I/O error"]
+        .iter()
+        .any(|cause| text.contains(cause))
 }
 
 /// The library's progress as steps.

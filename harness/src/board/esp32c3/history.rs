@@ -61,7 +61,10 @@ impl Archive {
     pub fn of_user() -> Self {
         let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
         let folder = std::env::var_os("HARNESS_STATE").map(PathBuf::from).or_else(|| {
-            std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|state| state.join("harness"))
+            std::env::var_os("XDG_STATE_HOME")
+                .map(PathBuf::from)
+                .or_else(home)
+                .map(|state| state.join("harness"))
         });
         Self(folder.unwrap_or_else(|| ".harness".into()).join("boards"))
     }

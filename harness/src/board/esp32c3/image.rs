@@ -72,7 +72,8 @@ impl Image {
         match id {
             None => return Err(wrong("it is shorter than an image's header".to_owned())),
             Some(id) if id != CHIP_ID.1 => {
-                let name = Chip::try_from(id).map_or_else(|_| format!("chip number {id}"), |chip| chip.to_string());
+                let name =
+                    Chip::try_from(id).map_or_else(|_| format!("chip number {id}"), |chip| chip.to_string());
                 return Err(wrong(format!("it is for the {name}")));
             }
             Some(_) => {}
@@ -93,8 +94,9 @@ impl Image {
             let at = sections.iter().find(|section| section.stored).map_or(0, |section| section.address);
             return Err(wrong(format!("nothing in it lies in the chip's flash; its code is at {at:#x}")));
         }
-        check_idf_bootloader(bytes)
-            .map_err(|_| wrong("it has no application descriptor, which the bootloader asks for".to_owned()))?;
+        check_idf_bootloader(bytes).map_err(|_| {
+            wrong("it has no application descriptor, which the bootloader asks for".to_owned())
+        })?;
         let settings = FlashSettings::new(None, Some(FLASH_SIZE), None);
         let data = FlashData::new(settings, 0, None, Chip::Esp32c3, XtalFrequency::_40Mhz);
         let (table, bootloader) = (layout.partition_table.as_deref(), layout.bootloader.as_deref());

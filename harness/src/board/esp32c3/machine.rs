@@ -327,8 +327,8 @@ fn command(request: Request) -> Vec<u8> {
     // Never the number of the last command of another harness.
     let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
     let mut bytes = vec![0; FRAME_MAX];
-    let len = frame::encode(&Command { sequence, request }, &mut bytes)
-        .expect("FRAME_MAX bytes hold any command");
+    let len =
+        frame::encode(&Command { sequence, request }, &mut bytes).expect("FRAME_MAX bytes hold any command");
     bytes.truncate(len);
     bytes
 }

@@ -83,7 +83,8 @@ impl Map {
             }
             let earlier = &map.board[..number];
             let twice = |other: &Entry| {
-                (entry.mac.is_some() && other.mac == entry.mac) || (entry.name.is_some() && other.name == entry.name)
+                (entry.mac.is_some() && other.mac == entry.mac)
+                    || (entry.name.is_some() && other.name == entry.name)
             };
             if earlier.iter().any(twice) {
                 return Err(format!("board {} is there twice", which()));

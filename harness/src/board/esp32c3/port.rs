@@ -99,18 +99,22 @@ impl Port {
             (Wiring::Bare, _) => {
                 return Err(Fault::Port { port: self.path.clone(), cause: "it has no control lines".into() });
             }
-            (Wiring::UsbSerialJtag, Into::Firmware) => &[(false, false, 20), (false, true, 100), (false, false, 0)],
-            (Wiring::UsbSerialJtag, Into::Loader) => {
-                &[(false, false, 100), (true, false, 100), (true, true, 0), (false, true, 100), (false, false, 0)]
+            (Wiring::UsbSerialJtag, Into::Firmware) => {
+                &[(false, false, 20), (false, true, 100), (false, false, 0)]
             }
+            (Wiring::UsbSerialJtag, Into::Loader) => &[
+                (false, false, 100),
+                (true, false, 100),
+                (true, true, 0),
+                (false, true, 100),
+                (false, false, 0),
+            ],
             (Wiring::Bridge, Into::Firmware) => &[(false, true, 100), (false, false, 0)],
             (Wiring::Bridge, Into::Loader) => &[(false, true, 100), (true, false, 50), (false, false, 0)],
         };
         for &(dtr, rts, pause_ms) in steps {
-            let set = self
-                .tty
-                .write_data_terminal_ready(dtr)
-                .and_then(|()| self.tty.write_request_to_send(rts));
+            let set =
+                self.tty.write_data_terminal_ready(dtr).and_then(|()| self.tty.write_request_to_send(rts));
             set.map_err(|_| Fault::Pulled { port: self.path.clone() })?;
             sleep(Duration::from_millis(pause_ms));
         }
@@ -169,11 +173,7 @@ fn holder(path: &Path) -> String {
             }
         })
         .collect();
-    if holders.is_empty() {
-        "another user's process has it open".to_owned()
-    } else {
-        holders.join(", ")
-    }
+    if holders.is_empty() { "another user's process has it open".to_owned() } else { holders.join(", ") }
 }
 
 #[cfg(test)]

@@ -151,6 +151,9 @@ mod tests {
     #[tokio::test]
     async fn a_power_cycle_command_that_is_missing_is_named() {
         let fault = power_cycle(&words(&["no-such-hub-tool"]), Path::new("/dev/null")).await.unwrap_err();
-        assert!(matches!(fault, Fault::Power { .. }) && fault.to_string().contains("no-such-hub-tool"), "{fault}");
+        assert!(
+            matches!(fault, Fault::Power { .. }) && fault.to_string().contains("no-such-hub-tool"),
+            "{fault}"
+        );
     }
 }

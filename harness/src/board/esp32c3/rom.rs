@@ -25,7 +25,8 @@ impl Banner {
     pub fn last_in(text: &str) -> Option<Self> {
         let at = text.rfind("rst:0x")?;
         let line = text[at..].lines().next()?;
-        let mut named = line.split('(').skip(1).map(|part| part.rsplit_once(')').map_or(part, |(name, _)| name));
+        let mut named =
+            line.split('(').skip(1).map(|part| part.rsplit_once(')').map_or(part, |(name, _)| name));
         let reset = named.next()?.to_owned();
         // `DOWNLOAD(USB/UART0/1)` has parentheses of its own.
         let mode = line.split_once("boot:")?.1.split_once(" (").map_or("", |(_, mode)| mode);
@@ -92,7 +93,8 @@ fn is_rom(line: &str) -> bool {
         && line.split_once(") ").is_some_and(|(_, rest)| {
             rest.starts_with("boot") || rest.starts_with("esp_image") || rest.starts_with("flash_parts")
         });
-    let plain = ["ESP-ROM:", "Build:", "rst:0x", "SPIWP:", "mode:", "load:0x", "entry 0x", "waiting for download"];
+    let plain =
+        ["ESP-ROM:", "Build:", "rst:0x", "SPIWP:", "mode:", "load:0x", "entry 0x", "waiting for download"];
     idf_boot || plain.iter().any(|start| line.starts_with(start)) || invalid_header(line).is_some()
 }
 
@@ -112,7 +114,9 @@ pub fn decode_crash(elf: Option<&Elf>, text: &str) -> String {
             return decoded;
         }
     }
-    let Some(start) = CRASH_MARKS.iter().filter_map(|mark| text.rfind(mark)).max() else { return String::new() };
+    let Some(start) = CRASH_MARKS.iter().filter_map(|mark| text.rfind(mark)).max() else {
+        return String::new();
+    };
     let start = text[..start].rfind('\n').map_or(0, |line| line + 1);
     let mut sorter = Sorter::default();
     let report: Vec<&str> =
@@ -158,7 +162,9 @@ fn code_addresses(line: &str) -> impl Iterator<Item = u64> {
     line.split(|c: char| !c.is_ascii_alphanumeric())
         .filter_map(|word| word.strip_prefix("0x").or(Some(word).filter(|word| word.len() == 8)))
         .filter_map(|word| u64::from_str_radix(word, 16).ok())
-        .filter(|address| (0x4200_0000..0x4280_0000).contains(address) || (0x4037_c000..0x403e_0000).contains(address))
+        .filter(|address| {
+            (0x4200_0000..0x4280_0000).contains(address) || (0x4037_c000..0x403e_0000).contains(address)
+        })
 }
 
 #[cfg(test)]
@@ -171,7 +177,10 @@ mod tests {
     #[test]
     fn reset_cause_and_boot_mode_are_read() {
         let banner = Banner::last_in(BOOT).unwrap();
-        assert_eq!((banner.reset.as_str(), banner.mode.as_str()), ("USB_UART_CHIP_RESET", "SPI_FAST_FLASH_BOOT"));
+        assert_eq!(
+            (banner.reset.as_str(), banner.mode.as_str()),
+            ("USB_UART_CHIP_RESET", "SPI_FAST_FLASH_BOOT")
+        );
         assert!(!banner.is_download());
     }
 

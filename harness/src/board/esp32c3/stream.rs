@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use device::control::{Answer, Event, Refusal, Report, WifiFailure};
 use device::control::frame::{Decoder, FRAME_MAX, Piece};
+use device::control::{Answer, Event, Refusal, Report, WifiFailure};
 use serialport::TTYPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
@@ -60,7 +60,10 @@ impl Session {
             .spawn(move || read(tty, &theirs, &sender))
             .map_err(|error| Fault::Port { port: port.path().into(), cause: error.to_string() })?;
         let writer = Arc::new(Mutex::new(Some(writer)));
-        Ok((Self { port, shared, reader: Some(reader), writer }, Incoming { before: VecDeque::new(), chunks }))
+        Ok((
+            Self { port, shared, reader: Some(reader), writer },
+            Incoming { before: VecDeque::new(), chunks },
+        ))
     }
 
     /// The port.
@@ -251,7 +254,17 @@ impl Default for Evidence {
         let (text, first) = (String::new(), Vec::new());
         let (booted, link_up) = (false, false);
         let decoder = Decoder::new();
-        Self { decoder, text, first, heard: 0, reports: 0, booted, link_up, wifi_failure: None, refusal: None }
+        Self {
+            decoder,
+            text,
+            first,
+            heard: 0,
+            reports: 0,
+            booted,
+            link_up,
+            wifi_failure: None,
+            refusal: None,
+        }
     }
 }
 

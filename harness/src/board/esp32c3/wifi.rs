@@ -95,7 +95,9 @@ pub(super) fn fault(ssid: &str, last: Option<(WifiFailure, u16)>) -> Fault {
     match last {
         Some((WifiFailure::WrongPassword, _)) => Fault::WrongPassword { ssid },
         Some((WifiFailure::NetworkNotFound, _)) => Fault::NoNetwork { ssid },
-        Some((failure, code)) => Fault::NotJoined { ssid, cause: format!("{} (code {code})", words(failure)) },
+        Some((failure, code)) => {
+            Fault::NotJoined { ssid, cause: format!("{} (code {code})", words(failure)) }
+        }
         None => Fault::NotJoined { ssid, cause: "the board told no cause".to_owned() },
     }
 }
@@ -105,7 +107,9 @@ pub fn words(failure: WifiFailure) -> &'static str {
     match failure {
         WifiFailure::NetworkNotFound => "no access point with that name answered",
         WifiFailure::WrongPassword => "the access point did not accept the password",
-        WifiFailure::SecurityUnsupported => "the network asks for a security this firmware has not (WPA3, enterprise)",
+        WifiFailure::SecurityUnsupported => {
+            "the network asks for a security this firmware has not (WPA3, enterprise)"
+        }
         WifiFailure::Refused => "the access point refused",
         WifiFailure::Lost => "the access point fell silent or ended the association",
         WifiFailure::RadioFailed => "the radio failed",
@@ -131,7 +135,11 @@ mod tests {
 
     #[test]
     fn a_mistake_never_shows_the_password() {
-        for text in ["ssid = 'bench'\npassword = hunter2hunter2", "password = 'hunter2hunter2'", "ssid='b'\npassword='hunter2'"] {
+        for text in [
+            "ssid = 'bench'\npassword = hunter2hunter2",
+            "password = 'hunter2hunter2'",
+            "ssid='b'\npassword='hunter2'",
+        ] {
             let fault = file(text).unwrap_err();
             assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
         }

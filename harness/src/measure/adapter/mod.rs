@@ -114,15 +114,21 @@ impl<'r> LogReader<'r> {
             Means::Failed => {
                 self.event(at_us, EventKind::Disconnected, line);
                 let connack = |connection: &Connection| connection.elapsed_us(Phase::Connack).is_some();
-                if let Some(connection) = self.connections.last_mut().filter(|connection| !connack(connection)) {
-                    connection.failure =
-                        Some(ConnectFailure { kind: ConnectFailureKind::Other, detail: line.trim().to_owned() });
+                if let Some(connection) =
+                    self.connections.last_mut().filter(|connection| !connack(connection))
+                {
+                    connection.failure = Some(ConnectFailure {
+                        kind: ConnectFailureKind::Other,
+                        alert: None,
+                        detail: line.trim().to_owned(),
+                    });
                 }
             }
             Means::HeapFree => {
                 let Some(bytes) = found.number else { return };
                 let phase = found.phase.unwrap_or_else(|| "log".to_owned());
-                let least = self.memory.iter().filter_map(|snapshot| snapshot.heap_free).min().unwrap_or(bytes);
+                let least =
+                    self.memory.iter().filter_map(|snapshot| snapshot.heap_free).min().unwrap_or(bytes);
                 self.memory.push(MemorySnapshot {
                     at_us,
                     phase,
@@ -144,7 +150,9 @@ impl<'r> LogReader<'r> {
 
 /// The time in an ESP-IDF log line, `I (12345) tag: ...`, in microseconds.
 fn idf_time_us(line: &str) -> Option<u64> {
-    let line = line.trim_start_matches(|c: char| c == '\u{1b}' || c == '[' || c == ';' || c.is_ascii_digit() || c == 'm');
+    let line = line.trim_start_matches(|c: char| {
+        c == '\u{1b}' || c == '[' || c == ';' || c.is_ascii_digit() || c == 'm'
+    });
     let rest = line.strip_prefix(['I', 'W', 'E', 'D', 'V'])?.strip_prefix(" (")?;
     let (digits, _) = rest.split_once(')')?;
     Some(digits.parse::<u64>().ok()? * 1_000)
@@ -196,9 +204,12 @@ I (6000) quic_demo: MQTT subscribe success
     #[test]
     fn a_failed_connect_is_a_failed_connection() {
         let rules = Rules::parse(ESP32_QUIC).unwrap();
-        let log = "I (100) q: Initializing QUIC client\nI (900) q: MQTT_Connect returned: 7 (MQTTServerRefused)\n";
+        let log =
+            "I (100) q: Initializing QUIC client\nI (900) q: MQTT_Connect returned: 7 (MQTTServerRefused)\n";
         let trial = read(&rules, log);
-        assert!(trial.connections[0].failure.as_ref().is_some_and(|failure| failure.detail.contains("Refused")));
+        assert!(
+            trial.connections[0].failure.as_ref().is_some_and(|failure| failure.detail.contains("Refused"))
+        );
         assert_eq!(trial.connections[0].elapsed_us(Phase::Connack), None);
     }
 
