@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     count: u32,
     #[command(flatten)]
-    tethered: tethered::Arguments,
+    tethered: tethered::BoardArguments,
 }
 
 const SECRETS: &str = "Wi-Fi credentials come from HARNESS_WIFI_SSID and HARNESS_WIFI_PASSWORD, from --wifi FILE, or from a \

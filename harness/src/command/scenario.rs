@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=REPEAT_MAX))]
     repeat: Option<u32>,
     #[command(flatten)]
-    tethered: tethered::Arguments,
+    tethered: tethered::BoardArguments,
     /// Count instructions exactly on the emulated board; time on it is virtual then.
     #[arg(long)]
     icount: bool,

@@ -65,7 +65,7 @@ impl Which {
 /// A tethered board and its network, for commands that run its firmware.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Tethered board")]
-pub struct Arguments {
+pub struct BoardArguments {
     #[command(flatten)]
     pub which: Which,
     /// The firmware to flash, an ELF; without it this project's is built.
@@ -89,7 +89,7 @@ pub struct Arguments {
     pub advertise: Option<IpAddr>,
 }
 
-impl Arguments {
+impl BoardArguments {
     /// Picks, locks and flashes the board, and finds its network.
     pub fn prepare(&self) -> Result<Tethered, Failure> {
         // What needs no board first: a slip shows at once.

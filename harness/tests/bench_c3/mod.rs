@@ -27,7 +27,8 @@ pub fn timed(command: &mut Command) -> (Output, Duration) {
     (output, start.elapsed())
 }
 
-/// What it wrote to stderr.
+/// What it wrote to stderr, in one line: long messages are wrapped for a person.
 pub fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
