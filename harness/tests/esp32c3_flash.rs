@@ -193,3 +193,21 @@ fn a_bench_of_several_boards_asks_for_a_name_and_takes_the_first_free_one_when_a
     assert!(output.status.success(), "{}", errors(&output));
     assert!(one.written() > 0, "a board that is named is taken");
 }
+
+#[test]
+fn a_chip_that_is_asked_tells_what_it_is_and_the_list_remembers() {
+    let (state, _) = bench(100);
+    let rom = Rom::start(Chip::default());
+    let list = |more: &[&str]| {
+        let mut command = harness(state.path());
+        command.args(["boards", "--port"]).arg(rom.port()).args(more);
+        let (output, _) = timed(&mut command);
+        assert!(output.status.success(), "{}", errors(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(list(&[]).contains("chip unknown"));
+    let asked = list(&["--probe"]);
+    assert!(asked.contains("02:00:4d:51:c3:01") && asked.contains("chip esp32c3 v0.4, 4MB flash"), "{asked}");
+    assert!(list(&[]).contains("chip esp32c3 v0.4"), "remembered");
+    assert_eq!(rom.written(), 0);
+}

@@ -88,8 +88,13 @@ fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
     };
     let info = probe(&chosen.found.port, product, &options).map_err(|fault| fault.to_string())?;
     found.mac = found.mac.or(info.mac);
-    let (chip, flash) = (info.name(), info.flash);
-    note(&id(found, Some(&chosen.entry)), What::Probe { chip, flash }, None);
+    let asked = || What::Probe { chip: info.name(), flash: info.flash.clone() };
+    // Behind a bridge the board is known by its port until it is asked, and by its address from the map.
+    let (before, after) = (chosen.id(), id(found, Some(&chosen.entry)));
+    note(&before, asked(), None);
+    if after != before {
+        note(&after, asked(), None);
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use device::node::{Board, Console, Figures, Loan, Node, Storage};
 use device::time::Instant;
 use device_host::{SeededEntropy, SocketNic};
 use harness::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Service, Setup};
+use smoltcp::phy::{Device, DeviceCapabilities, RxToken as _};
 
 use super::pty::Pty;
 
@@ -183,7 +184,7 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
     let mut node = Box::new(Node::new(&mut storage));
     let mut entropy = SeededEntropy::new(Some(1));
     let mut board = Silicon::new(script);
-    let mut nic = SocketNic::new(&nic);
+    let mut nic = Wireless { nic: SocketNic::new(&nic), joined: false };
     let boot = Clock::now();
     let now = || Instant::from_micros(boot.elapsed().as_micros() as u64);
     loop {
@@ -192,6 +193,7 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
             Loan { nic: &mut nic, console: &mut console, board: &mut board, entropy: &mut entropy };
         let wake = node.poll(now(), &mut loan);
         board.pass();
+        nic.joined = board.link_is_up();
         if stop.load(Ordering::Relaxed) {
             return End::Stopped;
         }
@@ -206,6 +208,39 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
         if !due {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// The NIC of a board that may have lost its network.
+struct Wireless<'s> {
+    nic: SocketNic<'s>,
+    joined: bool,
+}
+
+impl<'s> Device for Wireless<'s> {
+    type RxToken<'a>
+        = <SocketNic<'s> as Device>::RxToken<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = <SocketNic<'s> as Device>::TxToken<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        if !self.joined {
+            while self.nic.receive(now).is_some_and(|(frame, _)| frame.consume(|_| true)) {}
+            return None;
+        }
+        self.nic.receive(now)
+    }
+
+    fn transmit(&mut self, now: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
+        if self.joined { self.nic.transmit(now) } else { None }
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.nic.capabilities()
     }
 }
 

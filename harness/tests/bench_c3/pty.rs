@@ -22,7 +22,8 @@ pub struct Pty {
 impl Pty {
     /// A new one, raw: nothing is echoed, nothing translated.
     pub fn open() -> Self {
-        let board = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal");
+        let board = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a pseudo-terminal");
         grantpt(&board).expect("ours");
         unlockpt(&board).expect("ours");
         let name = ptsname(&board, Vec::new()).expect("it has a name");

@@ -207,7 +207,11 @@ impl Work {
             }
             let Some(done) = self.recover(rung) else { continue };
             if done.is_ok() {
-                outcome = self.once(image);
+                outcome = match (self.once(image), outcome) {
+                    // That the port is not there says less than that it vanished.
+                    (Err(Fault::NoPort { .. }), Err(pulled @ Fault::Pulled { .. })) => Err(pulled),
+                    (outcome, _) => outcome,
+                };
             }
             let became = match (&done, &outcome) {
                 (Err(cause), _) => cause.clone(),

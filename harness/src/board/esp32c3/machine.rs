@@ -134,7 +134,11 @@ impl TetheredMachine {
             let attempt = Attempt { rung, outcome };
             self.tell(&attempt);
             attempts.push(attempt);
-            last = fault.or(last);
+            // That the port is not there says less than that it vanished.
+            last = match (fault, last) {
+                (Some(Fault::NoPort { .. }), Some(pulled @ Fault::Pulled { .. })) => Some(pulled),
+                (fault, last) => fault.or(last),
+            };
         }
         self.session = None;
         let fault = last.unwrap_or(Fault::Silent { port: self.path.clone(), tried: Vec::new() });
@@ -148,10 +152,11 @@ impl TetheredMachine {
     /// A [`Fault`] of the port.
     pub fn listen(&mut self) -> Result<Incoming, Fault> {
         self.session = None;
-        let (mut session, incoming) = Session::start(Port::open(&self.path, self.product)?)?;
-        if session.port().wiring() != Wiring::Bare {
-            session.port().reset(port::Into::Firmware)?;
+        let mut port = Port::open(&self.path, self.product)?;
+        if port.wiring() != Wiring::Bare {
+            port.reset(port::Into::Firmware)?;
         }
+        let (session, incoming) = Session::start(port)?;
         self.memory = Some(session.memory());
         self.session = Some(session);
         Ok(incoming)
@@ -180,22 +185,27 @@ impl TetheredMachine {
 
     /// Opens the port, resets the chip and waits for the boot report.
     async fn boot(&mut self) -> Result<Connection, Fault> {
-        let port = Port::open(&self.path, self.product)?;
+        let mut port = Port::open(&self.path, self.product)?;
         let bare = port.wiring() == Wiring::Bare;
+        // Before anything reads the port, so that nothing of the life before is heard. The lines want some 200 ms.
+        if bare {
+            port.forget_input();
+        } else {
+            port.reset(port::Into::Firmware)?;
+        }
         let (session, mut incoming) = Session::start(port)?;
         let session = self.session.insert(session);
         self.memory = Some(session.memory());
         let outgoing = session.outgoing()?;
-        if bare {
-            outgoing.send(command(Request::Reboot));
-        } else {
-            // Some 200 ms of waiting between edges of the lines, at a time when nothing else goes on.
-            session.port().reset(port::Into::Firmware)?;
-        }
         let (mut evidence, mut before) = (Evidence::default(), Vec::new());
+        if bare {
+            let (sequence, bytes) = command(Request::Reboot);
+            evidence.restart = Some(sequence);
+            outgoing.send(bytes);
+        }
         self.wait_for_boot(&mut incoming, &mut evidence, &mut before).await?;
         if let Some(wifi) = self.wifi.clone() {
-            outgoing.send(command(Request::Wifi(wifi.clone())));
+            outgoing.send(command(Request::Wifi(wifi.clone())).1);
             self.wait_for_network(&wifi, &mut incoming, &mut evidence, &mut before).await?;
         }
         incoming.give_back(before);
@@ -322,15 +332,15 @@ impl Machine for TetheredMachine {
     }
 }
 
-/// A command as bytes on the wire, before anybody speaks the protocol with the board.
-fn command(request: Request) -> Vec<u8> {
+/// A command as bytes on the wire, before anybody speaks the protocol with the board, and its number.
+fn command(request: Request) -> (u32, Vec<u8>) {
     // Never the number of the last command of another harness.
     let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
     let mut bytes = vec![0; FRAME_MAX];
     let len =
         frame::encode(&Command { sequence, request }, &mut bytes).expect("FRAME_MAX bytes hold any command");
     bytes.truncate(len);
-    bytes
+    (sequence, bytes)
 }
 
 /// A fault in a few words, without port and attempts.

@@ -87,6 +87,12 @@ impl Port {
         self.tty
     }
 
+    /// Drops what has arrived and was not read.
+    pub fn forget_input(&self) {
+        // A port that is gone is found out by the next read.
+        let _ = self.tty.clear(serialport::ClearBuffer::Input);
+    }
+
     /// Resets the chip by its control lines. Takes some 200 ms and blocks.
     ///
     /// On USB-Serial-JTAG, RTS falls through (1,1) to reset, with DTR choosing where to (technical reference manual,
@@ -112,7 +118,11 @@ impl Port {
             (Wiring::Bridge, Into::Firmware) => &[(false, true, 100), (false, false, 0)],
             (Wiring::Bridge, Into::Loader) => &[(false, true, 100), (true, false, 50), (false, false, 0)],
         };
-        for &(dtr, rts, pause_ms) in steps {
+        for (index, &(dtr, rts, pause_ms)) in steps.iter().enumerate() {
+            if index + 1 == steps.len() {
+                // Held in reset, the chip is silent: what is still here is of its life before.
+                self.forget_input();
+            }
             let set =
                 self.tty.write_data_terminal_ready(dtr).and_then(|()| self.tty.write_request_to_send(rts));
             set.map_err(|_| Fault::Pulled { port: self.path.clone() })?;

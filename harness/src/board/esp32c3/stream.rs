@@ -244,6 +244,8 @@ pub struct Evidence {
     pub wifi_failure: Option<(WifiFailure, u16)>,
     /// The board refused a command.
     pub refusal: Option<Refusal>,
+    /// The command to restart, until it is answered: a boot report before that is of the life before.
+    pub restart: Option<u32>,
 }
 
 /// Bytes kept as a sample.
@@ -255,6 +257,7 @@ impl Default for Evidence {
         let (booted, link_up) = (false, false);
         let decoder = Decoder::new();
         Self {
+            restart: None,
             decoder,
             text,
             first,
@@ -299,7 +302,8 @@ impl Evidence {
 impl Evidence {
     fn take(&mut self, report: &Report) {
         match report {
-            Report::Boot(_) => (self.booted, self.link_up) = (true, false),
+            Report::Boot(_) if self.restart.is_none() => (self.booted, self.link_up) = (true, false),
+            Report::Reply { sequence, .. } if self.restart == Some(*sequence) => self.restart = None,
             Report::Event { event: Event::LinkUp, .. } => self.link_up = true,
             Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
                 self.wifi_failure = Some((*failure, *code));
