@@ -137,7 +137,9 @@ impl Bench<'_> {
         let (link, destination, path) = match self.board {
             BoardKind::Esp32c3(tethered) => {
                 if setup.capture.take().is_some() {
-                    trial.notes.push("nothing was captured: a real board's frames do not pass here".to_owned());
+                    trial
+                        .notes
+                        .push("nothing was captured: a real board's frames do not pass here".to_owned());
                 }
                 let started =
                     tethered.start_link(self.broker, plan.variant.transport, self.server_name, setup)?;

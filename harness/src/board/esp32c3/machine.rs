@@ -47,6 +47,8 @@ pub type Listener = Arc<dyn Fn(&Attempt) + Send + Sync>;
 pub struct TetheredMachine {
     path: PathBuf,
     product: Option<u16>,
+    /// The serial number of its USB device, which names its debug unit.
+    serial: Option<String>,
     means: Means,
     elf: Option<Arc<Elf>>,
     wifi: Option<Wifi>,
@@ -59,8 +61,10 @@ pub struct TetheredMachine {
 impl TetheredMachine {
     /// The board that was chosen. Its lock must be held as long as this lives.
     pub fn new(chosen: &Chosen) -> Self {
-        let product = chosen.found.usb.as_ref().map(|usb| usb.product);
-        Self::at(&chosen.found.port, product, chosen.means())
+        let usb = chosen.found.usb.as_ref();
+        let mut machine = Self::at(&chosen.found.port, usb.map(|usb| usb.product), chosen.means());
+        machine.serial = usb.and_then(|usb| usb.serial.clone());
+        machine
     }
 
     /// The board at `path`.
@@ -68,6 +72,7 @@ impl TetheredMachine {
         Self {
             path: path.into(),
             product,
+            serial: None,
             means,
             elf: None,
             wifi: None,
@@ -293,6 +298,24 @@ impl TetheredMachine {
         }
     }
 
+    /// Where a core stands that says nothing, as its debug unit tells.
+    #[cfg(feature = "probe")]
+    fn look(&self) -> String {
+        if self.product != Some(port::USB_SERIAL_JTAG) {
+            return String::new();
+        }
+        match super::probe::look(self.serial.as_deref()) {
+            Ok(report) => decode_crash(self.elf.as_deref(), &report),
+            Err(cause) => format!("the debug unit tells nothing: {cause}"),
+        }
+    }
+
+    /// Nothing is known of a core that says nothing: this harness was built without the feature `probe`.
+    #[cfg(not(feature = "probe"))]
+    fn look(&self) -> String {
+        String::new()
+    }
+
     fn tell(&self, attempt: &Attempt) {
         tracing::info!("recovery of {}: {attempt}", self.path.display());
         if let Some(listener) = &self.listener {
@@ -302,7 +325,10 @@ impl TetheredMachine {
 
     fn examine(&mut self) -> (Option<String>, String) {
         let Some(memory) = &self.memory else { return (None, String::new()) };
-        let crash = decode_crash(self.elf.as_deref(), &memory.last_words());
+        let mut crash = decode_crash(self.elf.as_deref(), &memory.last_words());
+        if crash.is_empty() && memory.end().is_none() {
+            crash = self.look();
+        }
         let status = match memory.end() {
             Some(_) if !self.path.exists() => Some(Fault::Pulled { port: self.path.clone() }.to_string()),
             Some(cause) => Some(format!("{} ({cause})", Fault::Pulled { port: self.path.clone() })),

@@ -19,6 +19,8 @@ mod mac;
 mod machine;
 pub mod map;
 pub mod port;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod recovery;
 pub mod rom;
 mod stream;
