@@ -186,9 +186,8 @@ impl Tethered {
             let (link, address) =
                 StreamProxy { setup, listen, server }.start().map_err(|error| fail(&error))?;
             let note = format!(
-                "{transport} of a board on a real network goes through a stream proxy: {}, no segment is lost; for TCP under \
-                 real loss use --board host or qemu, or impair the network itself (netem)",
-                StreamProxy::LABEL
+                "{transport}: delay and stall only. A stream proxy carries it, so no segment is lost; for TCP under real loss use \
+                 --board host or qemu, or impair the board's network itself (netem)"
             );
             (link, address, Path { notes: vec![note], measuring: None })
         };

@@ -40,6 +40,9 @@ impl Limits {
     }
 }
 
+/// Time an answer may come behind a boot report that was on its way before.
+const CONFIRM: Duration = Duration::from_millis(500);
+
 /// Hears what the recovery ladder does.
 pub type Listener = Arc<dyn Fn(&Attempt) + Send + Sync>;
 
@@ -224,14 +227,21 @@ impl TetheredMachine {
         evidence: &mut Evidence,
         bytes: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        let deadline = Instant::now() + self.limits.boot;
+        let end = Instant::now() + self.limits.boot;
+        let mut confirm_until = None;
         while !evidence.booted {
+            let deadline = match evidence.unconfirmed {
+                true => *confirm_until.get_or_insert(Instant::now() + CONFIRM),
+                false => end,
+            };
             match timeout_at(deadline, incoming.next()).await {
                 Ok(Some(chunk)) => {
                     evidence.hear(&chunk);
                     bytes.extend_from_slice(&chunk);
                 }
                 Ok(None) => return Err(Fault::Pulled { port: self.path.clone() }),
+                // No answer to the restart follows: the board has started by itself.
+                Err(_) if evidence.unconfirmed => evidence.booted = true,
                 Err(_) => return Err(self.diagnose(evidence)),
             }
         }

@@ -244,8 +244,10 @@ pub struct Evidence {
     pub wifi_failure: Option<(WifiFailure, u16)>,
     /// The board refused a command.
     pub refusal: Option<Refusal>,
-    /// The command to restart, until it is answered: a boot report before that is of the life before.
+    /// The command to restart, until it is answered.
     pub restart: Option<u32>,
+    /// A boot report came before that answer: of the life before, if an answer follows.
+    pub unconfirmed: bool,
 }
 
 /// Bytes kept as a sample.
@@ -258,6 +260,7 @@ impl Default for Evidence {
         let decoder = Decoder::new();
         Self {
             restart: None,
+            unconfirmed: false,
             decoder,
             text,
             first,
@@ -303,7 +306,10 @@ impl Evidence {
     fn take(&mut self, report: &Report) {
         match report {
             Report::Boot(_) if self.restart.is_none() => (self.booted, self.link_up) = (true, false),
-            Report::Reply { sequence, .. } if self.restart == Some(*sequence) => self.restart = None,
+            Report::Boot(_) => self.unconfirmed = true,
+            Report::Reply { sequence, .. } if self.restart == Some(*sequence) => {
+                (self.restart, self.unconfirmed) = (None, false);
+            }
             Report::Event { event: Event::LinkUp, .. } => self.link_up = true,
             Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
                 self.wifi_failure = Some((*failure, *code));
