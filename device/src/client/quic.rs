@@ -218,11 +218,13 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
         self.id(slot).map_or(0, |id| self.quic.connection.stream_capacity(id))
     }
 
-    fn write(&mut self, slot: Slot, bytes: &[u8]) {
+    fn write(&mut self, slot: Slot, head: &[u8], body: &[u8]) {
         let Some(id) = self.id(slot) else { return };
-        // All of it: the session asked before. An error means that the stream is over, which it will hear.
-        let written = self.quic.connection.stream_write(id, bytes);
-        debug_assert!(!matches!(written, Ok(len) if len < bytes.len()));
+        for bytes in [head, body] {
+            // All of it: the session asked before. An error means that the stream is over, which it will hear.
+            let written = self.quic.connection.stream_write(id, bytes);
+            debug_assert!(!matches!(written, Ok(len) if len < bytes.len()));
+        }
     }
 
     fn readable(&mut self, slot: Slot) -> usize {

@@ -327,16 +327,17 @@ impl<C: Crypto> Streams for View<'_, '_, '_, '_, C> {
         }
     }
 
-    fn write(&mut self, _slot: Slot, bytes: &[u8]) {
+    fn write(&mut self, _slot: Slot, head: &[u8], body: &[u8]) {
         let written = match self.tls.as_mut() {
-            Some(stream) => stream.write(bytes).unwrap_or(0),
+            Some(stream) => stream.write_parts(head, body).unwrap_or(0),
             None => {
-                let len = self.socket.tcp.socket.send_slice(bytes).unwrap_or(0);
+                let socket = &mut *self.socket.tcp.socket;
+                let len = socket.send_slice(head).unwrap_or(0) + socket.send_slice(body).unwrap_or(0);
                 *self.bytes_sent += len as u64;
                 len
             }
         };
-        debug_assert_eq!(written, bytes.len(), "the session asked before");
+        debug_assert_eq!(written, head.len() + body.len(), "the session asked before");
     }
 
     fn readable(&mut self, slot: Slot) -> usize {

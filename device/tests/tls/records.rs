@@ -139,6 +139,29 @@ fn data_flows_both_ways_however_it_is_cut() {
 }
 
 #[test]
+fn what_is_writable_is_taken_whole_however_full_the_buffer_is() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let mut wire: Wire<'_> = Wire::new(config, server(&authority), usize::MAX);
+    wire.run().expect("a handshake");
+    let (head, body) = (data(30), data(200));
+    let mut written = Vec::new();
+    loop {
+        let room = wire.client.writable();
+        if room < head.len() {
+            break;
+        }
+        let body = &body[..body.len().min(room - head.len())];
+        assert_eq!(wire.client.write_parts(&head, body), Ok(head.len() + body.len()));
+        written.extend(head.iter().chain(body));
+    }
+    assert!(written.len() > OUTGOING_LEN - 10 * OVERHEAD - head.len(), "a record for each write, not two");
+    wire.run().expect("delivery");
+    assert_eq!(wire.server_got, written);
+}
+
+#[test]
 fn handshake_messages_spread_over_small_records_are_reassembled() {
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let anchors = [authority.anchor()];

@@ -47,8 +47,9 @@ impl Streams for Wire {
         1_500
     }
 
-    fn write(&mut self, _: Slot, bytes: &[u8]) {
-        self.outgoing.extend_from_slice(bytes);
+    fn write(&mut self, _: Slot, head: &[u8], body: &[u8]) {
+        self.outgoing.extend_from_slice(head);
+        self.outgoing.extend_from_slice(body);
     }
 
     fn readable(&mut self, _: Slot) -> usize {

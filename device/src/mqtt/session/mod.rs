@@ -244,7 +244,7 @@ impl Session {
             && self.slots[0].is_open
             && streams.writable(Slot::CONTROL) >= w.len()
         {
-            streams.write(Slot::CONTROL, w.written());
+            streams.write(Slot::CONTROL, w.written(), &[]);
         }
         self.state = State::Closed;
         self.answer_due = None;

@@ -59,7 +59,7 @@ impl Session {
         if streams.writable(Slot::CONTROL) < w.len() {
             return Err(BeginError::Blocked);
         }
-        streams.write(Slot::CONTROL, w.written());
+        streams.write(Slot::CONTROL, w.written(), &[]);
         Ok(())
     }
 
@@ -324,7 +324,7 @@ impl Session {
         };
         let fits = encoded.is_ok() && streams.writable(token.slot) >= w.len();
         if fits {
-            streams.write(token.slot, w.written());
+            streams.write(token.slot, w.written(), &[]);
         }
         fits
     }
@@ -438,7 +438,7 @@ fn put(packet: Packet<'_>, version: Version, slot: Slot, streams: &mut dyn Strea
     let mut w = Writer::new(&mut bytes);
     let fits = packet.encode(version, &mut w).is_ok() && streams.writable(slot) >= w.len();
     if fits {
-        streams.write(slot, w.written());
+        streams.write(slot, w.written(), &[]);
     }
     fits
 }
@@ -470,9 +470,6 @@ fn put_publish(
     if streams.writable(slot) < len {
         return Err(RequestError::Full);
     }
-    streams.write(slot, w.written());
-    if !publish.payload.is_empty() {
-        streams.write(slot, publish.payload);
-    }
+    streams.write(slot, w.written(), publish.payload);
     Ok(())
 }

@@ -40,8 +40,10 @@ pub trait Streams {
     /// How many bytes [`Streams::write`] takes now.
     fn writable(&mut self, slot: Slot) -> usize;
 
-    /// Writes `bytes`, which are no more than [`Streams::writable`] allows.
-    fn write(&mut self, slot: Slot, bytes: &[u8]);
+    /// Writes a packet, `head` with `body` behind it: together no more than [`Streams::writable`] allows.
+    ///
+    /// Whole packets, because a transport of records spends room on each write.
+    fn write(&mut self, slot: Slot, head: &[u8], body: &[u8]);
 
     /// How many bytes [`Streams::read`] returns now.
     fn readable(&mut self, slot: Slot) -> usize;

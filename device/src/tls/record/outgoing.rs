@@ -44,18 +44,30 @@ impl<C: Crypto, const LEN: usize> Outgoing<C, LEN> {
         self.plaintext_len_max = usize::from(limit - 1).min(PLAINTEXT_LEN_MAX);
     }
 
-    /// How many bytes of plaintext one more record can take.
+    /// How many bytes of plaintext [`Self::write`] takes, in as many records as the peer's limit asks for.
     pub(super) fn room(&mut self) -> usize {
         self.compact();
-        (LEN - self.end).saturating_sub(OVERHEAD).min(self.plaintext_len_max)
+        let free = LEN - self.end;
+        let whole = free / (self.plaintext_len_max + OVERHEAD);
+        let rest = free % (self.plaintext_len_max + OVERHEAD);
+        whole * self.plaintext_len_max + rest.saturating_sub(OVERHEAD)
     }
 
-    /// Adds a record of what fits of `data`, and returns how much that was.
-    pub(super) fn write(&mut self, content_type: u8, data: &[u8]) -> usize {
-        let len = data.len().min(self.room());
-        if len > 0 {
-            self.bytes[self.end + HEADER_LEN..][..len].copy_from_slice(&data[..len]);
-            self.seal_record(self.end, len, content_type);
+    /// Adds what fits of `head` and then `body`, both in one record if the peer's limit allows it, and returns how
+    /// much that was.
+    pub(super) fn write(&mut self, content_type: u8, mut head: &[u8], mut body: &[u8]) -> usize {
+        let len = (head.len() + body.len()).min(self.room());
+        let mut left = len;
+        while left > 0 {
+            let record_len = left.min(self.plaintext_len_max);
+            let text = &mut self.bytes[self.end + HEADER_LEN..][..record_len];
+            let (first, second) = text.split_at_mut(head.len().min(record_len));
+            first.copy_from_slice(&head[..first.len()]);
+            second.copy_from_slice(&body[..second.len()]);
+            head = &head[first.len()..];
+            body = &body[second.len()..];
+            self.seal_record(self.end, record_len, content_type);
+            left -= record_len;
         }
         len
     }

@@ -156,6 +156,15 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
     /// # Errors
     /// [`Closed`] unless the stream [is connected](Self::is_connected).
     pub fn write(&mut self, data: &[u8]) -> Result<usize, Closed> {
+        self.write_parts(data, &[])
+    }
+
+    /// The same for `head` with `body` behind it, which share their records: two calls of [`Self::write`] would
+    /// take more room, for each record has a header and a tag.
+    ///
+    /// # Errors
+    /// [`Closed`] unless the stream [is connected](Self::is_connected).
+    pub fn write_parts(&mut self, head: &[u8], body: &[u8]) -> Result<usize, Closed> {
         if !self.is_connected() {
             return Err(Closed);
         }
@@ -165,7 +174,7 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
         if !self.pay_key_update() {
             return Ok(0);
         }
-        Ok(self.outgoing.write(content::APPLICATION_DATA, data))
+        Ok(self.outgoing.write(content::APPLICATION_DATA, head, body))
     }
 
     /// Changes the keys of the data this side sends, before the next of it (RFC 8446 4.6.3).
@@ -195,7 +204,7 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
 
     fn pay_alert(&mut self) {
         if let Some(alert) = self.owed_alert.filter(|alert| self.outgoing.room() >= alert.len()) {
-            self.outgoing.write(content::ALERT, &alert);
+            self.outgoing.write(content::ALERT, &alert, &[]);
             self.owed_alert = None;
         }
     }
@@ -395,7 +404,7 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
         if self.outgoing.room() < KEY_UPDATE_MESSAGE.len() {
             return false;
         }
-        self.outgoing.write(content::HANDSHAKE, &KEY_UPDATE_MESSAGE);
+        self.outgoing.write(content::HANDSHAKE, &KEY_UPDATE_MESSAGE, &[]);
         if let Some(key) = self.outgoing.key_mut() {
             key.update();
         }

@@ -31,6 +31,8 @@ struct Wire {
     /// Bytes that a stream takes before the server reads.
     room: usize,
     whole_packets: bool,
+    /// Calls of `write` so far.
+    writes: usize,
     /// Bytes handed out by one read.
     read_max: usize,
 }
@@ -46,6 +48,7 @@ impl Wire {
             credit: SLOTS,
             room: 4096,
             whole_packets: true,
+            writes: 0,
             read_max: usize::MAX,
         }
     }
@@ -63,10 +66,11 @@ impl Streams for Wire {
         self.room.saturating_sub(self.to_server[slot.index()].len())
     }
 
-    fn write(&mut self, slot: Slot, bytes: &[u8]) {
+    fn write(&mut self, slot: Slot, head: &[u8], body: &[u8]) {
         assert!(self.is_open[slot.index()], "{slot:?} is not open");
-        assert!(bytes.len() <= self.writable(slot), "wrote more than there is room for");
-        self.to_server[slot.index()].extend(bytes);
+        assert!(head.len() + body.len() <= self.writable(slot), "wrote more than there is room for");
+        self.to_server[slot.index()].extend(head.iter().chain(body));
+        self.writes += 1;
     }
 
     fn readable(&mut self, slot: Slot) -> usize {

@@ -17,6 +17,17 @@ fn qos_0_is_written_at_once_or_not_at_all() {
 }
 
 #[test]
+fn each_publication_is_one_write_because_records_cost_room() {
+    let mut world = World::connected();
+    for publication in [Publication::new("a/b", b"payload"), AT_LEAST_ONCE] {
+        let before = world.wire.writes;
+        world.publish(&publication).expect("room");
+        world.drain();
+        assert_eq!(world.wire.writes, before + 1);
+    }
+}
+
+#[test]
 fn qos_0_needs_an_open_session() {
     let mut world = World::new();
     let publication = Publication::new("a/b", b"payload");
