@@ -24,6 +24,11 @@ use crate::time::{Duration, Instant};
 /// Events of the policy that may be waiting: a step causes at most three, a call of the owner one more.
 const PENDING_MAX: usize = 4;
 
+/// Packets that nobody with the connection's keys can have sent, while the server acknowledges nothing, after which it
+/// must have lost those keys. One or two might be damaged or strays. An attacker who times a few of them to an outage
+/// gains a reconnect that was near anyway.
+const UNREADABLE_MIN: u32 = 3;
+
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -357,6 +362,9 @@ impl Engine {
             self.migration = Migration::NotNeeded;
         }
         let policy = &settings.policy;
+        if stall.timeouts > 0 && stall.unreadable >= UNREADABLE_MIN {
+            return self.down(now, Cause::Forgotten, settings, transport);
+        }
         let give_up = policy.give_up_after_timeouts;
         if give_up != 0 && stall.timeouts >= give_up {
             return self.down(now, Cause::Stalled, settings, transport);

@@ -170,6 +170,8 @@ pub enum Cause {
     KeepAliveTimeout,
     /// No progress, and migration did not help or is not possible.
     Stalled,
+    /// The server answers everything with packets that do not belong to the connection: it has lost its state.
+    Forgotten,
     /// CONNECT does not fit: its fields or properties are too long.
     Options,
 }

@@ -23,6 +23,7 @@ pub use transport::{
 };
 
 pub use crate::mqtt::{Filter, Message, Publication, RequestError, Slot, Token};
+pub use crate::quic::PathChange;
 
 use crate::crypto::Crypto;
 use crate::time::Instant;
@@ -105,11 +106,11 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     ///
     /// # Errors
     /// [`NotMigratable`] without a connection that could be moved.
-    pub fn migrate(&mut self, ctx: &mut Context<'_>) -> Result<(), NotMigratable> {
+    pub fn migrate(&mut self, ctx: &mut Context<'_>, change: PathChange) -> Result<(), NotMigratable> {
         if !self.quic.with(ctx).can_migrate() {
             return Err(NotMigratable);
         }
-        self.quic.call(ctx, |connection, ctx| connection.on_local_address_changed(ctx));
+        self.quic.call(ctx, |connection, ctx| connection.on_local_address_changed(ctx, change));
         self.engine.on_migrated();
         Ok(())
     }

@@ -12,11 +12,14 @@ use crate::mqtt::{ReasonCode, Slot, StreamEnd, Streams};
 use crate::quic::{
     self, CloseReason, ConnectError, Connection, EarlyDataOutcome, SessionStore, StreamId, TOKEN_LEN_MAX,
 };
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tls;
 
 /// Send buffer of each stream in bytes: a publication of 1 KiB, and acknowledgements beside it.
 pub(super) const SEND: usize = 1280;
+/// The least RTT that a new connection assumes from the last one's: the full-size packets of a handshake take longer
+/// than what was measured with small ones.
+const ASSUMED_RTT_MIN: Duration = Duration::from_millis(50);
 /// Receive memory in blocks of 32 bytes: what a handshake takes, afterwards shared out to the streams.
 pub(super) const BLOCKS: usize = 128;
 
@@ -287,7 +290,9 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
             EarlyData::Never => tls::EarlyData::Omit,
             EarlyData::IfPossible => tls::EarlyData::Offer,
         };
-        let config = quic::Config { early_data, ..self.ctx.config.quic };
+        let configured = self.ctx.config.quic.initial_rtt;
+        let initial_rtt = quic.connection.known_rtt().map_or(configured, |rtt| rtt.max(ASSUMED_RTT_MIN));
+        let config = quic::Config { early_data, initial_rtt, ..self.ctx.config.quic };
         let token = quic.token.clone();
         let result = quic.call(self.ctx, |connection, ctx| connection.connect(&config, ctx, &token));
         match result {
@@ -337,6 +342,7 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
         Stall {
             timeouts: self.quic.connection.consecutive_timeouts(),
             received: self.quic.connection.stats().packets_received.into(),
+            unreadable: self.quic.connection.unreadable_packets().into(),
         }
     }
 

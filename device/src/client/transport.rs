@@ -120,6 +120,8 @@ pub struct Stall {
     pub timeouts: u32,
     /// Packets (or bytes) received so far: whether this changes is what matters.
     pub received: u64,
+    /// Packets in a row that the peer cannot have made with the keys of this connection.
+    pub unreadable: u32,
 }
 
 /// Why a transport ended or did not begin.

@@ -6,6 +6,7 @@ use super::driver::Driver;
 use super::face::Face;
 use super::workload::{Running, data_slot};
 use super::{Board, Console, Loan, Node};
+use crate::client::PathChange;
 use crate::control::{
     Answer, Event, Fault, Manner, Migration, Phase, Publication, Refusal, Report, Request, Settings,
     StreamMode, Subscription, Topic, Transport, WorkloadEnd, crc32,
@@ -300,7 +301,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     fn migrate(&mut self, migration: &Migration) -> Result<(), Refusal> {
         self.require_connection()?;
         if self.settings.transport == Transport::Quic {
-            self.move_to(migration.port).map_err(|_| Refusal::Unsupported)?;
+            let change = if migration.address.is_some() { PathChange::Address } else { PathChange::Port };
+            self.move_to(migration.port, change).map_err(|_| Refusal::Unsupported)?;
         } else if migration.address.is_none() {
             return Err(Refusal::Unsupported);
         } else {

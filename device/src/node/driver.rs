@@ -6,7 +6,7 @@ use super::face::{Clients, Face};
 use super::translate;
 use super::workload::Attempt;
 use super::{Agent, Board, Console, Loan, Sizes};
-use crate::client::{self, Config, Context, NotMigratable, Output};
+use crate::client::{self, Config, Context, NotMigratable, Output, PathChange};
 use crate::control::{Event, Phase, Report, Sample, Settings, Transport, Verdict, WorkloadEnd, payload};
 use crate::crypto::Crypto;
 use crate::mqtt::Token;
@@ -140,7 +140,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             // Neither is followed by `drain`: the loop that got the event goes on draining.
             Followup::Migrate => {
                 // Refused means that there is no connection to be moved any more.
-                let _ = self.move_to(0);
+                let _ = self.move_to(0, PathChange::Port);
             }
             Followup::Reconnect => self.call_only(|client, ctx, _| client.connect(ctx)),
         }
@@ -148,8 +148,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
 
     /// Moves the connection to another local port. The client is asked first: if it cannot move, the old
     /// port stays; the packets that probe the new path are written after the port has changed.
-    pub(super) fn move_to(&mut self, port: u16) -> Result<(), NotMigratable> {
-        self.call_only(|client, ctx, _| client.migrate(ctx))?;
+    pub(super) fn move_to(&mut self, port: u16, change: PathChange) -> Result<(), NotMigratable> {
+        self.call_only(|client, ctx, _| client.migrate(ctx, change))?;
         self.net.bind(port, self.loan.entropy);
         self.agent.event(self.now, Event::MigrationStarted { port: self.net.local_port() });
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::stream::{Socket, StreamClient};
 use crate::client::{
-    Client, Context, Filter, NotMigratable, Output, Publication, RequestError, Slot, Stats, Token,
+    Client, Context, Filter, NotMigratable, Output, PathChange, Publication, RequestError, Slot, Stats, Token,
 };
 use crate::control::{Settings, Transport};
 use crate::crypto::Crypto;
@@ -123,9 +123,9 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
         }
     }
 
-    pub(super) fn migrate(&mut self, ctx: &mut Context<'_>) -> Result<(), NotMigratable> {
+    pub(super) fn migrate(&mut self, ctx: &mut Context<'_>, change: PathChange) -> Result<(), NotMigratable> {
         match self {
-            Self::Quic(client) => client.migrate(ctx),
+            Self::Quic(client) => client.migrate(ctx, change),
             Self::Stream(..) => Err(NotMigratable),
         }
     }

@@ -436,7 +436,7 @@ impl<C: Crypto> Transport for View<'_, '_, '_, '_, C> {
 
     fn stall(&self) -> Stall {
         // The stack does not tell how often it repeated a segment; its own timeout ends the connection.
-        Stall { timeouts: 0, received: *self.bytes_received }
+        Stall { received: *self.bytes_received, ..Stall::default() }
     }
 
     fn has_ticket(&self) -> bool {

@@ -171,6 +171,7 @@ fn disconnection(cause: client::Cause) -> Disconnection {
         client::Cause::ConnackTimeout => (Cause::ConnackTimeout, 0, ""),
         client::Cause::KeepAliveTimeout => (Cause::KeepAliveTimeout, 0, ""),
         client::Cause::Stalled => (Cause::Stalled, 0, ""),
+        client::Cause::Forgotten => (Cause::Reset, 0, "the server no longer knows the connection"),
         client::Cause::Options => (Cause::MqttError, 0, "CONNECT does not fit"),
     };
     Disconnection { cause, code, detail: clipped(detail) }

@@ -5,6 +5,7 @@ use crate::time::{Duration, Instant};
 use crate::tls;
 
 use super::error::ConnectError;
+use super::recovery::rtt::INITIAL_RTT;
 
 /// Smallest UDP payload a QUIC path carries in bytes (RFC 9000 14).
 pub const DATAGRAM_LEN_MIN: u16 = 1200;
@@ -20,6 +21,9 @@ pub struct Config {
     /// Send a PING after this long without traffic, so that neither the idle timeout nor a NAT forgets
     /// the connection; zero for never (RFC 9000 10.1.2).
     pub keep_alive: Duration,
+    /// The RTT to assume until the first sample. An earlier connection's over the same network makes lost handshake
+    /// packets be repeated sooner (RFC 9002 6.2.2); without one it is [`INITIAL_RTT`].
+    pub initial_rtt: Duration,
     /// After how long an incomplete handshake is given up; zero for never.
     pub handshake_timeout: Duration,
     /// Whether data goes out as 0-RTT if a ticket permits. What is written before
@@ -55,6 +59,7 @@ impl Config {
         Self {
             idle_timeout: Duration::from_secs(30),
             keep_alive: Duration::ZERO,
+            initial_rtt: INITIAL_RTT,
             handshake_timeout: Duration::from_secs(10),
             early_data: tls::EarlyData::Omit,
             server_streams: 0,

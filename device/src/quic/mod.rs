@@ -40,6 +40,7 @@ pub use connection::{Connection, Read, SENT_PACKETS_MAX, TOKEN_LEN_MAX};
 pub use crypto_streams::{CRYPTO_RECEIVE_LEN, CRYPTO_SEND_LEN};
 pub use error::{CloseReason, ConnectError, StreamError, TransportCode, TransportError};
 pub use event::{EarlyDataOutcome, Event, PHASES, Phase};
+pub use recovery::PathChange;
 pub use stats::Stats;
 pub use stream_id::StreamId;
 

@@ -10,8 +10,11 @@ use super::frame::PATH_DATA_LEN;
 
 /// Challenges of the peer that await an answer; more are ignored, it will ask again.
 const RESPONSES_MAX: usize = 4;
-/// Times a path is challenged before it counts as failed (RFC 9000 8.2.4 asks for three PTOs).
+/// Times a path is challenged before it counts as failed.
 const CHALLENGES_MAX: usize = 3;
+/// How long at least the last challenge may remain unanswered: three probe timeouts of a path of unknown RTT
+/// (RFC 9000 8.2.4).
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Losses of a probe after which its size counts as too large (RFC 8899 5.1.2, MAX_PROBES).
 const MTU_PROBES_MAX: u8 = 3;
 /// The search ends when it could gain less than this.
@@ -95,11 +98,12 @@ impl Path {
         self.validation
     }
 
-    /// A challenge was sent.
+    /// A challenge was sent. The next one follows after `pto`, then after twice that.
     pub fn on_challenge_sent(&mut self, now: Instant, pto: Duration, data: [u8; PATH_DATA_LEN]) {
         if self.challenges.push(data).is_ok() {
             self.validation = Validation::Waiting;
-            self.challenge_again_at = now + pto;
+            let wait = pto.saturating_mul(1 << (self.challenges.len() - 1));
+            self.challenge_again_at = now + if self.challenges.is_full() { wait.max(PATIENCE) } else { wait };
         }
     }
 
@@ -208,10 +212,10 @@ mod tests {
         let mut path = Path::new();
         path.begin_validation();
         let mut now = Instant::ZERO;
-        for attempt in 0..3 {
+        for (attempt, wait) in [PTO, PTO.saturating_mul(2), PATIENCE].into_iter().enumerate() {
             assert_eq!(path.validation(), Validation::Due);
-            path.on_challenge_sent(now, PTO, [attempt; 8]);
-            now += PTO;
+            path.on_challenge_sent(now, PTO, [attempt as u8; 8]);
+            now += wait;
             assert_eq!(path.poll_timeout(), Some(now));
             assert_eq!(path.handle_timeout(now), attempt == 2);
         }

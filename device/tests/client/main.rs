@@ -3,5 +3,6 @@
 mod data_streams;
 mod first_light;
 mod lossy;
+mod outage;
 mod policy;
 mod world;

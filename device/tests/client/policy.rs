@@ -261,7 +261,7 @@ fn a_dead_path_asks_for_a_new_port_before_reconnecting() {
     assert!(lost < first + 40);
     // On the new port things get through.
     let mut world = undrop(world);
-    world.migrate();
+    world.migrate_port();
     world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
     world.until(5, "validated path", |world| world.client.has(|event| *event == Event::PathValidated));
     assert_eq!(world.client.connections(), 1, "no reconnect was needed");

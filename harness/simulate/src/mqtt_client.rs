@@ -1,6 +1,6 @@
 //! The whole device client - policy, MQTT session, QUIC - as the client of a simulation.
 
-use device::client::{Cause, Client, Config, Context, Event, Output, Policy, Publication, Stats};
+use device::client::{Cause, Client, Config, Context, Event, Output, PathChange, Policy, Publication, Stats};
 use device::crypto::{Crypto, Software};
 use device::mqtt::{Duplicate, Filter, Options, Qos, RequestError, Retain, Slot, Start, Token, Version};
 use device::tls;
@@ -174,6 +174,11 @@ impl<const STREAMS: usize, C: Crypto> MqttClient<STREAMS, C> {
         with_context!(self, now, |client, ctx| client.unsubscribe(ctx, slot, filters))
     }
 
+    /// Drops the connection without a word.
+    pub fn abandon(&mut self) {
+        self.client.abandon();
+    }
+
     /// Asks for a key update.
     pub fn update_keys(&mut self, now: Clock) {
         with_context!(self, now, |client, ctx| client.update_keys(ctx));
@@ -301,9 +306,9 @@ impl<const STREAMS: usize, C: Crypto> ClientSide for MqttClient<STREAMS, C> {
         self.due
     }
 
-    fn on_local_address_changed(&mut self, now: Clock) {
+    fn on_local_address_changed(&mut self, now: Clock, change: PathChange) {
         // Without a connection there is nothing to move: the next one starts from the new address.
-        let _ = with_context!(self, now, |client, ctx| client.migrate(ctx));
+        let _ = with_context!(self, now, |client, ctx| client.migrate(ctx, change));
         self.wants_migration = false;
     }
 }

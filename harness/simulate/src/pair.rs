@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use device::quic::PathChange;
 use link::{Action, Direction, InFlight, Link, LinkConfig, Path, UDP_IPV4_OVERHEAD};
 
 use crate::server::{Echo, Server, ServerOptions, Service};
@@ -29,7 +30,7 @@ pub trait ClientSide {
     /// When [`ClientSide::handle_timeout`] wants to be called.
     fn poll_timeout(&mut self) -> Option<Clock>;
     /// The client's own address has changed.
-    fn on_local_address_changed(&mut self, now: Clock);
+    fn on_local_address_changed(&mut self, now: Clock, change: PathChange);
 }
 
 /// What a simulation is made of.
@@ -195,7 +196,13 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
     /// The client moves to another network and knows.
     pub fn migrate(&mut self) {
         self.rebind_address();
-        self.client.on_local_address_changed(self.now);
+        self.client.on_local_address_changed(self.now, PathChange::Address);
+    }
+
+    /// The client moves to another port of its own.
+    pub fn migrate_port(&mut self) {
+        self.rebind_port();
+        self.client.on_local_address_changed(self.now, PathChange::Port);
     }
 
     /// Lets both sides send, then jumps to whatever happens next.

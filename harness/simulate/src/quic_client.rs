@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use device::crypto::key_exchange::NamedGroup;
 use device::crypto::{CipherSuite, Software};
-use device::quic::{Config, Connection, Context, Event, SessionStore, StreamId};
+use device::quic::{Config, Connection, Context, Event, PathChange, SessionStore, StreamId};
 use device::tls;
 
 use crate::identity::{Identity, SERVER_NAME};
@@ -215,8 +215,8 @@ impl ClientSide for QuicClient {
         self.connection.poll_timeout().map(Clock::from_device)
     }
 
-    fn on_local_address_changed(&mut self, now: Clock) {
-        with_context!(self, now, |connection, ctx| connection.on_local_address_changed(ctx));
+    fn on_local_address_changed(&mut self, now: Clock, change: PathChange) {
+        with_context!(self, now, |connection, ctx| connection.on_local_address_changed(ctx, change));
         self.collect(now);
     }
 }

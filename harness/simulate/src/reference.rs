@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use device::quic::PathChange;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Event,
@@ -99,7 +100,7 @@ impl ClientSide for ReferenceClient {
         self.connection.poll_timeout().map(Clock::from_quinn)
     }
 
-    fn on_local_address_changed(&mut self, _: Clock) {
+    fn on_local_address_changed(&mut self, _: Clock, _: PathChange) {
         self.connection.local_address_changed();
     }
 }

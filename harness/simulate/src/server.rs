@@ -54,6 +54,8 @@ pub struct ServerOptions {
     pub mtu_max: u16,
     /// QUIC versions it speaks; empty for quinn's own choice.
     pub versions: Vec<u32>,
+    /// Whether its stateless resets are the same after a restart, so that clients recognise them.
+    pub keeps_reset_key: bool,
 }
 
 impl Default for ServerOptions {
@@ -75,6 +77,7 @@ impl Default for ServerOptions {
             migration: true,
             mtu_max: 1200,
             versions: Vec::new(),
+            keeps_reset_key: true,
         }
     }
 }
@@ -480,7 +483,8 @@ impl ConnectionIdGenerator for SeededIds {
 }
 
 fn endpoint(options: &ServerOptions, config: &Arc<ServerConfig>, seed: u64, restart: u64) -> Endpoint {
-    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[0x5a; 32]);
+    let life = if options.keeps_reset_key { 0 } else { restart as u8 };
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[0x5a ^ life; 32]);
     let mut endpoint_config = EndpointConfig::new(Arc::new(reset_key));
     endpoint_config.rng_seed(Some(Random::new(seed, 1_000 + restart).array()));
     endpoint_config.cid_generator(move || Box::new(SeededIds(Random::new(seed, 2_000 + restart))));

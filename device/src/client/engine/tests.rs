@@ -228,7 +228,7 @@ fn connect_during_a_wait_cuts_it_short() {
 #[test]
 fn a_transport_that_cannot_migrate_is_not_asked_to() {
     let mut world = World::online();
-    world.wire.stall = Stall { timeouts: 4, received: 9 };
+    world.wire.stall = Stall { timeouts: 4, received: 9, unreadable: 0 };
     assert_eq!(world.drain(), []);
     world.wire.stall.timeouts = 5;
     assert_eq!(world.drain()[0], Event::Disconnected(Cause::Stalled));
@@ -238,11 +238,11 @@ fn a_transport_that_cannot_migrate_is_not_asked_to() {
 fn migration_is_asked_for_once_until_something_comes_through() {
     let mut world = World::online();
     world.wire.migratable = true;
-    world.wire.stall = Stall { timeouts: 3, received: 9 };
+    world.wire.stall = Stall { timeouts: 3, received: 9, unreadable: 0 };
     assert_eq!(world.drain(), [Event::MigrationWanted]);
     world.wire.stall.timeouts = 4;
     assert_eq!(world.drain(), []);
-    world.wire.stall = Stall { timeouts: 0, received: 10 };
+    world.wire.stall = Stall { timeouts: 0, received: 10, unreadable: 0 };
     assert_eq!(world.drain(), []);
     world.wire.stall.timeouts = 3;
     assert_eq!(world.drain(), [Event::MigrationWanted]);

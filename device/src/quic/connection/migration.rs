@@ -4,7 +4,7 @@ use crate::crypto::Crypto;
 
 use super::super::recovery::{PathChange, Space};
 use super::super::transport_parameters::Migration;
-use super::{Connection, Context, State};
+use super::{Connection, Context, Ping, State};
 
 impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     Connection<C, STREAMS, SEND, BLOCKS>
@@ -18,7 +18,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     ///
     /// Deviates from RFC 9000 9.5 (MUST NOT reuse an identifier from another address) in that last case
     /// only: the old address is gone, and the alternative is to lose the connection.
-    pub fn on_local_address_changed(&mut self, ctx: &mut Context<'_>) {
+    ///
+    /// `change` says whether the address itself is another one: with a new port alone window and RTT estimate are
+    /// kept (RFC 9000 9.4).
+    pub fn on_local_address_changed(&mut self, ctx: &mut Context<'_>, change: PathChange) {
         if self.state != State::Open {
             return;
         }
@@ -29,11 +32,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let now = ctx.now;
         self.repair_with(|recovery, repair| {
             recovery.requeue_space(now, Space::Application, |outcome| repair.apply(outcome));
-            recovery.on_path_changed(now, PathChange::Address);
+            recovery.on_path_changed(now, change);
         });
         if !self.is_confirmed() || self.agreed.migration == Migration::Disabled {
             // A PING tells the server of the new address.
-            self.pending.ping = true;
+            self.pending.ping = Some(Ping::Presence);
             return;
         }
         if !self.cids.active().is_empty() {

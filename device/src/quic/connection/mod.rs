@@ -117,10 +117,19 @@ struct Keys<C: Crypto> {
 /// Things to send that no other part remembers.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    /// A PING, to keep the connection alive.
-    ping: bool,
+    /// A PING, and what for.
+    ping: Option<Ping>,
     /// A key update was asked for.
     key_update: bool,
+}
+
+/// What a PING is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ping {
+    /// To keep the connection alive, or to show a new address.
+    Presence,
+    /// To learn whether a path that went silent carries again.
+    Lookout,
 }
 
 /// Events not yet polled, as state: nothing can overflow.
@@ -176,6 +185,8 @@ pub struct Connection<
     paced_until: Option<Instant>,
     /// Packets that failed to authenticate.
     forged: u64,
+    /// Packets with a short header that could not be read, since the last one that could.
+    unreadable: u8,
     counters: Counters,
 }
 
@@ -211,6 +222,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             sent_since_received: false,
             paced_until: None,
             forged: 0,
+            unreadable: 0,
             counters: Counters::NONE,
         }
     }
@@ -265,7 +277,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.crypto_out.restart();
         self.next_number = [0; 3];
         self.received = ReceivedPackets::new();
-        self.recovery.restart();
+        self.recovery.restart(config.initial_rtt);
         self.streams.restart(stream::Limits {
             stream_window: u32::MAX,
             connection_window: (BLOCKS * stream::BLOCK) as u32,
@@ -278,6 +290,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.sent_since_received = false;
         self.paced_until = None;
         self.forged = 0;
+        self.unreadable = 0;
         self.counters = Counters::NONE;
     }
 
@@ -379,6 +392,20 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         u32::from(self.recovery.backoff())
     }
 
+    /// Packets in a row that might be stateless resets of an identifier this end was never given a token for.
+    ///
+    /// Whoever knows the addresses can send such packets: they mean something only while the server leaves
+    /// everything unanswered. A server that lost its keys along with its connections answers each probe with one.
+    pub const fn unreadable_packets(&self) -> u8 {
+        self.unreadable
+    }
+
+    /// The smoothed RTT of this or the last connection, if there was a sample.
+    pub fn known_rtt(&self) -> Option<Duration> {
+        let rtt = self.recovery.rtt();
+        rtt.first_sample().map(|_| rtt.smoothed())
+    }
+
     /// Figures so far.
     pub fn stats(&self) -> super::Stats {
         self.counters.stats(&self.recovery, &self.path, self.crypto_in.high())
@@ -426,7 +453,7 @@ impl Agreed {
 }
 
 impl Pending {
-    const NONE: Self = Self { ping: false, key_update: false };
+    const NONE: Self = Self { ping: None, key_update: false };
 }
 
 impl Events {

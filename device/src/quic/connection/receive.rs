@@ -123,6 +123,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 if trailer.is_some_and(|token| self.cids.is_reset(&token)) {
                     self.end(ctx.now, CloseReason::StatelessReset);
                 } else {
+                    self.unreadable =
+                        self.unreadable.saturating_add(u8::from(drop == Drop::Forged && trailer.is_some()));
                     self.on_dropped(ctx, drop);
                 }
             }
@@ -157,6 +159,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         packet: &[u8],
     ) {
         self.counters.packets_received += 1;
+        self.unreadable = 0;
         self.active_at = ctx.now;
         self.sent_since_received = false;
         let payload = &packet[opening.start..opening.end];

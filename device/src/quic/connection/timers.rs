@@ -5,7 +5,7 @@ use crate::time::{Duration, Instant};
 
 use super::super::error::CloseReason;
 use super::super::recovery::{Expired, Space};
-use super::{Connection, Context, State};
+use super::{Connection, Context, Ping, State};
 
 /// The idle timeout is never shorter than this many probe timeouts (RFC 9000 10.1).
 const IDLE_PTOS: u64 = 3;
@@ -29,7 +29,9 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return self.end(now, CloseReason::HandshakeTimeout);
         }
         if self.keep_alive_at().is_some_and(|at| at <= now) {
-            self.pending.ping = true;
+            self.pending.ping = Some(Ping::Presence);
+        } else if self.lookout_at().is_some_and(|at| at <= now) {
+            self.pending.ping = Some(Ping::Lookout);
         }
         if let Some(keys) = &mut self.keys.one_rtt {
             keys.handle_timeout(now);
@@ -56,6 +58,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             self.idle_deadline(),
             self.handshake_deadline(),
             self.keep_alive_at(),
+            self.lookout_at(),
             self.paced_until,
             self.path.poll_timeout(),
             keys.and_then(super::OneRttKeys::poll_timeout),
@@ -83,8 +86,12 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     }
 
     fn keep_alive_at(&self) -> Option<Instant> {
-        let wanted = self.is_confirmed() && !self.config.keep_alive.is_zero() && !self.pending.ping;
+        let wanted = self.is_confirmed() && !self.config.keep_alive.is_zero() && self.pending.ping.is_none();
         wanted.then(|| self.active_at + self.config.keep_alive)
+    }
+
+    fn lookout_at(&self) -> Option<Instant> {
+        self.recovery.lookout_at().filter(|_| self.pending.ping.is_none())
     }
 
     fn on_loss_timer(&mut self, now: Instant) {

@@ -20,7 +20,7 @@ use super::super::recovery::{PacketKind, Permit, Space};
 use super::super::stream::Control;
 use super::record::{Record, SentFrame};
 use super::timers::encoded_ack_delay;
-use super::{Connection, Context, State};
+use super::{Connection, Context, Ping, State};
 
 /// Less room than this in a datagram is not worth another packet: header, number, one frame, tag.
 const PACKET_LEN_MIN: usize = 64;
@@ -126,7 +126,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     fn wants_application_frames(&self) -> bool {
         self.streams.wants_to_send()
             || (self.keys.one_rtt.is_some()
-                && (self.pending.ping
+                && (self.pending.ping.is_some()
                     || self.path.owes_response()
                     || self.path.validation() == Validation::Due
                     || self.cids.next_retirement().is_some()))
@@ -228,15 +228,17 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         } else {
             self.write_crypto(space, draft, w);
         }
-        let wants_ping =
-            self.recovery.probes(space) > 0 || (space == Space::Application && self.pending.ping);
-        if w.len() == before && wants_ping {
+        let is_probe = self.recovery.probes(space) > 0;
+        let ping = self.pending.ping.filter(|_| space == Space::Application);
+        let says_nothing_else = w.len() == before;
+        if says_nothing_else && (is_probe || ping.is_some()) {
             let _ = w.varint(kind::PING);
         }
         if w.len() > before {
-            draft.kind = PacketKind::AckEliciting;
+            let looks_out = says_nothing_else && !is_probe && ping == Some(Ping::Lookout);
+            draft.kind = if looks_out { PacketKind::Lookout } else { PacketKind::AckEliciting };
             if space == Space::Application {
-                self.pending.ping = false;
+                self.pending.ping = None;
             }
         }
     }

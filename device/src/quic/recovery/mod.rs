@@ -38,6 +38,9 @@ const DEFAULT_MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 /// Doublings of the probe timeout after which it no longer grows: 2^16 s is longer than any idle timeout.
 const MAX_BACKOFF: u8 = 16;
 
+/// The longest pause between lookouts, as the part of the silence so far.
+const LOOKOUT_SHARE: u64 = 16;
+
 /// Entries only probes may take, so that a full table cannot stop the repair that would empty it.
 const PROBE_RESERVE: usize = 2;
 
@@ -76,6 +79,8 @@ pub enum PacketKind {
     AckEliciting,
     /// A probe for a larger MTU: its loss says nothing about congestion (RFC 9000 14.4).
     MtuProbe,
+    /// A PING that [`Recovery::lookout_at`] asked for.
+    Lookout,
 }
 
 /// What became of a packet.
@@ -233,6 +238,14 @@ impl Losses {
     }
 }
 
+/// The peer owes acknowledgements: at least one probe timeout has passed since the last.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Instant,
+    /// The packet number of the last PING that looked out, while its entry is in the table.
+    lookout: Option<u64>,
+}
+
 /// How far the handshake is, as far as timers care.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Phase {
@@ -253,6 +266,9 @@ pub struct Recovery<T, const N: usize, C = NewReno> {
     pacer: Pacer,
     bytes_in_flight: u32,
     backoff: u8,
+    stall: Option<Stall>,
+    /// When a packet that counts as in flight was last sent.
+    last_in_flight: Instant,
     phase: Phase,
     timer: Option<Instant>,
     peer_max_ack_delay: Duration,
@@ -282,6 +298,8 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             pacer: Pacer::new(),
             bytes_in_flight: 0,
             backoff: 0,
+            stall: None,
+            last_in_flight: Instant::ZERO,
             phase: Phase::InitialKeys,
             timer: None,
             peer_max_ack_delay: DEFAULT_MAX_ACK_DELAY,
@@ -292,15 +310,16 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         }
     }
 
-    /// Begins a connection: forgets everything, in place.
-    pub fn restart(&mut self) {
+    /// Begins a connection: forgets everything, in place. `initial_rtt` is assumed until the first sample.
+    pub fn restart(&mut self, initial_rtt: Duration) {
         self.table.clear();
         self.spaces = [SpaceState::NEW; 3];
-        self.rtt = RttEstimator::new();
+        self.rtt = RttEstimator::assuming(initial_rtt);
         self.congestion.reset();
         self.pacer = Pacer::new();
         self.bytes_in_flight = 0;
-        self.backoff = 0;
+        self.end_stall();
+        self.last_in_flight = Instant::ZERO;
         self.phase = Phase::InitialKeys;
         self.timer = None;
         self.peer_max_ack_delay = DEFAULT_MAX_ACK_DELAY;
@@ -346,6 +365,9 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         kind: PacketKind,
         record: T,
     ) {
+        if kind == PacketKind::Lookout {
+            self.supersede_lookout(packet_number);
+        }
         let state = &mut self.spaces[space.index()];
         state.largest_sent = Some(packet_number);
         let packet = SentPacket::new(now, space, packet_number, bytes, kind, record);
@@ -355,11 +377,14 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             return;
         }
         self.bytes_in_flight += u32::from(bytes);
+        self.last_in_flight = now;
         self.pacer.on_sent(now, u32::from(bytes));
         if packet.is_ack_eliciting() {
             state.ack_eliciting_in_flight += 1;
-            state.last_ack_eliciting = Some(now);
-            state.probes = state.probes.saturating_sub(1);
+            if kind != PacketKind::Lookout {
+                state.last_ack_eliciting = Some(now);
+                state.probes = state.probes.saturating_sub(1);
+            }
         }
         self.statistics.packets_sent += 1;
         self.statistics.bytes_in_flight_max = self.statistics.bytes_in_flight_max.max(self.bytes_in_flight);
@@ -406,7 +431,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             self.phase = self.phase.max(Phase::AddressValidated);
         }
         if self.phase >= Phase::AddressValidated {
-            self.backoff = 0;
+            self.end_stall();
         }
         self.pacer.set_rate(now, self.congestion.window(), self.rtt.smoothed());
         self.rearm(now);
@@ -430,11 +455,14 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             return Some(Expired::Loss);
         }
         let (_, space) = self.probe_timeout(now)?;
-        // One probe first, two when that one was in vain: a full-size Initial is dear on a slow network.
-        let probes = if self.backoff == 0 { 1 } else { 2 };
+        // Two, so that one may be lost; but a full-size Initial is dear on a slow network.
+        let probes = if self.backoff == 0 && space == Space::Initial { 1 } else { 2 };
         self.make_room_for_probes(space, &mut outcome);
         self.spaces[space.index()].probes = probes;
         self.backoff = (self.backoff + 1).min(MAX_BACKOFF);
+        if space == Space::Application && self.stall.is_none() {
+            self.stall = Some(Stall { since: now, lookout: None });
+        }
         self.statistics.pto_count += 1;
         self.rearm(now);
         Some(Expired::Probe { space, probes })
@@ -443,6 +471,21 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// Probe packets still to be sent in `space`. Each ack-eliciting packet sent there counts.
     pub const fn probes(&self, space: Space) -> u8 {
         self.spaces[space.index()].probes
+    }
+
+    /// While probe timeouts run: when a PING ([`PacketKind::Lookout`]) should look out for the path's return.
+    ///
+    /// The backoff of probe timeouts alone finds a path that was away for a second only after up to another
+    /// second. A sender with data waiting would learn of the return from its next packet; one whose memory is full
+    /// of unacknowledged data has no such packet. The PINGs stand in for it, within the congestion window. They
+    /// come no faster than probe timeouts without backoff, and further apart the longer the silence lasts: an
+    /// outage of any length is longer by at most a sixteenth.
+    ///
+    /// Deviates from RFC 9002 6.2.1 (SHOULD): they do not restart the probe timer, which keeps its own backoff.
+    pub fn lookout_at(&self) -> Option<Instant> {
+        let stall = self.stall.filter(|_| self.phase == Phase::Confirmed)?;
+        let age = self.last_in_flight.saturating_since(stall.since);
+        Some(self.last_in_flight + self.pto().max(Duration::from_micros(age.as_micros() / LOOKOUT_SHARE)))
     }
 
     /// Records of ack-eliciting packets in flight in `space`, oldest first: what a probe should repeat.
@@ -470,7 +513,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// The keys of a space are gone: its packets are neither lost nor in flight (RFC 9002 6.4).
     pub fn discard_space(&mut self, now: Instant, space: Space) {
         self.drop_space(space, &mut |_| ());
-        self.backoff = 0;
+        self.end_stall();
         self.rearm(now);
     }
 
@@ -491,7 +534,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         self.drop_space(Space::Application, &mut outcome);
         self.congestion.reset();
         self.pacer.reset();
-        self.backoff = 0;
+        self.end_stall();
         self.rearm(now);
     }
 
@@ -500,7 +543,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// Packets of the old path no longer count as in flight and give no RTT samples; they can still be
     /// acknowledged or lost.
     pub fn on_path_changed(&mut self, now: Instant, change: PathChange) {
-        self.backoff = 0;
+        self.end_stall();
         if change == PathChange::Address {
             self.table.leave_path();
             self.bytes_in_flight = 0;
@@ -552,6 +595,22 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// Counters since the connection began.
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// The peer has acknowledged something, or what it owes no longer matters.
+    const fn end_stall(&mut self) {
+        self.backoff = 0;
+        self.stall = None;
+    }
+
+    /// At most one lookout is in the table: there is nothing in the others to repair.
+    fn supersede_lookout(&mut self, packet_number: u64) {
+        let Some(stall) = &mut self.stall else { return };
+        let Some(older) = stall.lookout.replace(packet_number) else { return };
+        if let Some(bytes) = self.table.withdraw(Space::Application, older) {
+            self.bytes_in_flight -= u32::from(bytes);
+            self.spaces[Space::Application.index()].ack_eliciting_in_flight -= 1;
+        }
     }
 
     fn take_rtt_sample(&mut self, now: Instant, sent: Instant, delay: Duration) {

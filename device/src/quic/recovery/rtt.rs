@@ -29,7 +29,13 @@ impl Default for RttEstimator {
 impl RttEstimator {
     /// An estimator without a sample.
     pub const fn new() -> Self {
-        let initial_us = INITIAL_RTT.as_micros() as u32;
+        Self::assuming(INITIAL_RTT)
+    }
+
+    /// An estimator that goes by `initial` until the first sample, as an earlier connection over the same network may
+    /// suggest it (RFC 9002 6.2.2).
+    pub const fn assuming(initial: Duration) -> Self {
+        let initial_us = initial.as_micros() as u32;
         Self {
             latest_us: 0,
             smoothed_us: initial_us,

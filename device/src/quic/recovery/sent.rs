@@ -46,7 +46,7 @@ impl<T> SentPacket<T> {
         let flags = match kind {
             PacketKind::AckOnly => ACK_ONLY,
             PacketKind::Padded => IN_FLIGHT,
-            PacketKind::AckEliciting => IN_FLIGHT | ACK_ELICITING,
+            PacketKind::AckEliciting | PacketKind::Lookout => IN_FLIGHT | ACK_ELICITING,
             PacketKind::MtuProbe => IN_FLIGHT | ACK_ELICITING | MTU_PROBE,
         };
         Self { time, packet_number, record, bytes, space, flags }
@@ -234,6 +234,15 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
             .or_else(|| self.evict_first(SentPacket::is_held))?;
         self.outstanding -= 1;
         Some(evicted)
+    }
+
+    /// Takes out the packet of this number if it is in flight, and returns its size.
+    pub(super) fn withdraw(&mut self, space: Space, packet_number: u64) -> Option<u16> {
+        let wanted = |packet: &SentPacket<T>| packet.packet_number == packet_number && packet.space == space;
+        let withdrawn =
+            self.evict_first(|packet| wanted(packet) && packet.is_held() && packet.is_in_flight())?;
+        self.outstanding -= 1;
+        Some(withdrawn.bytes)
     }
 
     /// The path changed under every packet in the table.

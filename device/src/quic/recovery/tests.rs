@@ -183,16 +183,16 @@ fn the_probe_timeout_doubles_until_an_acknowledgement() {
     sender.send_many(1);
     // 100 ms + 4 * 50 ms, and the peer's 25 ms of acknowledgement delay.
     assert_eq!(sender.timer_in_ms(), Some(325));
-    assert_eq!(sender.fire(), Some(Expired::Probe { space: Space::Application, probes: 1 }));
+    assert_eq!(sender.fire(), Some(Expired::Probe { space: Space::Application, probes: 2 }));
     assert_eq!(sender.recovery.permit(sender.now, Space::Application, 1200), Permit::Send);
-    sender.send_many(1);
+    sender.send_many(2);
     assert_eq!(sender.timer_in_ms(), Some(650));
     assert_eq!(sender.fire(), Some(Expired::Probe { space: Space::Application, probes: 2 }));
     sender.send_many(2);
     assert_eq!(sender.timer_in_ms(), Some(1300));
     assert!(sender.lost.is_empty(), "a probe timeout loses nothing (RFC 9002 6.2)");
     sender.wait_ms(100);
-    sender.ack(Space::Application, &[3..=3]);
+    sender.ack(Space::Application, &[4..=4]);
     assert_eq!(sender.recovery.backoff(), 0);
     assert_eq!(sender.recovery.statistics().pto_count, 2);
 }
@@ -554,6 +554,38 @@ fn a_lost_mtu_probe_is_no_congestion_signal() {
     sender.ack(Space::Application, &[1..=3]);
     assert_eq!(sender.lost, [0]);
     assert_eq!(sender.recovery.congestion().window(), INITIAL_WINDOW);
+}
+
+#[test]
+fn only_one_lookout_is_in_flight_and_none_restarts_the_probe_timer() {
+    let mut sender = Sender::confirmed();
+    sender.send_many(1);
+    assert_eq!(sender.recovery.lookout_at(), None, "nobody is late");
+    sender.fire().expect("a probe timeout");
+    sender.send_many(2);
+    let probe_at = sender.recovery.poll_timeout();
+    for _ in 0..3 {
+        sender.now = sender.recovery.lookout_at().expect("a stall");
+        sender.send_kind(Space::Application, 30, PacketKind::Lookout);
+        assert_eq!(sender.recovery.poll_timeout(), probe_at);
+    }
+    assert_eq!(sender.recovery.bytes_in_flight(), 3 * 1200 + 30);
+    assert_eq!(sender.recovery.tracked(), 4);
+    sender.ack(Space::Application, &[5..=5]);
+    assert_eq!(sender.recovery.lookout_at(), None);
+    assert_eq!(sender.lost, [0, 1, 2], "what went before the lookout that arrived");
+    assert_eq!(sender.recovery.bytes_in_flight(), 0);
+}
+
+#[test]
+fn an_rtt_known_from_before_shortens_the_first_probe_timeout() {
+    let mut sender = Sender::new();
+    sender.recovery.restart(Duration::from_millis(60));
+    sender.send(Space::Initial);
+    assert_eq!(sender.timer_in_ms(), Some(180));
+    sender.wait_ms(100);
+    sender.ack(Space::Initial, &[0..=0]);
+    assert_eq!(sender.recovery.rtt().smoothed(), Duration::from_millis(100), "the first sample replaces it");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn check_causes(play: &Play) -> Result<(), String> {
     for cause in play.world.client.causes() {
         let innocent = match cause {
             Cause::Requested | Cause::ConnectTimeout | Cause::ConnackTimeout => true,
-            Cause::KeepAliveTimeout | Cause::Stalled => true,
+            Cause::KeepAliveTimeout | Cause::Stalled | Cause::Forgotten => true,
             // A Retry token is bound to the address it was sent to: a NAT that forgets in between makes it void.
             Cause::Transport(failure) if failure.kind == FailureKind::PeerTransport => {
                 failure.code == INVALID_TOKEN || play.world.server.ended().iter().any(is_fooled)

@@ -210,6 +210,7 @@ fn server(random: &mut Random, streams: usize) -> ServerOptions {
         idle_timeout: Duration::from_secs(random.between(5, 40)),
         keep_alive: random.once_in(6).then(|| Duration::from_secs(2)),
         mtu_max: random.pick(&[1_200, 1_200, 1_452]),
+        keeps_reset_key: random.once_in(2),
         ..ServerOptions::default()
     }
 }

@@ -243,7 +243,7 @@ impl Play {
             self.world.announce("connected");
         }
         if migrate {
-            self.world.migrate();
+            self.world.migrate_port();
         }
         let reconnect = reconnect && core::mem::take(&mut self.reconnecting);
         if reconnect {

@@ -8,7 +8,7 @@ use super::peer::{SERVER, SUITE};
 use crate::quic::cid::{ConnectionId, ResetToken};
 use crate::quic::frame::{Ack, ConnectionClose, NewConnectionId, kind};
 use crate::quic::keys::OneRttKeys;
-use crate::quic::{CloseReason, Config, Event, Read, StreamError, StreamId, TransportCode};
+use crate::quic::{CloseReason, Config, Event, PathChange, Read, StreamError, StreamId, TransportCode};
 use crate::time::{Duration, Instant};
 
 fn ms(ms: u64) -> Duration {
@@ -70,6 +70,44 @@ fn a_keep_alive_ping_goes_out_before_the_timeout() {
 }
 
 #[test]
+fn a_path_that_fell_silent_is_looked_for_between_probe_timeouts() {
+    let mut peer = Peer::confirmed();
+    let id = peer.connection.open_stream().expect("credit");
+    peer.connection.stream_write(id, b"hello").expect("open");
+    peer.receive().expect("data");
+    let fell_silent = peer.now;
+    let (mut lookouts, mut longest) = (0, Duration::ZERO);
+    let mut last = peer.now;
+    while peer.now < fell_silent + Duration::from_secs(20) {
+        let next = peer.connection.poll_timeout().expect("a timer");
+        peer.wait(next.saturating_since(peer.now));
+        for sent in peer.receive_all() {
+            lookouts += usize::from(sent.frames == ["Ping"]);
+            longest = longest.max(peer.now.saturating_since(last));
+            last = peer.now;
+        }
+    }
+    let pto = peer.connection.recovery.pto();
+    assert!(longest <= pto.max(Duration::from_millis(20_000 / 16)) + ms(1), "{longest:?}");
+    assert!((5..40).contains(&lookouts), "{lookouts}");
+    assert_eq!(peer.connection.recovery.backoff(), 4, "the probe timeout backs off as ever: 1, 3, 7, 15 s");
+    assert!(peer.connection.recovery.tracked() <= 1 + 2 * 4 + 1, "lookouts replace each other");
+}
+
+#[test]
+fn packets_nobody_can_read_are_counted_until_one_is_readable() {
+    let mut peer = Peer::confirmed();
+    for count in 1..=3 {
+        let mut forged = peer.packet(|w| w.put(&[0; 30]).expect("fits"));
+        *forged.last_mut().expect("a tag") ^= 1;
+        peer.deliver(forged);
+        assert_eq!(peer.connection.unreadable_packets(), count);
+    }
+    ping(&mut peer);
+    assert_eq!(peer.connection.unreadable_packets(), 0);
+}
+
+#[test]
 fn a_handshake_that_does_not_complete_is_given_up() {
     let mut peer = Peer::handshaking();
     peer.wait(Duration::from_secs(10));
@@ -128,6 +166,10 @@ fn what_arrived_can_be_read_after_the_end() {
     assert_eq!(peer.connection.stream_read(StreamId(1), &mut bytes), Ok(Read::Data(3)));
 }
 
+fn move_to_another_address(peer: &mut Peer) {
+    peer.call(|connection, ctx| connection.on_local_address_changed(ctx, PathChange::Address));
+}
+
 fn spare(peer: &mut Peer) {
     let cid = ConnectionId::new(b"server-1").expect("eight");
     let frame = NewConnectionId { sequence: 1, retire_prior_to: 0, cid, token: ResetToken([1; 16]) };
@@ -140,7 +182,7 @@ fn spare(peer: &mut Peer) {
 fn a_new_address_gets_a_fresh_identifier_and_a_challenge() {
     let mut peer = Peer::confirmed();
     spare(&mut peer);
-    peer.call(super::super::Connection::on_local_address_changed);
+    move_to_another_address(&mut peer);
     let sent = peer.receive().expect("a challenge");
     assert_eq!((sent.len, &sent.destination[..]), (1200, &b"server-1"[..]));
     assert!(sent.has("PathChallenge") && sent.has("RetireConnectionId"), "{sent:?}");
@@ -156,7 +198,7 @@ fn a_new_address_gets_a_fresh_identifier_and_a_challenge() {
 fn a_path_that_never_answers_has_failed_after_three_challenges() {
     let mut peer = Peer::confirmed();
     spare(&mut peer);
-    peer.call(super::super::Connection::on_local_address_changed);
+    move_to_another_address(&mut peer);
     let mut challenges = 0;
     for _ in 0..100 {
         challenges += peer.receive_all().iter().filter(|sent| sent.has("PathChallenge")).count();
@@ -174,7 +216,7 @@ fn a_path_that_never_answers_has_failed_after_three_challenges() {
 #[test]
 fn without_a_spare_identifier_the_connection_still_moves() {
     let mut peer = Peer::confirmed();
-    peer.call(super::super::Connection::on_local_address_changed);
+    move_to_another_address(&mut peer);
     let sent = peer.receive().expect("a challenge");
     assert_eq!(sent.destination, SERVER);
     assert!(sent.has("PathChallenge"), "{sent:?}");
