@@ -8,7 +8,7 @@ use device::client::{Publication, Slot};
 use device::codec::Writer;
 use device::crypto::{AeadKey, BadTag, CipherSuite, Crypto, HeaderKey, NONCE_LEN, Software, TAG_LEN};
 use device::mqtt::packet::Packet;
-use device::mqtt::session::SLOTS;
+use device::mqtt::session::{RX_PACKET_MAX, SLOTS};
 use device::mqtt::{Filter, Options, Qos, ReasonCode, Replay, Session, StreamEnd, Streams, Version};
 use device::quic::Connection;
 use device::time::Instant;
@@ -246,10 +246,11 @@ impl Streams for Wire {
         self.room[slot.index()]
     }
 
-    fn write(&mut self, slot: Slot, bytes: &[u8]) {
+    fn write(&mut self, slot: Slot, head: &[u8], body: &[u8]) {
         assert!(self.open[slot.index()], "{slot:?} is not open");
-        self.room[slot.index()] =
-            self.room[slot.index()].checked_sub(bytes.len()).expect("no more than there is room for");
+        self.room[slot.index()] = self.room[slot.index()]
+            .checked_sub(head.len() + body.len())
+            .expect("no more than there is room for");
     }
 
     fn readable(&mut self, slot: Slot) -> usize {
@@ -289,9 +290,10 @@ pub fn mqtt_session(data: &[u8]) {
     let mut session = Box::new(Session::new());
     let fresh = || Wire { room: [2_048; SLOTS], whole_packets: mode & 2 == 0, ..Wire::default() };
     let mut wire = fresh();
+    let mut rx = [0; RX_PACKET_MAX];
     let mut now = Instant::from_micros(1);
     let replay = if mode & 4 == 0 { Replay::Unsafe } else { Replay::Safe };
-    let _ = session.begin(now, &options, replay, &mut wire);
+    let _ = session.begin(now, &options, replay, &mut wire, &mut rx);
     while let Some(byte) = input.byte() {
         let slot = Slot::new(usize::from(byte >> 4) % SLOTS).expect("below SLOTS");
         let qos = Qos::from_bits(byte >> 6 & 3).unwrap_or_default();
@@ -316,15 +318,15 @@ pub fn mqtt_session(data: &[u8]) {
             13 => {
                 session.end();
                 wire = fresh();
-                let _ = session.begin(now, &options, replay, &mut wire);
+                let _ = session.begin(now, &options, replay, &mut wire, &mut rx);
             }
             14 => session.disconnect(ReasonCode::SUCCESS, &mut wire),
             _ => wire.room = [2_048; SLOTS],
         }
         // Each packet read makes at most one notice, and nothing is read for ever.
         for round in 0.. {
-            let Some(notice) = session.poll(now, &mut wire) else { break };
-            let _ = session.event(notice);
+            let Some(notice) = session.poll(now, &mut wire, &mut rx) else { break };
+            let _ = session.event(notice, &rx);
             assert!(round < 10_000, "the session does not come to rest");
         }
     }

@@ -17,7 +17,7 @@ use heapless::Deque;
 
 use super::transport::{AbortReason, Attempt, Close, EarlyData, Resumption, Status, Transport};
 use super::{Cause, Connected, Event, Phase, Phases, PolicyStats, Reconnect, Settings};
-use crate::mqtt::session::{self, BeginError, Notice};
+use crate::mqtt::session::{self, BeginError, Notice, PacketBuffer};
 use crate::mqtt::{ReasonCode, Replay, Session};
 use crate::time::{Duration, Instant};
 
@@ -199,18 +199,21 @@ impl Engine {
     }
 
     /// Moves everything on until something is to be told; `None` when there is nothing more to do now.
+    ///
+    /// `rx` is the session's, see [`Session::poll`].
     pub fn poll(
         &mut self,
         now: Instant,
         settings: &Settings<'_>,
         transport: &mut dyn Transport,
+        rx: &mut PacketBuffer,
     ) -> Option<Told> {
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Some(Told::Policy(event));
             }
             let before = self.state;
-            if let Some(told) = self.step(now, settings, transport) {
+            if let Some(told) = self.step(now, settings, transport, rx) {
                 return Some(told);
             }
             if self.state == before && self.pending.is_empty() {
@@ -220,14 +223,20 @@ impl Engine {
     }
 
     /// The event of what was told, until the next call.
-    pub fn event(&self, told: Told) -> Event<'_> {
+    pub fn event<'a>(&'a self, told: Told, rx: &'a PacketBuffer) -> Event<'a> {
         match told {
             Told::Policy(event) => event,
-            Told::Session(notice) => translate(self.session.event(notice)),
+            Told::Session(notice) => translate(self.session.event(notice, rx)),
         }
     }
 
-    fn step(&mut self, now: Instant, settings: &Settings<'_>, transport: &mut dyn Transport) -> Option<Told> {
+    fn step(
+        &mut self,
+        now: Instant,
+        settings: &Settings<'_>,
+        transport: &mut dyn Transport,
+        rx: &mut PacketBuffer,
+    ) -> Option<Told> {
         match self.state {
             State::Idle => None,
             State::Waiting { until } => {
@@ -237,10 +246,10 @@ impl Engine {
                 None
             }
             State::Opening { until } => {
-                self.opening(now, until, settings, transport);
+                self.opening(now, until, settings, transport, rx);
                 None
             }
-            State::Opened | State::Online => self.run(now, settings, transport),
+            State::Opened | State::Online => self.run(now, settings, transport, rx),
             State::Closing { until } => {
                 self.closing(now, until, transport);
                 None
@@ -275,6 +284,7 @@ impl Engine {
         until: Instant,
         settings: &Settings<'_>,
         transport: &mut dyn Transport,
+        rx: &mut PacketBuffer,
     ) {
         let replay = match transport.status() {
             Status::Closed(failure) => {
@@ -285,7 +295,7 @@ impl Engine {
             Status::Early | Status::Opening | Status::Idle => None,
         };
         if let Some(replay) = replay {
-            match self.session.begin(now, settings.mqtt, replay, transport) {
+            match self.session.begin(now, settings.mqtt, replay, transport, rx) {
                 Ok(()) => {
                     self.on_phase(now, Phase::ConnectSent);
                     self.state = State::Opened;
@@ -302,8 +312,14 @@ impl Engine {
         }
     }
 
-    fn run(&mut self, now: Instant, settings: &Settings<'_>, transport: &mut dyn Transport) -> Option<Told> {
-        if let Some(notice) = self.session.poll(now, transport) {
+    fn run(
+        &mut self,
+        now: Instant,
+        settings: &Settings<'_>,
+        transport: &mut dyn Transport,
+        rx: &mut PacketBuffer,
+    ) -> Option<Told> {
+        if let Some(notice) = self.session.poll(now, transport, rx) {
             return self.on_notice(now, notice, settings, transport);
         }
         // After the session has read what arrived before the end: a DISCONNECT says more than the close.

@@ -28,7 +28,15 @@ pub use crate::quic::PathChange;
 use crate::crypto::Crypto;
 use crate::time::Instant;
 
+/// What [`Client::poll_output`] is lent.
+const LENT: &str = "the buffer for datagrams has 1200 bytes or more";
+
 /// An MQTT client over QUIC, with `STREAMS` streams: the control stream and EMQX's data streams.
+///
+/// The streams share 2,944 bytes of receive memory in equal parts, and a packet must fit its stream's part. So with one
+/// stream or two the largest packet that can be received is 1,152 bytes, with three 960 and with four 736; CONNECT
+/// announces it, and a server that sends a larger one all the same has broken MQTT 5.0 (3.1.1 cannot announce: there it
+/// is skipped and reported). Each stream has a send buffer of its own, of 2,080 bytes.
 pub struct Client<C: Crypto, const STREAMS: usize = 1> {
     engine: Engine,
     quic: quic::Quic<C, STREAMS>,
@@ -137,8 +145,11 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
 
     /// What is to be done next; to be called until it says [`Output::WaitUntil`].
     ///
-    /// `datagram` holds at least `quic::Config::send_datagram_len` bytes.
-    pub fn poll_output(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) -> Output<'_> {
+    /// `datagram` holds at least `quic::Config::send_datagram_len` bytes. A message lies in it while it is looked at.
+    ///
+    /// # Panics
+    /// If `datagram` is shorter than 1200 bytes.
+    pub fn poll_output<'a>(&'a mut self, ctx: &mut Context<'_>, datagram: &'a mut [u8]) -> Output<'a> {
         let at = ctx.now;
         if let Some(event) = self.quic.poll_event(at) {
             if let Event::Phase(phase) = event {
@@ -147,8 +158,9 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
             return Output::Event { at, event };
         }
         let settings = ctx.config.settings();
-        if let Some(told) = self.engine.poll(at, &settings, &mut self.quic.with(ctx)) {
-            return Output::Event { at, event: self.engine.event(told) };
+        let rx = datagram.first_chunk_mut().expect(LENT);
+        if let Some(told) = self.engine.poll(at, &settings, &mut self.quic.with(ctx), rx) {
+            return Output::Event { at, event: self.engine.event(told, datagram.first_chunk().expect(LENT)) };
         }
         let len = self.quic.call(ctx, |connection, ctx| connection.poll_transmit(ctx, datagram));
         match len {

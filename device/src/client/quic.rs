@@ -7,7 +7,7 @@ use super::transport::{
 };
 use super::{Context, Event, Phase, TransportStats};
 use crate::crypto::Crypto;
-use crate::mqtt::session::SLOTS;
+use crate::mqtt::session::{RX_PACKET_MAX, SLOTS};
 use crate::mqtt::{ReasonCode, Slot, StreamEnd, Streams};
 use crate::quic::{
     self, CloseReason, ConnectError, Connection, EarlyDataOutcome, SessionStore, StreamId, TOKEN_LEN_MAX,
@@ -15,8 +15,9 @@ use crate::quic::{
 use crate::time::{Duration, Instant};
 use crate::tls;
 
-/// Send buffer of each stream in bytes: a publication of 1 KiB, and acknowledgements beside it.
-pub(super) const SEND: usize = 1280;
+/// Send buffer of each stream in bytes: two publications of 1,000 bytes with their topics, so that a second one follows
+/// while the first is under way.
+pub(super) const SEND: usize = 2080;
 /// The least RTT that a new connection assumes from the last one's: the full-size packets of a handshake take longer
 /// than what was measured with small ones.
 const ASSUMED_RTT_MIN: Duration = Duration::from_millis(50);
@@ -191,7 +192,10 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
             datagrams_received: stats.datagrams_received.into(),
             key_updates: stats.key_updates.into(),
             migrations: stats.migrations.into(),
-            ..TransportStats::ZERO
+            rtt_variation: stats.rtt_variation,
+            send_buffer_max: stats.stream_buffer_highs.send.into(),
+            receive_buffer_max: stats.stream_buffer_highs.receive.into(),
+            sent_packets_max: stats.sent_packets_high.into(),
         }
     }
 }
@@ -271,6 +275,10 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
                 let _ = connection.stop_sending(id, code);
             }
         }
+    }
+
+    fn packet_max(&self) -> usize {
+        RX_PACKET_MAX.min(self.quic.connection.stream_window() as usize)
     }
 
     fn buffers_whole_packets(&self) -> bool {

@@ -70,7 +70,7 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
             Self::Quic(client) => client.disconnect(ctx),
             Self::Stream(client, socket) => {
                 let now = ctx.now;
-                let (engine, mut view) = client.with(ctx, socket);
+                let (engine, _, mut view) = client.with(ctx, socket);
                 engine.disconnect(now, &mut view);
             }
         }
@@ -85,7 +85,7 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
             Self::Quic(client) => client.publish(ctx, publication),
             Self::Stream(client, socket) => {
                 let (now, config) = (ctx.now, ctx.config);
-                let (engine, mut view) = client.with(ctx, socket);
+                let (engine, _, mut view) = client.with(ctx, socket);
                 engine.session_mut().publish(now, &config.mqtt, publication, &mut view)
             }
         }
@@ -163,7 +163,7 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
         }
     }
 
-    pub(super) fn poll_output(&mut self, ctx: &mut Context<'_>, datagram: &mut [u8]) -> Output<'_> {
+    pub(super) fn poll_output<'a>(&'a mut self, ctx: &mut Context<'_>, datagram: &'a mut [u8]) -> Output<'a> {
         match self {
             Self::Quic(client) => client.poll_output(ctx, datagram),
             Self::Stream(client, socket) => client.poll_output(ctx, socket),

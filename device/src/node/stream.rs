@@ -13,7 +13,7 @@ use crate::client::{
 };
 use crate::control;
 use crate::crypto::Crypto;
-use crate::mqtt::session::RX_PACKET_MAX;
+use crate::mqtt::session::{PacketBuffer, RX_PACKET_MAX};
 use crate::mqtt::{Slot, StreamEnd, Streams};
 use crate::net::{TCP_BUFFER, Tcp};
 use crate::time::Instant;
@@ -26,6 +26,8 @@ const INCOMING: usize = 3072 + OVERHEAD;
 /// An MQTT client over TCP, with TLS or without.
 pub(super) struct StreamClient<C: Crypto> {
     engine: Engine,
+    /// The packet being gathered, for TLS hands out one record at a time.
+    rx: PacketBuffer,
     tls: Option<TlsStream<C, INCOMING, OUTGOING_LEN>>,
     status: Status,
     /// This side has closed: what is left is to be delivered.
@@ -50,6 +52,7 @@ impl<C: Crypto> StreamClient<C> {
     pub(super) const fn new() -> Self {
         Self {
             engine: Engine::new(),
+            rx: [0; RX_PACKET_MAX],
             tls: None,
             status: Status::Idle,
             is_closing: false,
@@ -69,9 +72,10 @@ impl<C: Crypto> StreamClient<C> {
         &'v mut self,
         ctx: &'v mut Context<'c>,
         socket: &'v mut Socket<'n, 's>,
-    ) -> (&'v mut Engine, View<'v, 'n, 's, 'c, C>) {
+    ) -> (&'v mut Engine, &'v mut PacketBuffer, View<'v, 'n, 's, 'c, C>) {
         let Self {
             engine,
+            rx,
             tls,
             status,
             is_closing,
@@ -95,7 +99,7 @@ impl<C: Crypto> StreamClient<C> {
             socket,
             ctx,
         };
-        (engine, view)
+        (engine, rx, view)
     }
 
     /// Drops the connection; the peer sees a reset, since TCP cannot fall silent and start anew.
@@ -111,7 +115,7 @@ impl<C: Crypto> StreamClient<C> {
     pub(super) fn poll_output(&mut self, ctx: &mut Context<'_>, socket: &mut Socket<'_, '_>) -> Output<'_> {
         let at = ctx.now;
         loop {
-            let (engine, mut view) = self.with(ctx, socket);
+            let (engine, rx, mut view) = self.with(ctx, socket);
             let mut moved = view.pump();
             for &phase in &view.phases {
                 engine.on_phase(at, phase);
@@ -122,14 +126,14 @@ impl<C: Crypto> StreamClient<C> {
             view.phases.clear();
             let config = view.ctx.config;
             let settings = config.settings();
-            let told = engine.poll(at, &settings, &mut view);
+            let told = engine.poll(at, &settings, &mut view, rx);
             // What the session wrote goes to the socket now, so that one segment carries it.
             moved |= view.pump();
             for &phase in &view.phases {
                 engine.on_phase(at, phase);
             }
             if let Some(told) = told {
-                return Output::Event { at, event: self.engine.event(told) };
+                return Output::Event { at, event: self.engine.event(told, &self.rx) };
             }
             if !moved {
                 return Output::WaitUntil(self.engine.next_timeout());

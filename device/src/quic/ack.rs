@@ -32,8 +32,11 @@ pub enum Elicits {
 /// Received packet numbers of one space and the acknowledgement they call for.
 #[derive(Clone, Debug)]
 pub struct Received<const N: usize> {
-    /// Disjoint, not adjacent, the largest first.
-    ranges: Vec<(u64, u64), N>,
+    /// Disjoint, not adjacent, the largest first; the low halves of first and last number. All lie within 2^32 of
+    /// `largest`: whoever sends that many packets has long acknowledged what the older ranges said.
+    ranges: Vec<(u32, u32), N>,
+    /// The largest number received, if there is a range.
+    largest: u64,
     /// Packet numbers below are taken for duplicates: their range has been pruned.
     floor: u64,
     largest_received_at: Instant,
@@ -54,6 +57,7 @@ impl<const N: usize> Received<N> {
         const { assert!(N >= 2, "a gap needs a range on either side") };
         Self {
             ranges: Vec::new(),
+            largest: 0,
             floor: 0,
             largest_received_at: Instant::ZERO,
             largest_eliciting: None,
@@ -64,9 +68,9 @@ impl<const N: usize> Received<N> {
 
     /// Whether `packet_number` is new. Asked before the packet's frames are processed.
     pub fn check(&self, packet_number: u64) -> Seen {
-        let known = self.ranges.iter().find(|(start, _)| *start <= packet_number);
+        let known = self.iter().find(|&(start, _)| start <= packet_number);
         match known {
-            Some(&(_, end)) if packet_number <= end => Seen::Duplicate,
+            Some((_, end)) if packet_number <= end => Seen::Duplicate,
             _ if packet_number < self.floor => Seen::Duplicate,
             _ => Seen::New,
         }
@@ -74,7 +78,16 @@ impl<const N: usize> Received<N> {
 
     /// The largest packet number received: truncated packet numbers are decoded against it.
     pub fn largest(&self) -> Option<u64> {
-        self.ranges.first().map(|&(_, end)| end)
+        (!self.ranges.is_empty()).then_some(self.largest)
+    }
+
+    fn iter(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + Clone + '_ {
+        self.ranges.iter().map(|&(start, end)| (self.whole(start), self.whole(end)))
+    }
+
+    /// The number with this low half.
+    const fn whole(&self, low: u32) -> u64 {
+        self.largest.saturating_sub((self.largest as u32).wrapping_sub(low) as u64)
     }
 
     /// Records a packet whose frames have been processed.
@@ -94,6 +107,7 @@ impl<const N: usize> Received<N> {
         let previous_largest = self.largest();
         if previous_largest.is_none_or(|largest| packet_number > largest) {
             self.largest_received_at = now;
+            self.largest = packet_number;
         }
         self.insert(packet_number);
         if elicits == Elicits::Nothing {
@@ -130,7 +144,7 @@ impl<const N: usize> Received<N> {
 
     /// The ranges of the next ACK frame, the largest first. Empty if nothing was received.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = RangeInclusive<u64>> + Clone + '_ {
-        self.ranges.iter().map(|&(start, end)| start..=end)
+        self.iter().map(|(start, end)| start..=end)
     }
 
     /// How long the acknowledgement of the largest packet number has waited (RFC 9000 13.2.5).
@@ -149,35 +163,38 @@ impl<const N: usize> Received<N> {
     pub fn on_ack_acknowledged(&mut self, largest: u64) {
         // The largest range stays, however old: an ACK frame must name at least one.
         while let Some(&(_, end)) = self.ranges.last() {
-            if end > largest || self.ranges.len() == 1 {
+            if self.whole(end) > largest || self.ranges.len() == 1 {
                 break;
             }
             self.drop_lowest();
         }
-        if let Some(lowest) = self.ranges.last_mut()
-            && lowest.0 <= largest
-        {
-            lowest.0 = largest.min(lowest.1);
-            self.floor = self.floor.max(lowest.0);
+        let Some(&(start, end)) = self.ranges.last() else { return };
+        if self.whole(start) <= largest {
+            let start = largest.min(self.whole(end));
+            self.floor = self.floor.max(start);
+            if let Some(lowest) = self.ranges.last_mut() {
+                lowest.0 = start as u32;
+            }
         }
     }
 
     fn insert(&mut self, number: u64) {
-        let index =
-            self.ranges.iter().position(|&(start, _)| start <= number + 1).unwrap_or(self.ranges.len());
-        let touches_lower = self.ranges.get(index).is_some_and(|&(start, end)| {
+        let low = number as u32;
+        let index = self.iter().position(|(start, _)| start <= number + 1).unwrap_or(self.ranges.len());
+        let (touches_upper, touches_lower) = self.iter().nth(index).map_or((false, false), |(start, end)| {
             debug_assert!(number > end || start == number + 1);
-            end + 1 == number
+            (start == number + 1, end + 1 == number)
         });
-        let touches_upper = self.ranges.get(index).is_some_and(|&(start, _)| start == number + 1);
         if touches_upper {
-            self.ranges[index].0 = number;
-            if self.ranges.get(index + 1).is_some_and(|&(_, end)| end + 1 == number) {
-                self.ranges[index].0 = self.ranges[index + 1].0;
+            self.ranges[index].0 = low;
+            if let Some(&(start, end)) = self.ranges.get(index + 1)
+                && end.wrapping_add(1) == low
+            {
+                self.ranges[index].0 = start;
                 self.ranges.remove(index + 1);
             }
         } else if touches_lower {
-            self.ranges[index].1 = number;
+            self.ranges[index].1 = low;
         } else {
             if self.ranges.is_full() {
                 if index == self.ranges.len() {
@@ -188,13 +205,13 @@ impl<const N: usize> Received<N> {
                 }
                 self.drop_lowest();
             }
-            let _ = self.ranges.insert(index, (number, number));
+            let _ = self.ranges.insert(index, (low, low));
         }
     }
 
     fn drop_lowest(&mut self) {
         if let Some((_, end)) = self.ranges.pop() {
-            self.floor = self.floor.max(end + 1);
+            self.floor = self.floor.max(self.whole(end) + 1);
         }
     }
 }

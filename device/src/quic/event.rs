@@ -49,7 +49,7 @@ pub enum EarlyDataOutcome {
 /// Something happened on the connection. Polled, never lost: state is kept, not a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The handshake reached a phase; its time is in [`super::Stats::phases`].
+    /// The handshake reached a phase, in the call just made.
     Handshake(Phase),
     /// The handshake is complete.
     Connected {

@@ -1,16 +1,14 @@
 //! Figures about a connection.
 
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 
-use super::event::PHASES;
 use super::path::Path;
 use super::recovery::{Congestion, Recovery};
+use super::stream::BufferHighs;
 
 /// Figures about a connection, all counted since `connect`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// When each [`super::Phase`] was reached, indexed by `phase as usize`.
-    pub phases: [Option<Instant>; PHASES],
     /// UDP datagrams sent.
     pub datagrams_sent: u32,
     /// Their payload bytes.
@@ -39,6 +37,8 @@ pub struct Stats {
     pub rtt_latest: Duration,
     /// Smoothed RTT.
     pub rtt_smoothed: Duration,
+    /// Mean deviation of the samples.
+    pub rtt_variation: Duration,
     /// Smallest RTT sample; zero before the first.
     pub rtt_min: Duration,
     /// Congestion window in bytes.
@@ -49,12 +49,15 @@ pub struct Stats {
     pub datagram_len: u16,
     /// Most bytes that CRYPTO reassembly held at a time.
     pub crypto_buffer_high: u16,
+    /// Most bytes that ever waited in one stream's buffers.
+    pub stream_buffer_highs: BufferHighs,
+    /// Most packets ever tracked as sent.
+    pub sent_packets_high: u16,
 }
 
 /// What the connection counts itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counters {
-    pub(super) phases: [Option<Instant>; PHASES],
     datagrams_sent: u32,
     bytes_sent: u64,
     datagrams_received: u32,
@@ -68,7 +71,6 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) const NONE: Self = Self {
-        phases: [None; PHASES],
         datagrams_sent: 0,
         bytes_sent: 0,
         datagrams_received: 0,
@@ -99,11 +101,11 @@ impl Counters {
         recovery: &Recovery<T, N, G>,
         path: &Path,
         crypto_buffer_high: u16,
+        stream_buffer_highs: BufferHighs,
     ) -> Stats {
         let rtt = recovery.rtt();
         let losses = recovery.statistics();
         Stats {
-            phases: self.phases,
             datagrams_sent: self.datagrams_sent,
             bytes_sent: self.bytes_sent,
             datagrams_received: self.datagrams_received,
@@ -118,11 +120,14 @@ impl Counters {
             migrations: self.migrations,
             rtt_latest: rtt.latest(),
             rtt_smoothed: rtt.smoothed(),
+            rtt_variation: rtt.variation(),
             rtt_min: rtt.min(),
             congestion_window: recovery.congestion().window(),
             bytes_in_flight: recovery.bytes_in_flight(),
             datagram_len: path.datagram_len(),
             crypto_buffer_high,
+            stream_buffer_highs,
+            sent_packets_high: losses.tracked_max,
         }
     }
 }

@@ -30,6 +30,27 @@ fn publish_and_subscribe_on_streams_of_their_own() {
 }
 
 #[test]
+fn four_streams_announce_what_each_of_them_can_hold_and_take_it() {
+    let mut world: World<4> = with(PairOptions::seeded(23), MqttOptions::default());
+    world.connect();
+    let announced = world.server.service.maximum_packet_size.expect("a limit");
+    assert_eq!(announced, 736, "a quarter of the receive memory");
+    for index in 0..4 {
+        world.subscribe(Slot::new(index).expect("a slot"), "a/#", Qos::AtLeastOnce);
+    }
+    // Fixed header of 3 bytes, topic of 5, identifier of 2, no properties: 1.
+    let payload = vec![7; announced as usize - 11];
+    for _ in 0..3 {
+        world.broker_publishes("a/b", &payload, Qos::AtLeastOnce);
+    }
+    world.until(10, "messages on each stream", |world| world.client.messages().count() == 12);
+    assert_eq!(world.client.connections(), 1);
+    let highs = world.client.stats().transport;
+    assert!((700..=736).contains(&highs.receive_buffer_max), "{}", highs.receive_buffer_max);
+    assert!(highs.send_buffer_max > 0 && highs.sent_packets_max > 0);
+}
+
+#[test]
 fn streams_wait_for_credit() {
     let mut options = PairOptions::seeded(22);
     options.server.streams = 1;

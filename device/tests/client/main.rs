@@ -5,4 +5,5 @@ mod first_light;
 mod lossy;
 mod outage;
 mod policy;
+mod throughput;
 mod world;

@@ -64,6 +64,8 @@ pub struct Broker {
     pub published: Vec<Published>,
     /// Successful CONNECTs.
     pub connects: u64,
+    /// What the last CONNECT named as maximum packet size.
+    pub maximum_packet_size: Option<u32>,
     /// DISCONNECTs by clients, with their reasons.
     pub disconnects: Vec<ReasonCode>,
     connections: BTreeMap<usize, Client>,
@@ -244,6 +246,10 @@ impl Broker {
                 _ => None,
             })
             .unwrap_or(u16::MAX);
+        self.maximum_packet_size = connect.properties.find(|property| match property {
+            Property::MaximumPacketSize(value) => Some(value),
+            _ => None,
+        });
         let stream = client.streams.entry(id).or_default();
         stream.channel = kept.unwrap_or_default();
         let list = [

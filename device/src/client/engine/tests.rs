@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::client::{Failure, FailureKind, Policy, Stall, TransportStats};
+use crate::mqtt::session::RX_PACKET_MAX;
 use crate::mqtt::{Options, Slot, StreamEnd, Streams};
 
 /// A byte stream whose state the test sets.
@@ -117,6 +118,7 @@ const OPEN: Status = Status::Open { resumed: false, early_data_accepted: false }
 struct World {
     engine: Engine,
     wire: Wire,
+    rx: PacketBuffer,
     now: Instant,
     policy: Policy,
 }
@@ -126,6 +128,7 @@ impl World {
         Self {
             engine: Engine::new(),
             wire: Wire::new(),
+            rx: [0; RX_PACKET_MAX],
             now: Instant::from_micros(1),
             policy: Policy::DEFAULT,
         }
@@ -147,7 +150,7 @@ impl World {
         let options = Options::new("client");
         let settings = Settings { mqtt: &options, policy: &self.policy };
         let mut events = Vec::new();
-        while let Some(told) = self.engine.poll(self.now, &settings, &mut self.wire) {
+        while let Some(told) = self.engine.poll(self.now, &settings, &mut self.wire, &mut self.rx) {
             match told {
                 Told::Policy(event) => events.push(event),
                 Told::Session(notice) => panic!("{notice:?} is not expected here"),

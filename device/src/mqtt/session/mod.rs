@@ -31,8 +31,8 @@ mod types;
 
 pub use notice::{Event, Notice};
 pub use types::{
-    Message, Options, Publication, RX_PACKET_MAX, Replay, RequestError, SLOTS, SessionStats, Slot, Start,
-    StreamEnd, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
+    Message, Options, PacketBuffer, Publication, RX_PACKET_MAX, Replay, RequestError, SLOTS, SessionStats,
+    Slot, Start, StreamEnd, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
 };
 
 use crate::mqtt::packet::{Connack, Disconnect, Property};
@@ -44,10 +44,11 @@ pub struct Session {
     state: State,
     version: Version,
     slots: [SlotState; SLOTS],
-    /// The body of the packet being read or just delivered.
-    rx: [u8; RX_PACKET_MAX],
+    /// The largest packet this connection's streams can deliver.
+    packet_max: u16,
+    /// Length of the body that was read into the packet buffer, so far or as a whole.
     rx_len: usize,
-    /// Whose packet is being gathered in `rx`, if the transport hands packets out in pieces.
+    /// Whose packet is being gathered there, if the transport hands packets out in pieces.
     gathering: Option<Slot>,
     /// Whose turn it is to be read first.
     turn: u8,
@@ -156,7 +157,7 @@ impl Session {
             state: State::Closed,
             version: Version::V5,
             slots: [SlotState::NEW; SLOTS],
-            rx: [0; RX_PACKET_MAX],
+            packet_max: RX_PACKET_MAX as u16,
             rx_len: 0,
             gathering: None,
             turn: 0,
@@ -182,6 +183,8 @@ impl Session {
     /// `replay` says whether publications marked as replay-safe follow at once ([`Replay::Safe`], for 0-RTT)
     /// or all wait for CONNACK.
     ///
+    /// `rx` serves to put CONNECT together.
+    ///
     /// # Errors
     /// [`BeginError`]; nothing is written then.
     pub fn begin(
@@ -190,6 +193,7 @@ impl Session {
         options: &Options<'_>,
         replay: Replay,
         streams: &mut dyn Streams,
+        rx: &mut PacketBuffer,
     ) -> Result<(), BeginError> {
         if self.state != State::Closed {
             self.end();
@@ -209,7 +213,8 @@ impl Session {
                 options.session_expiry_s == 0 || (!self.has_session && options.start == Start::Fresh)
             }
         };
-        self.write_connect(options, streams)?;
+        self.packet_max = streams.packet_max().min(RX_PACKET_MAX) as u16;
+        self.write_connect(options, streams, rx)?;
         self.limits = Limits::DEFAULT;
         self.keep_alive = Duration::from_secs(options.keep_alive_s.into());
         self.answer_timeout = options.answer_timeout;
@@ -281,7 +286,10 @@ impl Session {
     }
 
     /// Reads and writes until something is to be told, or nothing more can be done.
-    pub fn poll(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
+    ///
+    /// Packets are read into `rx`. What is in it matters to [`Session::event`], and to the next call if the streams do
+    /// not [buffer whole packets](Streams::buffers_whole_packets).
+    pub fn poll(&mut self, now: Instant, streams: &mut dyn Streams, rx: &mut PacketBuffer) -> Option<Notice> {
         if self.state == State::Closed {
             return None;
         }
@@ -295,7 +303,7 @@ impl Session {
             if let Some(notice) = self.send(now, streams) {
                 return Some(notice);
             }
-            match self.receive(streams) {
+            match self.receive(streams, rx) {
                 receive::Step::Notice(notice) => return Some(notice),
                 receive::Step::Packet => {}
                 receive::Step::Idle => return None,

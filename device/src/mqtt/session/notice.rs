@@ -1,6 +1,6 @@
 //! What a session tells: first without a borrow, so that the caller's loop may go on, then with one.
 
-use super::{Message, Session, Slot, Token};
+use super::{Message, PacketBuffer, Session, Slot, Token};
 use crate::mqtt::{Duplicate, Error, Properties, Qos, ReasonCode, RequestError, Retain};
 
 /// Something that happened. [`Session::event`] turns it into an [`Event`] until the next call to
@@ -121,14 +121,19 @@ pub enum Event<'a> {
 }
 
 impl Session {
-    /// The event of `notice`, which the last [`Session::poll`] returned.
-    pub fn event(&self, notice: Notice) -> Event<'_> {
+    /// The event of `notice`, which the last [`Session::poll`] returned, and left its packet in `rx`.
+    pub fn event<'a>(&'a self, notice: Notice, rx: &'a PacketBuffer) -> Event<'a> {
+        let body = &rx[..self.rx_len];
         match notice {
             Notice::Connected { session_present } => Event::Connected { session_present },
             Notice::Refused(reason) => Event::Refused(reason),
-            Notice::Message(span) => Event::Message(self.message(&span)),
-            Notice::Subscribed { token, codes } => Event::Subscribed { token, codes: self.codes(codes) },
-            Notice::Unsubscribed { token, codes } => Event::Unsubscribed { token, codes: self.codes(codes) },
+            Notice::Message(span) => Event::Message(self.message(&span, body)),
+            Notice::Subscribed { token, codes } => {
+                Event::Subscribed { token, codes: self::codes(body, codes) }
+            }
+            Notice::Unsubscribed { token, codes } => {
+                Event::Unsubscribed { token, codes: self::codes(body, codes) }
+            }
             Notice::Acknowledged { token, reason } => Event::Acknowledged { token, reason },
             Notice::Abandoned { token, error } => Event::Abandoned { token, error },
             Notice::SessionLost { republished } => Event::SessionLost { republished },
@@ -143,14 +148,8 @@ impl Session {
         }
     }
 
-    fn codes(&self, count: u16) -> &[u8] {
-        let body = &self.rx[..self.rx_len];
-        &body[body.len().saturating_sub(usize::from(count))..]
-    }
-
     /// A message's parts: the topic behind its two-byte length in front, the others at the end.
-    fn message(&self, span: &Span) -> Message<'_> {
-        let body = &self.rx[..self.rx_len];
+    fn message<'a>(&'a self, span: &Span, body: &'a [u8]) -> Message<'a> {
         let payload_at = body.len().saturating_sub(usize::from(span.payload_len));
         let properties_at = payload_at.saturating_sub(usize::from(span.properties_len));
         let topic = match span.topic {
@@ -170,4 +169,9 @@ impl Session {
             properties: Properties::from_values(&body[properties_at..payload_at]),
         }
     }
+}
+
+/// The reason codes, which stand at the end.
+fn codes(body: &[u8], count: u16) -> &[u8] {
+    &body[body.len().saturating_sub(usize::from(count))..]
 }

@@ -3,7 +3,7 @@
 use super::incoming::Accepted;
 use super::notice::{Notice, Span, Topic};
 use super::store::Phase;
-use super::{Answer, RX_PACKET_MAX, Session, Slot, State, StreamEnd, Streams, Token};
+use super::{Answer, PacketBuffer, Session, Slot, State, StreamEnd, Streams, Token};
 use crate::mqtt::packet::{
     Ack, AckKind, Auth, Connack, Delivery, Disconnect, FIXED_HEADER_MAX, FixedHeader, PacketType, Publish,
     Suback, Unsuback, empty,
@@ -55,7 +55,7 @@ pub(super) enum Step {
 
 impl Session {
     /// Reads one packet from the stream whose turn it is.
-    pub(super) fn receive(&mut self, streams: &mut dyn Streams) -> Step {
+    pub(super) fn receive(&mut self, streams: &mut dyn Streams, rx: &mut PacketBuffer) -> Step {
         for offset in 0..super::SLOTS {
             let index = (usize::from(self.turn) + offset) % super::SLOTS;
             let Some(slot) = Slot::new(index) else { continue };
@@ -63,7 +63,7 @@ impl Session {
             if !self.slots[index].is_open || waits_for_other || !self.incoming.has_room() {
                 continue;
             }
-            let step = match self.read_packet(slot, streams) {
+            let step = match self.read_packet(slot, streams, rx) {
                 Ok(step) => step,
                 Err(error) => Step::Notice(self.fail(slot, error, streams)),
             };
@@ -75,7 +75,12 @@ impl Session {
         Step::Idle
     }
 
-    fn read_packet(&mut self, slot: Slot, streams: &mut dyn Streams) -> Result<Step, Error> {
+    fn read_packet(
+        &mut self,
+        slot: Slot,
+        streams: &mut dyn Streams,
+        rx: &mut PacketBuffer,
+    ) -> Result<Step, Error> {
         if let Frame::Header { .. } = self.slots[slot.index()].frame {
             self.read_header(slot, streams)?;
         }
@@ -83,12 +88,12 @@ impl Session {
             Frame::Header { .. } => Ok(self.idle_or_ended(slot, streams)),
             Frame::Skip(skip) => Ok(self.skip(slot, skip, streams)),
             Frame::Body(header) => {
-                if !self.read_body(slot, &header, streams) {
+                if !self.read_body(slot, &header, streams, rx) {
                     return Ok(self.idle_or_ended(slot, streams));
                 }
                 self.slots[slot.index()].frame = Frame::START;
                 self.stats.receive_packet_max = self.stats.receive_packet_max.max(header.packet_len() as u32);
-                self.dispatch(slot, &header)
+                self.dispatch(slot, &header, &rx[..self.rx_len])
             }
         }
     }
@@ -121,7 +126,7 @@ impl Session {
     fn check_size(&mut self, slot: Slot) -> Result<(), Error> {
         let frame = &mut self.slots[slot.index()].frame;
         let Frame::Body(header) = *frame else { return Ok(()) };
-        if header.packet_len() <= RX_PACKET_MAX {
+        if header.packet_len() <= usize::from(self.packet_max) {
             return Ok(());
         }
         if self.version == Version::V5 || header.packet_type != PacketType::Publish {
@@ -140,7 +145,13 @@ impl Session {
     }
 
     /// Reads the body into `rx`, as a whole where the stream keeps incomplete packets.
-    fn read_body(&mut self, slot: Slot, header: &FixedHeader, streams: &mut dyn Streams) -> bool {
+    fn read_body(
+        &mut self,
+        slot: Slot,
+        header: &FixedHeader,
+        streams: &mut dyn Streams,
+        rx: &mut PacketBuffer,
+    ) -> bool {
         let len = header.remaining_len as usize;
         if streams.buffers_whole_packets() && streams.readable(slot) < len {
             return false;
@@ -149,7 +160,7 @@ impl Session {
             self.rx_len = 0;
         }
         while self.rx_len < len {
-            let read = streams.read(slot, &mut self.rx[self.rx_len..len]);
+            let read = streams.read(slot, &mut rx[self.rx_len..len]);
             if read == 0 {
                 self.gathering = Some(slot);
                 return false;
@@ -222,9 +233,9 @@ impl Session {
         Notice::StreamClosed { slot, code: None, error: Some(error) }
     }
 
-    /// Handles the packet whose body is in `rx`.
-    fn dispatch(&mut self, slot: Slot, header: &FixedHeader) -> Result<Step, Error> {
-        let (len, version) = (self.rx_len, self.version);
+    /// Handles the packet with this body.
+    fn dispatch(&mut self, slot: Slot, header: &FixedHeader, body: &[u8]) -> Result<Step, Error> {
+        let version = self.version;
         if let State::Connecting(_) = self.state
             && !matches!(header.packet_type, PacketType::Connack | PacketType::Disconnect | PacketType::Auth)
         {
@@ -236,38 +247,38 @@ impl Session {
             return Err(Error::protocol("fixed_header.packet_type"));
         }
         match header.packet_type {
-            PacketType::Publish => self.on_publish(slot, header.flags),
-            PacketType::Puback => self.on_ack(slot, AckKind::Puback),
-            PacketType::Pubrec => self.on_ack(slot, AckKind::Pubrec),
-            PacketType::Pubrel => self.on_ack(slot, AckKind::Pubrel),
-            PacketType::Pubcomp => self.on_ack(slot, AckKind::Pubcomp),
-            PacketType::Suback => self.on_suback(slot),
-            PacketType::Unsuback => self.on_unsuback(slot),
-            PacketType::Connack => self.on_connack_packet(),
+            PacketType::Publish => self.on_publish(slot, header.flags, body),
+            PacketType::Puback => self.on_ack(slot, AckKind::Puback, body),
+            PacketType::Pubrec => self.on_ack(slot, AckKind::Pubrec, body),
+            PacketType::Pubrel => self.on_ack(slot, AckKind::Pubrel, body),
+            PacketType::Pubcomp => self.on_ack(slot, AckKind::Pubcomp, body),
+            PacketType::Suback => self.on_suback(slot, body),
+            PacketType::Unsuback => self.on_unsuback(slot, body),
+            PacketType::Connack => self.on_connack_packet(body),
             PacketType::Pingresp => {
-                empty(&self.rx[..len], "pingresp")?;
+                empty(body, "pingresp")?;
                 self.answer_due = None;
                 Ok(Step::Packet)
             }
             PacketType::Disconnect if version == Version::V5 => {
-                let disconnect = Disconnect::decode(&self.rx[..len], version)?;
+                let disconnect = Disconnect::decode(body, version)?;
                 self.state = State::Closed;
                 Ok(Step::Notice(Notice::ServerDisconnect(disconnect.reason)))
             }
             PacketType::Auth => {
                 // CONNECT names no method, so the server may not ask (4.12).
-                Auth::decode(&self.rx[..len], version)?;
+                Auth::decode(body, version)?;
                 Err(Error::protocol("auth"))
             }
             _ => Err(Error::protocol("fixed_header.packet_type")),
         }
     }
 
-    fn on_connack_packet(&mut self) -> Result<Step, Error> {
+    fn on_connack_packet(&mut self, body: &[u8]) -> Result<Step, Error> {
         if !matches!(self.state, State::Connecting(_)) {
             return Err(Error::protocol("connack"));
         }
-        let connack = Connack::decode(&self.rx[..self.rx_len], self.version)?;
+        let connack = Connack::decode(body, self.version)?;
         if connack.session_present && self.is_fresh {
             return Err(Error::protocol("connack.session_present"));
         }
@@ -275,8 +286,8 @@ impl Session {
         Ok(Step::Notice(self.on_connack(&answer)))
     }
 
-    fn on_publish(&mut self, slot: Slot, flags: u8) -> Result<Step, Error> {
-        let publish = Publish::decode(flags, &self.rx[..self.rx_len], self.version)?;
+    fn on_publish(&mut self, slot: Slot, flags: u8, body: &[u8]) -> Result<Step, Error> {
+        let publish = Publish::decode(flags, body, self.version)?;
         let topic = match (publish.topic_alias(), publish.topic) {
             (Some(alias), _) if alias > super::alias::INCOMING_MAX => return Err(ALIAS_INVALID),
             (Some(alias), "") => {
@@ -310,7 +321,7 @@ impl Session {
         }
         let qos = publish.delivery.qos();
         self.stats.messages_received[usize::from(qos.bits())] += 1;
-        let properties_len = values_len(&publish, self.rx_len, self.version);
+        let properties_len = values_len(&publish, body.len(), self.version);
         Ok(Step::Notice(Notice::Message(Span {
             slot,
             topic,
@@ -325,8 +336,8 @@ impl Session {
         })))
     }
 
-    fn on_ack(&mut self, slot: Slot, kind: AckKind) -> Result<Step, Error> {
-        let ack = Ack::decode(kind, &self.rx[..self.rx_len], self.version)?;
+    fn on_ack(&mut self, slot: Slot, kind: AckKind, body: &[u8]) -> Result<Step, Error> {
+        let ack = Ack::decode(kind, body, self.version)?;
         let token = Token { slot, id: ack.id };
         let is_complete = match kind {
             AckKind::Puback => self.store.on_complete(token, Qos::AtLeastOnce, Phase::Published),
@@ -353,8 +364,8 @@ impl Session {
         Ok(Step::Notice(Notice::Acknowledged { token, reason: ack.reason }))
     }
 
-    fn on_suback(&mut self, slot: Slot) -> Result<Step, Error> {
-        let suback = Suback::decode(&self.rx[..self.rx_len], self.version)?;
+    fn on_suback(&mut self, slot: Slot, body: &[u8]) -> Result<Step, Error> {
+        let suback = Suback::decode(body, self.version)?;
         let token = Token { slot, id: suback.id };
         if !self.subscriptions.on_suback(token, suback.codes) {
             return Err(Error::protocol("suback.packet_id"));
@@ -362,8 +373,8 @@ impl Session {
         Ok(Step::Notice(Notice::Subscribed { token, codes: suback.codes.len() as u16 }))
     }
 
-    fn on_unsuback(&mut self, slot: Slot) -> Result<Step, Error> {
-        let unsuback = Unsuback::decode(&self.rx[..self.rx_len], self.version)?;
+    fn on_unsuback(&mut self, slot: Slot, body: &[u8]) -> Result<Step, Error> {
+        let unsuback = Unsuback::decode(body, self.version)?;
         let token = Token { slot, id: unsuback.id };
         if !self.subscriptions.on_unsuback(token) {
             return Err(Error::protocol("unsuback.packet_id"));

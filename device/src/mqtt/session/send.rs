@@ -4,8 +4,8 @@ use super::alias::Naming;
 use super::store::Phase;
 use super::subscriptions::{self, State as RequestState};
 use super::{
-    BeginError, Notice, Options, Publication, Replay, RequestError, Session, Slot, State, Streams, TOPIC_MAX,
-    TX_PACKET_MAX, Token,
+    BeginError, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot, State,
+    Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
 };
 use crate::codec::Writer;
 use crate::mqtt::packet::{
@@ -32,12 +32,13 @@ impl Session {
         &mut self,
         options: &Options<'_>,
         streams: &mut dyn Streams,
+        rx: &mut PacketBuffer,
     ) -> Result<(), BeginError> {
         let mut list = heapless::Vec::<Property<'_>, CONNECT_PROPERTIES_MAX>::new();
         let own = [
             Property::SessionExpiryInterval(options.session_expiry_s),
             Property::ReceiveMaximum(super::incoming::RECEIVE_MAXIMUM),
-            Property::MaximumPacketSize(super::RX_PACKET_MAX as u32),
+            Property::MaximumPacketSize(self.packet_max.into()),
             Property::TopicAliasMaximum(super::alias::INCOMING_MAX),
         ];
         for property in own.into_iter().chain(options.properties.iter()) {
@@ -53,8 +54,8 @@ impl Session {
             user_name: options.user_name,
             password: options.password,
         };
-        // Nothing is read before CONNECT is written, so the receive buffer is free.
-        let mut w = Writer::new(&mut self.rx);
+        // Nothing is read before CONNECT is written, so the buffer is free.
+        let mut w = Writer::new(rx);
         connect.encode(&mut w).map_err(|_| BeginError::Options)?;
         if streams.writable(Slot::CONTROL) < w.len() {
             return Err(BeginError::Blocked);

@@ -11,8 +11,9 @@ use crate::codec::Writer;
 use crate::mqtt::packet::{Delivery, Publish};
 use crate::mqtt::{Duplicate, Properties, Qos, Retain};
 
-/// Bytes for stored publications: one of 1 KiB with its topic, or a dozen of 64 bytes.
-pub(super) const STORE_BYTES: usize = 1280;
+/// Bytes for stored publications: two of 1,000 bytes with their topics, so that one is under way while the other's
+/// acknowledgement is, or twenty of 64 bytes.
+pub(super) const STORE_BYTES: usize = 2064;
 
 /// Publications in the store: 16 cover a window of 16 messages per round trip.
 pub(super) const STORE_COUNT: usize = 16;

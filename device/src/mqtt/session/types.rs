@@ -57,7 +57,13 @@ pub trait Streams {
     /// Ends this side's use of the stream of `slot`; the slot has none afterwards.
     fn close_stream(&mut self, slot: Slot, end: StreamEnd);
 
-    /// Whether a packet of up to [`RX_PACKET_MAX`] bytes becomes readable as a whole.
+    /// The largest packet that can be received, at most [`RX_PACKET_MAX`]: the stream's own buffer may be smaller where
+    /// [whole packets](Self::buffers_whole_packets) wait in it. CONNECT announces it.
+    fn packet_max(&self) -> usize {
+        RX_PACKET_MAX
+    }
+
+    /// Whether a packet of up to [`Self::packet_max`] bytes becomes readable as a whole.
     ///
     /// If so the session leaves an incomplete packet in the stream's own buffer, and an incomplete packet on one
     /// stream does not keep another one waiting. If not (TLS hands out one record at a time) it gathers the packet,
@@ -75,8 +81,12 @@ pub enum StreamEnd {
 }
 
 /// Largest packet received, in bytes: a payload of 1 KiB, and 128 bytes for topic and properties. Announced as
-/// maximum packet size.
+/// maximum packet size, unless the streams hold less ([`Streams::packet_max`]).
 pub const RX_PACKET_MAX: usize = 1024 + 128;
+
+/// Where a packet lies as a whole while it is looked at. The session does not own one: a datagram's buffer serves as
+/// well as long as the streams buffer whole packets.
+pub type PacketBuffer = [u8; RX_PACKET_MAX];
 
 /// Largest PUBLISH sent, in bytes: what a stream takes at once when its send buffer is empty.
 pub const TX_PACKET_MAX: usize = RX_PACKET_MAX;

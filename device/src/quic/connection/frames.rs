@@ -106,7 +106,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     /// The handshake is confirmed: its keys are not needed any more (RFC 9001 4.9.2).
     fn confirm(&mut self, now: Instant) {
-        self.reach(now, Phase::Confirmed);
+        self.reach(Phase::Confirmed);
         self.keys.long = None;
         self.recovery.discard_space(now, Space::Handshake);
         self.recovery.on_handshake_confirmed(now);

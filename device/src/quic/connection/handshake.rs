@@ -98,12 +98,12 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 self.leave_initial(ctx.now);
                 self.keys.long = Some((Space::Handshake, LevelKeys::derive(suite, &client, &server)));
                 self.recovery.on_handshake_keys(ctx.now);
-                self.reach(ctx.now, Phase::ServerHello);
+                self.reach(Phase::ServerHello);
             }
             Outcome::Parameters { parameters, early_data_accepted } => {
                 self.on_parameters(ctx, &parameters, early_data_accepted)?;
             }
-            Outcome::CertificateVerified => self.reach(ctx.now, Phase::CertificateVerified),
+            Outcome::CertificateVerified => self.reach(Phase::CertificateVerified),
             Outcome::Complete { suite, client, server } => {
                 self.crypto_out.on_flight(Space::Handshake, flight.start, flight.len());
                 self.crypto_in.advance(Space::Application, self.crypto_out.end()..BLOCKS * BLOCK)?;
@@ -111,7 +111,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server, first));
                 self.keys.early = None;
                 self.events.connected = true;
-                self.reach(ctx.now, Phase::Complete);
+                self.reach(Phase::Complete);
             }
             Outcome::TicketStored => self.events.ticket = true,
         }

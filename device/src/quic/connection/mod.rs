@@ -256,7 +256,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.keys.long = Some((Space::Initial, LevelKeys::initial(&destination)));
         self.start_tls(ctx).map_err(ConnectError::Tls)?;
         self.state = State::Open;
-        self.reach(ctx.now, Phase::Started);
+        self.reach(Phase::Started);
         Ok(())
     }
 
@@ -408,13 +408,12 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     /// Figures so far.
     pub fn stats(&self) -> super::Stats {
-        self.counters.stats(&self.recovery, &self.path, self.crypto_in.high())
+        self.counters.stats(&self.recovery, &self.path, self.crypto_in.high(), self.streams.highs())
     }
 
-    fn reach(&mut self, now: Instant, phase: Phase) {
+    fn reach(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
         self.events.phases |= 1 << phase as u8;
-        self.counters.phases[phase as usize] = Some(now);
     }
 
     /// Whether 1-RTT keys exist.

@@ -291,7 +291,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.repair_with(|recovery, repair| recovery.on_retry(ctx.now, |outcome| repair.apply(outcome)));
         self.crypto_out.rewind();
         self.active_at = ctx.now;
-        self.reach(ctx.now, Phase::Retried);
+        self.reach(Phase::Retried);
     }
 
     /// What TLS calls the level of a space.

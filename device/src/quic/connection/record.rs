@@ -18,7 +18,7 @@ const NO_ACK: u32 = u32::MAX;
 pub(super) enum SentFrame {
     Stream(StreamPieceRecord),
     Control(ControlRecord),
-    Crypto(CryptoPiece),
+    Crypto(Space, CryptoPiece),
     /// RETIRE_CONNECTION_ID, by the low half of its sequence number.
     Retire(u16),
     /// A probe for datagrams of this size.
@@ -29,14 +29,13 @@ pub(super) enum SentFrame {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Record {
     frames: [Option<SentFrame>; FRAMES_PER_PACKET],
-    /// The largest packet number its ACK frame acknowledged, low half.
+    /// The largest packet number that the ACK frame of a 1-RTT packet acknowledged, low half.
     acked: u32,
-    space: Space,
 }
 
 impl Record {
-    pub(super) const fn new(space: Space) -> Self {
-        Self { frames: [None; FRAMES_PER_PACKET], acked: NO_ACK, space }
+    pub(super) const fn new() -> Self {
+        Self { frames: [None; FRAMES_PER_PACKET], acked: NO_ACK }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -96,7 +95,7 @@ impl<const STREAMS: usize, const SEND: usize, const BLOCKS: usize> Repair<'_, ST
             match frame {
                 SentFrame::Stream(piece) => self.streams.on_piece_acked(piece),
                 SentFrame::Control(control) => self.streams.on_control_acked(control),
-                SentFrame::Crypto(piece) => self.crypto.on_acked(record.space, piece),
+                SentFrame::Crypto(space, piece) => self.crypto.on_acked(space, piece),
                 SentFrame::Retire(sequence) => self.cids.on_retirement_acked(sequence),
                 SentFrame::MtuProbe(len) => self.path.on_probe_acked(len),
             }
@@ -109,7 +108,7 @@ impl<const STREAMS: usize, const SEND: usize, const BLOCKS: usize> Repair<'_, ST
             match frame {
                 SentFrame::Stream(piece) => self.streams.on_piece_lost(piece),
                 SentFrame::Control(control) => self.streams.on_control_lost(control),
-                SentFrame::Crypto(piece) => self.crypto.on_lost(record.space, piece),
+                SentFrame::Crypto(space, piece) => self.crypto.on_lost(space, piece),
                 SentFrame::Retire(sequence) => self.cids.on_retirement_lost(sequence),
                 SentFrame::MtuProbe(len) => self.path.on_probe_lost(len),
             }
@@ -118,15 +117,9 @@ impl<const STREAMS: usize, const SEND: usize, const BLOCKS: usize> Repair<'_, ST
 
     /// What that ACK frame said need not be said again.
     fn on_ack_acked(&mut self, record: &Record) {
-        match record.space {
-            Space::Initial => {}
-            Space::Handshake => {}
-            Space::Application => {
-                let Some(largest) = self.received.application.largest() else { return };
-                let behind = (largest as u32).wrapping_sub(record.acked);
-                self.received.application.on_ack_acknowledged(largest.saturating_sub(u64::from(behind)));
-            }
-        }
+        let Some(largest) = self.received.application.largest() else { return };
+        let behind = (largest as u32).wrapping_sub(record.acked);
+        self.received.application.on_ack_acknowledged(largest.saturating_sub(u64::from(behind)));
     }
 }
 
@@ -136,6 +129,6 @@ mod tests {
 
     #[test]
     fn a_record_is_small() {
-        assert!(size_of::<Record>() <= 52, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 40, "{}", size_of::<Record>());
     }
 }

@@ -38,6 +38,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.streams.writable(id).unwrap_or(0)
     }
 
+    /// How many bytes the server may have under way on each stream: no more can wait there to be read.
+    pub const fn stream_window(&self) -> u32 {
+        self.streams.limits().stream_window
+    }
+
     /// Reads received bytes in order.
     ///
     /// What has arrived can be read after the end of the connection, too.

@@ -148,7 +148,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let mut w = Writer::new(&mut datagram[start..end]);
         let Some(number_at) = self.write_header(space, number, &mut w) else { return 0 };
         let header_len = w.len();
-        let mut draft = Draft { record: Record::new(space), kind: PacketKind::AckOnly, pad_to };
+        let mut draft = Draft { record: Record::new(), kind: PacketKind::AckOnly, pad_to };
         self.write_ack(ctx.now, space, &mut draft, &mut w);
         if wish == Wish::Frames {
             self.write_frames(ctx, space, &mut draft, &mut w);
@@ -207,7 +207,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 };
                 if Ack::encode(delay, received.ranges(), w).is_ok() {
                     received.on_ack_sent();
-                    draft.record.set_acked(largest);
+                    // The few packets of a handshake may be acknowledged again and again.
+                    if space == Space::Application {
+                        draft.record.set_acked(largest);
+                    }
                 }
             }};
         }
@@ -251,7 +254,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             let crypto = frame::Crypto { offset: u64::from(piece.offset), data };
             let written = crypto.encode(w);
             debug_assert!(written.is_ok(), "room was left for the frame's fields");
-            draft.record.push(SentFrame::Crypto(piece));
+            draft.record.push(SentFrame::Crypto(space, piece));
         }
     }
 
@@ -371,7 +374,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         w.varint(kind::PING).ok()?;
         w.zeros(w.remaining()).ok()?;
         self.seal(space, number, number_at, datagram);
-        let mut record = Record::new(space);
+        let mut record = Record::new();
         record.push(SentFrame::MtuProbe(len));
         self.next_number[space.index()] += 1;
         self.counters.packets_sent += 1;
@@ -403,7 +406,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 break;
             }
             let pad_to = if is_keyed[0] && is_last { limit } else { 0 };
-            let mut draft = Draft { record: Record::new(space), kind: PacketKind::AckOnly, pad_to };
+            let mut draft = Draft { record: Record::new(), kind: PacketKind::AckOnly, pad_to };
             self.write_padding(&mut draft, len, number_at.start, &mut w);
             let packet_len = w.len() + TAG_LEN;
             self.seal(space, number, number_at, &mut buffer[len..len + packet_len]);

@@ -243,7 +243,7 @@ impl Losses {
 struct Stall {
     since: Instant,
     /// The packet number of the last PING that looked out, while its entry is in the table.
-    lookout: Option<u64>,
+    lookout: Option<u32>,
 }
 
 /// How far the handshake is, as far as timers care.
@@ -412,11 +412,9 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             return Ok(Acked::default());
         };
         let state = &mut self.spaces[space.index()];
-        if state.largest_sent.is_none_or(|sent| largest > sent) {
-            return Err(AckOfUnsent);
-        }
+        let sent = state.largest_sent.filter(|&sent| largest <= sent).ok_or(AckOfUnsent)?;
         state.largest_acked = state.largest_acked.max(Some(largest));
-        let marked = self.table.mark_acked(space, ranges);
+        let marked = self.table.mark_acked(space, sent, ranges);
         let mut acked = Acked { largest_newly_acked: marked.largest, packets: marked.count, lost: 0 };
         if marked.count == 0 {
             return Ok(acked);
@@ -606,7 +604,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// At most one lookout is in the table: there is nothing in the others to repair.
     fn supersede_lookout(&mut self, packet_number: u64) {
         let Some(stall) = &mut self.stall else { return };
-        let Some(older) = stall.lookout.replace(packet_number) else { return };
+        let Some(older) = stall.lookout.replace(packet_number as u32) else { return };
         if let Some(bytes) = self.table.withdraw(Space::Application, older) {
             self.bytes_in_flight -= u32::from(bytes);
             self.spaces[Space::Application.index()].ack_eliciting_in_flight -= 1;
@@ -634,11 +632,11 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let loss_delay = self.rtt.loss_delay();
         let state = &mut self.spaces[space.index()];
         state.loss_time = None;
-        let Some(largest_acked) = state.largest_acked else { return 0 };
+        let (Some(sent), Some(largest_acked)) = (state.largest_sent, state.largest_acked) else { return 0 };
         let mut losses = Losses::default();
-        self.table.declare_lost(space, largest_acked, |packet| {
+        self.table.declare_lost(space, sent, largest_acked, |packet| {
             let due = packet.time + loss_delay;
-            if due > now && largest_acked < packet.packet_number + PACKET_THRESHOLD {
+            if due > now && largest_acked < packet.packet_number(sent) + PACKET_THRESHOLD {
                 if packet.is_in_flight() {
                     state.loss_time = Some(state.loss_time.map_or(due, |time| time.min(due)));
                 }

@@ -27,8 +27,9 @@ const ACK_ONLY: u8 = 1 << 7;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentPacket<T> {
     pub(super) time: Instant,
-    pub(super) packet_number: u64,
     pub(super) record: T,
+    /// The low half of the packet number: all entries lie within 2^32 of each other.
+    number: u32,
     pub(super) bytes: u16,
     pub(super) space: Space,
     flags: u8,
@@ -49,7 +50,12 @@ impl<T> SentPacket<T> {
             PacketKind::AckEliciting | PacketKind::Lookout => IN_FLIGHT | ACK_ELICITING,
             PacketKind::MtuProbe => IN_FLIGHT | ACK_ELICITING | MTU_PROBE,
         };
-        Self { time, packet_number, record, bytes, space, flags }
+        Self { time, record, number: packet_number as u32, bytes, space, flags }
+    }
+
+    /// The packet number, given that it is at most `sent` and not 2^32 behind it.
+    pub(super) const fn packet_number(&self, sent: u64) -> u64 {
+        sent.saturating_sub((sent as u32).wrapping_sub(self.number) as u64)
     }
 
     pub(super) fn is_ack_eliciting(&self) -> bool {
@@ -164,26 +170,28 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
         stored
     }
 
-    /// Marks what `ranges` (descending) acknowledge in `space`.
+    /// Marks what `ranges` (descending) acknowledge in `space`, where `sent` is the largest number sent.
     pub(super) fn mark_acked(
         &mut self,
         space: Space,
+        sent: u64,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
     ) -> Marked {
         let mut marked = Marked::default();
         let mut packets = self.packets.iter_mut().rev().filter(|packet| packet.space == space).peekable();
         for range in ranges {
-            while packets.next_if(|packet| packet.packet_number > *range.end()).is_some() {}
-            while let Some(packet) = packets.next_if(|packet| packet.packet_number >= *range.start()) {
+            while packets.next_if(|packet| packet.packet_number(sent) > *range.end()).is_some() {}
+            while let Some(packet) = packets.next_if(|packet| packet.packet_number(sent) >= *range.start()) {
+                let number = packet.packet_number(sent);
                 self.outstanding -= u16::from(packet.is_held());
                 packet.flags |= ACKED;
                 marked.count += 1;
-                marked.largest = marked.largest.max(Some(packet.packet_number));
+                marked.largest = marked.largest.max(Some(number));
                 if packet.has(LOST | OLD_PATH) {
                     continue;
                 }
                 marked.ack_eliciting += u16::from(packet.is_ack_eliciting());
-                if marked.largest == Some(packet.packet_number) {
+                if marked.largest == Some(number) {
                     marked.largest_sent_at = Some(packet.time);
                 }
             }
@@ -236,9 +244,9 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
         Some(evicted)
     }
 
-    /// Takes out the packet of this number if it is in flight, and returns its size.
-    pub(super) fn withdraw(&mut self, space: Space, packet_number: u64) -> Option<u16> {
-        let wanted = |packet: &SentPacket<T>| packet.packet_number == packet_number && packet.space == space;
+    /// Takes out the packet whose number has this low half if it is in flight, and returns its size.
+    pub(super) fn withdraw(&mut self, space: Space, number: u32) -> Option<u16> {
+        let wanted = |packet: &SentPacket<T>| packet.number == number && packet.space == space;
         let withdrawn =
             self.evict_first(|packet| wanted(packet) && packet.is_held() && packet.is_in_flight())?;
         self.outstanding -= 1;
@@ -252,15 +260,17 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
         }
     }
 
-    /// Declares lost what is outstanding in `space` up to `largest_acked` and `lost` says so.
+    /// Declares lost what is outstanding in `space` up to `largest_acked` and `lost` says so; `sent` is the largest
+    /// number sent.
     pub(super) fn declare_lost(
         &mut self,
         space: Space,
+        sent: u64,
         largest_acked: u64,
         mut lost: impl FnMut(&mut SentPacket<T>) -> bool,
     ) {
         let packets = self.packets.iter_mut().filter(|packet| packet.is_outstanding(space));
-        for packet in packets.take_while(|packet| packet.packet_number <= largest_acked) {
+        for packet in packets.take_while(|packet| packet.packet_number(sent) <= largest_acked) {
             let held = packet.is_held();
             if lost(packet) {
                 packet.flags = (packet.flags | LOST) & !IN_FLIGHT;

@@ -26,7 +26,8 @@ pub use receive::{BLOCK, Memory, ReceiveBuffer, ReceiveMemory};
 pub use send::{Piece, SendBuffer};
 pub use state::Read;
 pub use table::{
-    Control, ControlRecord, Limits, PeerLimits, StreamEvent, StreamPiece, StreamPieceRecord, Streams,
+    BufferHighs, Control, ControlRecord, Limits, PeerLimits, StreamEvent, StreamPiece, StreamPieceRecord,
+    Streams,
 };
 
 /// The peer broke a rule of streams (RFC 9000 20.1).

@@ -229,6 +229,16 @@ pub struct Streams<const N: usize, const SEND: usize, const BLOCKS: usize> {
     turn: usize,
     opener_waits: bool,
     credit_event: bool,
+    high: BufferHighs,
+}
+
+/// Most bytes that ever waited in one stream's buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BufferHighs {
+    /// Written and not yet acknowledged.
+    pub send: u16,
+    /// Received and not yet read, gaps included.
+    pub receive: u16,
 }
 
 /// Connection-wide frames to be sent.
@@ -278,6 +288,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
             turn: 0,
             opener_waits: false,
             credit_event: false,
+            high: BufferHighs { send: 0, receive: 0 },
         }
     }
 
@@ -311,6 +322,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.turn = 0;
         self.opener_waits = false;
         self.credit_event = false;
+        self.high = BufferHighs::default();
     }
 
     /// The receive memory, which is the handshake's before stream data can arrive; its reserved blocks, at the
@@ -408,7 +420,16 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     /// # Errors
     /// [`UseError::Unknown`], [`UseError::Finished`], [`UseError::Stopped`].
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, UseError> {
-        self.slot(id)?.write(bytes)
+        let stream = self.slot(id)?;
+        let written = stream.write(bytes)?;
+        let buffered = stream.outgoing.buffered() as u16;
+        self.high.send = self.high.send.max(buffered);
+        Ok(written)
+    }
+
+    /// High-water marks of the buffers since [`Self::restart`].
+    pub const fn highs(&self) -> BufferHighs {
+        self.high
     }
 
     /// Ends the stream behind what has been written.
@@ -567,6 +588,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.count_received(grown)?;
         self.consider_limits(Some(index));
         let stream = &mut self.slots[index];
+        self.high.receive = self.high.receive.max(stream.incoming.span() as u16);
         if stream.receiving == Receiving::Unwanted {
             if stream.incoming.is_at_end() {
                 stream.receiving = Receiving::Done;

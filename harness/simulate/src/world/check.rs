@@ -7,8 +7,11 @@ use quinn_proto::{ConnectionError, TransportErrorCode};
 use super::play::{Play, Sent, recognise};
 use crate::server::Ended;
 
-/// Bytes of the device's stream buffers, each way.
-const STREAM_BUFFER: u32 = 2048;
+/// Bytes that a stream of the device with three streams may hold: to be sent, and received.
+const BUFFERS: [u32; 2] = [2080, 960];
+
+/// Sent packets that the device remembers.
+const SENT_PACKETS_MAX: u32 = device::quic::SENT_PACKETS_MAX as u32;
 
 /// RFC 9000 20.1.
 const INVALID_TOKEN: u64 = 0x0b;
@@ -90,10 +93,17 @@ fn is_fooled(ended: &Ended) -> bool {
 
 fn check_bounds(play: &Play) -> Result<(), String> {
     let stats = play.world.client.stats().transport;
-    for (what, value) in [("send", stats.send_buffer_max), ("receive", stats.receive_buffer_max)] {
-        if value > STREAM_BUFFER {
-            return Err(format!("{value} bytes in a {what} buffer of {STREAM_BUFFER}"));
+    let used = [stats.send_buffer_max, stats.receive_buffer_max];
+    for ((what, value), bound) in ["send", "receive"].into_iter().zip(used).zip(BUFFERS) {
+        if value > bound {
+            return Err(format!("{value} bytes in a {what} buffer of {bound}"));
         }
+    }
+    if stats.packets_sent > 0 && (stats.sent_packets_max == 0 || stats.sent_packets_max > SENT_PACKETS_MAX) {
+        return Err(format!("{} packets in a table of {SENT_PACKETS_MAX}", stats.sent_packets_max));
+    }
+    if stats.packets_lost > stats.packets_sent {
+        return Err(format!("figures contradict each other: {stats:?}"));
     }
     Ok(())
 }

@@ -54,7 +54,8 @@ fn connect_of_3_1_1_keeps_the_session_if_it_may_outlive_the_connection() {
 fn connect_waits_for_room_and_is_written_whole() {
     let mut world = World::new();
     world.wire.room = 10;
-    let result = world.session.begin(world.now, &world.options, Replay::Unsafe, &mut world.wire);
+    let result =
+        world.session.begin(world.now, &world.options, Replay::Unsafe, &mut world.wire, &mut world.rx);
     assert_eq!(result, Err(BeginError::Blocked));
     assert!(world.wire.to_server[0].is_empty());
     world.wire.room = 4096;
@@ -66,7 +67,8 @@ fn connect_waits_for_room_and_is_written_whole() {
 fn connect_waits_for_stream_credit() {
     let mut world = World::new();
     world.wire.credit = 0;
-    let result = world.session.begin(world.now, &world.options, Replay::Unsafe, &mut world.wire);
+    let result =
+        world.session.begin(world.now, &world.options, Replay::Unsafe, &mut world.wire, &mut world.rx);
     assert_eq!(result, Err(BeginError::Blocked));
     world.wire.credit = 1;
     world.begin();

@@ -31,6 +31,7 @@ struct Wire {
     /// Bytes that a stream takes before the server reads.
     room: usize,
     whole_packets: bool,
+    packet_max: usize,
     /// Calls of `write` so far.
     writes: usize,
     /// Bytes handed out by one read.
@@ -48,6 +49,7 @@ impl Wire {
             credit: SLOTS,
             room: 4096,
             whole_packets: true,
+            packet_max: RX_PACKET_MAX,
             writes: 0,
             read_max: usize::MAX,
         }
@@ -97,6 +99,10 @@ impl Streams for Wire {
         self.to_server[slot.index()].clear();
     }
 
+    fn packet_max(&self) -> usize {
+        self.packet_max
+    }
+
     fn buffers_whole_packets(&self) -> bool {
         self.whole_packets
     }
@@ -106,6 +112,7 @@ impl Streams for Wire {
 struct World<'a> {
     session: Session,
     wire: Wire,
+    rx: PacketBuffer,
     options: Options<'a>,
     now: Instant,
 }
@@ -131,12 +138,18 @@ impl World<'static> {
 
 impl<'a> World<'a> {
     fn with(options: Options<'a>) -> Self {
-        Self { session: Session::new(), wire: Wire::new(), options, now: Instant::from_micros(1_000_000) }
+        Self {
+            session: Session::new(),
+            wire: Wire::new(),
+            rx: [0; RX_PACKET_MAX],
+            options,
+            now: Instant::from_micros(1_000_000),
+        }
     }
 
     fn begin(&mut self) {
         self.session
-            .begin(self.now, &self.options, Replay::Unsafe, &mut self.wire)
+            .begin(self.now, &self.options, Replay::Unsafe, &mut self.wire, &mut self.rx)
             .expect("the wire has room for CONNECT");
     }
 
@@ -165,7 +178,7 @@ impl<'a> World<'a> {
     }
 
     fn poll(&mut self) -> Option<Notice> {
-        self.session.poll(self.now, &mut self.wire)
+        self.session.poll(self.now, &mut self.wire, &mut self.rx)
     }
 
     /// Polls to the end and returns what was told.

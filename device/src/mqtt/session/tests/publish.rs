@@ -222,7 +222,10 @@ fn early_data_carries_only_what_is_safe_to_replay() {
     let first = world.publish_id(&safe);
     let unsafe_id = world.publish_id(&AT_LEAST_ONCE);
     let last = world.publish_id(&safe);
-    world.session.begin(world.now, &world.options, Replay::Safe, &mut world.wire).expect("room");
+    world
+        .session
+        .begin(world.now, &world.options, Replay::Safe, &mut world.wire, &mut world.rx)
+        .expect("room");
     assert_eq!(world.publish(&Publication::new("a", b"")), Err(RequestError::NotConnected));
     let safe_now = Publication { replay: Replay::Safe, ..Publication::new("a", b"") };
     assert_eq!(world.publish(&safe_now), Ok(None));

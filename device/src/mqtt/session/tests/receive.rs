@@ -5,7 +5,7 @@ use crate::mqtt::{Error, Qos};
 /// The message of a notice.
 #[track_caller]
 fn delivered<'s>(world: &'s World<'_>, notice: Option<Notice>) -> Message<'s> {
-    match world.session.event(notice.expect("something came")) {
+    match world.session.event(notice.expect("something came"), &world.rx) {
         Event::Message(message) => message,
         other => panic!("{other:?} is no message"),
     }
@@ -133,6 +133,32 @@ fn an_oversize_packet_of_5_0_ends_the_connection() {
     assert_eq!(world.drain(), [Notice::Protocol(error)]);
     let sent = world.sent(Slot::CONTROL);
     assert_eq!(sent[0].packet(), Packet::Disconnect(Disconnect::new(ReasonCode::PACKET_TOO_LARGE)));
+}
+
+#[test]
+fn smaller_streams_announce_a_smaller_maximum_and_insist_on_it() {
+    for (payload_len, is_taken) in [(590, true), (600, false)] {
+        let mut world = World::new();
+        world.wire.packet_max = 600;
+        world.begin();
+        match world.sent(Slot::CONTROL)[0].packet() {
+            Packet::Connect(connect) => {
+                assert!(
+                    connect.properties.iter().any(|property| property == Property::MaximumPacketSize(600))
+                );
+            }
+            other => panic!("{other:?} is no CONNECT"),
+        }
+        world.connack(false, &[]);
+        world.poll();
+        world.reply(Packet::Publish(message("a", &std::vec![0; payload_len], Delivery::AtMostOnce)));
+        let notice = world.poll();
+        assert_eq!(matches!(notice, Some(Notice::Message(_))), is_taken, "{payload_len}: {notice:?}");
+        if !is_taken {
+            let Some(Notice::Protocol(error)) = notice else { panic!("{notice:?}") };
+            assert_eq!(error.reason, ReasonCode::PACKET_TOO_LARGE);
+        }
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn several_filters_go_in_one_packet_and_are_answered_together() {
     assert_eq!(subscribe(&sent[0]), (token.id, std::vec!["a/+", "b"]));
     suback(&mut world, token.id, &[1, 0x87]);
     let notice = world.poll().expect("SUBACK");
-    assert_eq!(world.session.event(notice), Event::Subscribed { token, codes: &[1, 0x87] });
+    assert_eq!(world.session.event(notice, &world.rx), Event::Subscribed { token, codes: &[1, 0x87] });
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn unsubscribe_is_answered_with_codes_in_5_0() {
     let unsuback = Unsuback { id: token.id, properties: Properties::NONE, codes: &[0, 0x11] };
     world.reply(Packet::Unsuback(unsuback));
     let notice = world.poll().expect("UNSUBACK");
-    assert_eq!(world.session.event(notice), Event::Unsubscribed { token, codes: &[0, 0x11] });
+    assert_eq!(world.session.event(notice, &world.rx), Event::Unsubscribed { token, codes: &[0, 0x11] });
 }
 
 #[test]
