@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn holes_are_closed_when_room_is_needed() {
         let mut store = Store::new();
-        let payload = [7; 400];
+        let payload = [7; STORE_BYTES / 3 - 10];
         for id in 1..=3 {
             store.push(token(id), &publication(&payload, Qos::AtLeastOnce)).expect("three fit");
         }
@@ -313,7 +313,7 @@ mod tests {
         store.on_written(0);
         store.on_written(1);
         assert!(store.on_complete(token(1), Qos::AtLeastOnce, Phase::Published));
-        let other = [9; 400];
+        let other = [9; STORE_BYTES / 3 - 10];
         store.push(token(4), &publication(&other, Qos::AtLeastOnce)).expect("the first left room");
         assert_eq!(store.publish(0).expect("second").payload, payload);
         assert_eq!(store.publish(1).expect("third").payload, payload);

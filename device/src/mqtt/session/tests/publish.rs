@@ -91,7 +91,7 @@ fn stray_acknowledgements_are_harmless() {
 #[test]
 fn a_full_store_says_so_and_keeps_what_it_has() {
     let mut world = World::connected();
-    let payload = [0; 600];
+    let payload = [0; 900];
     let large = Publication::new("a/b", &payload).qos(Qos::AtLeastOnce);
     let first = world.publish_id(&large);
     let second = world.publish_id(&large);
