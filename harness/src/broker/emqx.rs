@@ -8,10 +8,17 @@
 //! - It is ready when `GET :18083/status` answers 200; `emqx ctl listeners` then shows `quic:default`.
 //! - API keys of a bootstrap file work from the first start on: one `KEY:SECRET:ROLE` per line.
 
+use std::path::PathBuf;
+
 use crate::broker::options::{BrokerOptions, ClientAuthentication, Durability, Overload};
 
 /// The image without its tag.
 pub(super) const IMAGE: &str = "emqx/emqx";
+
+/// Whether an image is EMQX's own, of whatever tag or digest.
+pub(super) fn is_image(reference: &str) -> bool {
+    reference.split([':', '@']).next() == Some(IMAGE)
+}
 
 /// Ports inside the container.
 pub(super) mod port {
@@ -79,6 +86,14 @@ pub(super) fn environment(options: &BrokerOptions) -> Vec<(String, String)> {
         set("listeners.quic.default.idle_timeout", &format!("{}ms", timeout.as_millis()));
     }
     settings
+}
+
+/// The root that clients have to chain to, where the variables above say that they have to: what makes an image of
+/// the embedded broker do as EMQX does.
+pub fn client_ca_setting(read: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let option = |name: &str| read(&variable(&format!("listeners.ssl.default.ssl_options.{name}")));
+    (option("verify")? == "verify_peer").then_some(())?;
+    option("cacertfile").map(PathBuf::from)
 }
 
 /// The variable of a setting.
@@ -228,6 +243,20 @@ mod tests {
         ] {
             assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
         }
+    }
+
+    #[test]
+    fn an_image_of_the_embedded_broker_reads_whom_it_has_to_ask() {
+        let read = |options: &BrokerOptions| {
+            let variables = variables(options);
+            client_ca_setting(|name| variables.get(name).cloned())
+        };
+        assert_eq!(read(&BrokerOptions::default()), None);
+        let asking = BrokerOptions {
+            client_authentication: ClientAuthentication::Required,
+            ..BrokerOptions::default()
+        };
+        assert_eq!(read(&asking), Some(PathBuf::from(path::CLIENT_CA)));
     }
 
     #[test]

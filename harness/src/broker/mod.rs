@@ -1,5 +1,6 @@
 //! The broker of a run: embedded, in Docker, or running elsewhere.
 
+mod ability;
 mod docker;
 mod embedded;
 mod emqx;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use self::docker::Containerized;
 pub use self::docker::socket_exists as docker_socket_exists;
 use self::embedded::Embedded;
+pub use self::emqx::client_ca_setting;
 pub use self::error::BrokerError;
 pub use self::event::{BrokerEvent, BrokerEventKind, EventLog};
 use self::external::External;
@@ -83,6 +85,8 @@ impl fmt::Display for BrokerDescription {
 /// A broker that serves a run.
 pub struct Broker {
     spec: BrokerSpec,
+    /// Why it is not the one that was wanted first.
+    stands_in: Option<String>,
     certificates: Arc<Certificates>,
     events: EventLog,
     kind: Kind,
@@ -114,7 +118,9 @@ impl Broker {
         options: BrokerOptions,
     ) -> Result<Self, BrokerError> {
         let events = EventLog::default();
+        let (spec, stands_in) = settle(spec).await;
         let kind = match &spec {
+            BrokerSpec::Auto => unreachable!("it was settled"),
             BrokerSpec::Embedded => {
                 let embedded = Embedded::start(&certificates, options, events.clone()).await?;
                 Kind::Embedded(Box::new(embedded))
@@ -130,7 +136,7 @@ impl Broker {
                 Kind::Container(Box::new(container))
             }
         };
-        Ok(Self { spec, certificates, events, kind })
+        Ok(Self { spec, stands_in, certificates, events, kind })
     }
 
     /// Where its listeners are.
@@ -168,11 +174,20 @@ impl Broker {
     #[must_use]
     pub fn describe(&self) -> BrokerDescription {
         let (product, image_digest) = match &self.kind {
-            Kind::Embedded(_) => (EMBEDDED_PRODUCT.to_owned(), None),
+            Kind::Embedded(_) => match &self.stands_in {
+                Some(why) => (format!("{EMBEDDED_PRODUCT}; in place of EMQX: {why}"), None),
+                None => (EMBEDDED_PRODUCT.to_owned(), None),
+            },
             Kind::Container(container) => (container.product(), container.digest().map(str::to_owned)),
             Kind::External(_) => ("a broker the harness did not start".to_owned(), None),
         };
         BrokerDescription { spec: self.spec.to_string(), product, image_digest, addresses: self.addresses() }
+    }
+
+    /// Why it is not EMQX although that was wanted first; `None` if it is what was asked for.
+    #[must_use]
+    pub fn stands_in(&self) -> Option<&str> {
+        self.stands_in.as_deref()
     }
 
     /// What the broker itself wrote, if it is one that writes: a container's log.
@@ -251,6 +266,17 @@ impl Broker {
             Kind::Container(container) => container.remove().await,
             Kind::External(_) => {}
         }
+    }
+}
+
+/// What `auto` comes to on this machine, and why if it is not EMQX.
+async fn settle(spec: BrokerSpec) -> (BrokerSpec, Option<String>) {
+    if spec != BrokerSpec::Auto {
+        return (spec, None);
+    }
+    match docker::emqx_missing().await {
+        None => (BrokerSpec::Emqx { tag: EMQX_TAG.to_owned() }, None),
+        Some(why) => (BrokerSpec::Embedded, Some(why)),
     }
 }
 

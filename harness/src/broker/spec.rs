@@ -45,6 +45,9 @@ pub struct ExternalBroker {
 /// Which broker to run against.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum BrokerSpec {
+    /// EMQX of the pinned tag where a Docker engine has its image already; otherwise the embedded one, and whoever
+    /// runs it is told.
+    Auto,
     /// The one inside this process, with EMQX's stream semantics.
     #[default]
     Embedded,
@@ -85,7 +88,7 @@ impl BrokerSpec {
 pub enum SpecError {
     /// None of the forms.
     #[error(
-        "`{0}` names no broker; use `embedded`, `emqx`, `emqx:TAG`, `docker:IMAGE`, `compose`, \
+        "`{0}` names no broker; use `auto`, `embedded`, `emqx`, `emqx:TAG`, `docker:IMAGE`, `compose`, \
          `quic://HOST:PORT`, `mqtts://HOST:PORT` or `mqtt://HOST:PORT`"
     )]
     Unknown(String),
@@ -130,6 +133,7 @@ impl FromStr for BrokerSpec {
             }
         }
         match text {
+            "auto" => return Ok(Self::Auto),
             "embedded" => return Ok(Self::Embedded),
             "compose" => return Ok(Self::Compose),
             "emqx" => {
@@ -180,6 +184,7 @@ fn parse_authority(text: &str, transport: Transport, rest: &str) -> Result<Exter
 impl fmt::Display for BrokerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Embedded => f.write_str("embedded"),
             Self::Emqx { tag } => write!(f, "emqx:{tag}"),
             Self::Docker { image } => write!(f, "docker:{image}"),
@@ -211,6 +216,7 @@ mod tests {
     #[test]
     fn every_form_reads_back_as_it_is_written() {
         for text in [
+            "auto",
             "embedded",
             "emqx:5.8.9",
             "emqx:6.2.2",

@@ -21,7 +21,7 @@ use crate::firmware::build::Firmware;
 use crate::measure::record::{Blame, Ending, RunRecord, Transport};
 use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
-use crate::run::{BoardKind, Run, flaw};
+use crate::run::{BoardKind, Run, faults, flaw};
 use crate::scenario::{Action, BoardName, Chain, ClientCertificates, Scenario, SessionState, library};
 
 /// Arguments of `harness scenario`.
@@ -33,8 +33,9 @@ pub struct Arguments {
     /// The board.
     #[arg(long, value_enum, default_value = "host")]
     board: BoardChoice,
-    /// embedded | emqx[:TAG] | docker:IMAGE | compose | quic://HOST:PORT | mqtts://HOST:PORT | mqtt://HOST:PORT
-    #[arg(long, default_value = "embedded")]
+    /// auto (EMQX where Docker has it, or else embedded) | embedded | emqx[:TAG] | docker:IMAGE | compose |
+    /// quic://HOST:PORT | mqtts://HOST:PORT | mqtt://HOST:PORT
+    #[arg(long, default_value = "auto")]
     broker: BrokerSpec,
     /// Root certificate (PEM) that board and reference client verify the broker against, in place of its own.
     #[arg(long, value_name = "FILE")]
@@ -140,7 +141,19 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
     } else {
         vec![library::find(&arguments.scenario).map_err(Failure::usage)?]
     };
+    if arguments.scenario == "all" {
+        scenarios.retain(|scenario| match unable(scenario, &arguments.broker) {
+            Some(why) => {
+                talk(&format!("warning: {} is left out: {why}", scenario.name));
+                false
+            }
+            None => true,
+        });
+    }
     for scenario in &mut scenarios {
+        if let Some(why) = unable(scenario, &arguments.broker) {
+            return Err(Failure::usage(miette::miette!(help = "run it with `--broker embedded`", "{why}")));
+        }
         if !scenario.boards.contains(&board) {
             let boards: Vec<_> = scenario.boards.iter().map(|board| board.name()).collect();
             return Err(Failure::usage(miette::miette!(
@@ -156,6 +169,14 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
         scenario.seeds = scenario.seeds_for(arguments.seed, arguments.repeat);
     }
     Ok(scenarios)
+}
+
+/// What a scenario asks of a broker that it cannot do, with the reason.
+fn unable(scenario: &Scenario, broker: &BrokerSpec) -> Option<String> {
+    faults(&scenario.steps).iter().find_map(|fault| {
+        let why = broker.why_not(fault)?;
+        Some(format!("`{}` wants the broker to {fault}, which {broker} cannot: {why}", scenario.name))
+    })
 }
 
 fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
@@ -237,6 +258,10 @@ async fn one(
             "interrupted while the broker started; nothing ran"
         )));
     };
+    if let Some(why) = broker.stands_in() {
+        talk(&format!("warning: EMQX is not used: {why}; the embedded broker takes its place"));
+    }
+    let spec = broker.describe().spec;
     let server_name = trust.as_ref().unwrap_or(&broker.trust()).server_name.clone();
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = scenario.seeds.first().copied().unwrap_or_default();
@@ -256,7 +281,7 @@ async fn one(
         folder: folder.path(),
         capturing: secrets.capturing(),
         command_line: std::env::args().collect(),
-        replay: replay(arguments, scenario),
+        replay: replay(arguments, scenario, &spec),
         cancel: cancel.clone(),
     };
     let record = run.make(|news| progress.tell(&scenario.name, &news)).await;
@@ -357,10 +382,10 @@ fn restarts_with_sessions(scenario: &Scenario) -> bool {
 }
 
 /// The command that repeats the run: everything that decides its outcome, spelt out.
-fn replay(arguments: &Arguments, scenario: &Scenario) -> String {
+fn replay(arguments: &Arguments, scenario: &Scenario, broker: &str) -> String {
     let mut command = format!("cargo run -p harness -- scenario {}", arguments.scenario_or(&scenario.name));
     command += &format!(" --board {}", arguments.board.name().name());
-    command += &format!(" --broker {}", arguments.broker);
+    command += &format!(" --broker {broker}");
     if !arguments.transport.is_empty() {
         let names: Vec<_> = arguments.transport.iter().map(|transport| transport.name()).collect();
         command += &format!(" --transport {}", names.join(","));
@@ -396,6 +421,13 @@ fn transport(text: &str) -> Result<Transport, String> {
 }
 
 fn save_broker_log(broker: &Broker, folder: &Folder) {
+    if let Some(text) = broker.log() {
+        // A container's own words; what the harness did to it is among the report's events.
+        if let Err(error) = std::fs::write(folder.file("broker.log"), text) {
+            tracing::warn!(%error, "cannot write the broker's log");
+        }
+        return;
+    }
     let lines = broker
         .events()
         .events()

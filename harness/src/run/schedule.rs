@@ -70,6 +70,16 @@ impl Schedule {
     }
 }
 
+/// Every fault that the steps ask of the broker.
+pub fn faults(steps: &[Step]) -> Vec<Fault> {
+    let tasks = steps.iter().flat_map(|step| tasks(step.action, "board"));
+    let fault = |(_, task)| match task {
+        Task::Fault(fault, _) | Task::Heal(fault, _) => Some(fault),
+        _ => None,
+    };
+    tasks.filter_map(fault).collect()
+}
+
 fn tasks(action: Action, client_id: &str) -> Vec<(Duration, Task)> {
     let now = |task| vec![(Duration::ZERO, task)];
     let for_a_while = |fault, length, heal, kind| {

@@ -7,7 +7,7 @@ use testcontainers::bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 
-use super::docker_error;
+use super::engine::docker_error;
 use crate::broker::error::BrokerError;
 
 /// Labels on every container of the harness.

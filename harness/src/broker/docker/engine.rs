@@ -1,0 +1,145 @@
+//! The Docker engine: whether it answers, whether it has an image, and what it says when it does not do as asked.
+//! Nothing waits for it without a limit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use testcontainers::GenericImage;
+use testcontainers::bollard::Docker;
+use testcontainers::core::client::docker_client_instance;
+use testcontainers::runners::AsyncRunner;
+
+use crate::broker::emqx;
+use crate::broker::error::BrokerError;
+use crate::broker::spec::EMQX_TAG;
+
+/// Longest the daemon may take for anything quick.
+pub(super) const DAEMON_LIMIT: Duration = Duration::from_secs(10);
+/// Longest it may take to say whether it is there, when nobody asked for it by name.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// Longest a pull may take; an image of EMQX has 100 MB.
+const PULL_LIMIT: Duration = Duration::from_secs(180);
+
+/// A client of the daemon that has answered.
+pub(super) async fn connect() -> Result<Docker, BrokerError> {
+    let docker =
+        docker_client_instance().await.map_err(|error| BrokerError::NoDocker(with_causes(&error)))?;
+    match tokio::time::timeout(DAEMON_LIMIT, docker.ping()).await {
+        Ok(Ok(_)) => Ok(docker),
+        Ok(Err(error)) => Err(BrokerError::NoDocker(with_causes(&error))),
+        Err(_) => Err(BrokerError::NoDocker(format!("no answer within {} s", DAEMON_LIMIT.as_secs()))),
+    }
+}
+
+pub(super) async fn ensure_image(docker: &Docker, image: &str) -> Result<(), BrokerError> {
+    if docker.inspect_image(image).await.is_ok() {
+        return Ok(());
+    }
+    let (name, tag) = split_reference(image);
+    let pull = GenericImage::new(name, tag).pull_image();
+    let reason = match tokio::time::timeout(PULL_LIMIT, pull).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => with_causes(&error),
+        Err(_) => format!("the pull took longer than {} s", PULL_LIMIT.as_secs()),
+    };
+    Err(BrokerError::NoImage { image: image.to_owned(), reason })
+}
+
+/// The digest a registry knows the image by, or its local identifier.
+pub(super) async fn digest(docker: &Docker, image: &str) -> Option<String> {
+    let inspected = docker.inspect_image(image).await.ok()?;
+    inspected.repo_digests.and_then(|digests| digests.into_iter().next()).or(inspected.id)
+}
+
+/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can.
+pub(in crate::broker) async fn emqx_missing() -> Option<String> {
+    if !socket_exists() {
+        return Some("there is no Docker engine".into());
+    }
+    let image = format!("{}:{EMQX_TAG}", emqx::IMAGE);
+    let look = async {
+        match connect().await {
+            Ok(docker) => docker.inspect_image(&image).await.err().map(|_| {
+                format!("the image `{image}` is not on this machine (`docker pull {image}` gets it)")
+            }),
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
+    looked.unwrap_or_else(|_| Some(format!("no Docker engine answers within {} s", LOOK_LIMIT.as_secs())))
+}
+
+/// What `asked` of the daemon comes to, unless it takes longer than `limit`.
+pub(super) async fn within<T, E: std::error::Error + 'static>(
+    limit: Duration,
+    what: &str,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, BrokerError> {
+    match tokio::time::timeout(limit, asked).await {
+        Ok(answered) => answered.map_err(|error| docker_error(what, &error)),
+        Err(_) => Err(docker_text(what, &format!("the daemon does not answer within {} s", limit.as_secs()))),
+    }
+}
+
+/// Name and tag; a digest stays with the tag's side of testcontainers' `NAME:TAG`.
+pub(super) fn split_reference(image: &str) -> (&str, &str) {
+    match image.rsplit_once(':') {
+        // A colon before a slash belongs to a registry's port.
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    }
+}
+
+pub(super) fn docker_error(what: &str, error: &(dyn std::error::Error + 'static)) -> BrokerError {
+    docker_text(what, &with_causes(error))
+}
+
+pub(super) fn docker_text(what: &str, reason: &str) -> BrokerError {
+    BrokerError::Docker { what: what.to_owned(), reason: reason.to_owned() }
+}
+
+/// An error with everything it was caused by.
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Whether a Docker engine could be there at all, without asking it.
+#[must_use]
+pub fn socket_exists() -> bool {
+    std::env::var_os("DOCKER_HOST").is_some() || Path::new("/var/run/docker.sock").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_split_at_the_tag_only() {
+        for (image, expected) in [
+            ("emqx/emqx:5.8.9", ("emqx/emqx", "5.8.9")),
+            ("local", ("local", "latest")),
+            ("registry:5000/local", ("registry:5000/local", "latest")),
+            ("registry:5000/local:dev", ("registry:5000/local", "dev")),
+        ] {
+            assert_eq!(split_reference(image), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_hangs_is_given_up() {
+        let hangs = std::future::pending::<Result<(), std::io::Error>>();
+        let error =
+            within(Duration::from_millis(10), "stop the container", hangs).await.expect_err("it hangs");
+        assert!(error.to_string().contains("stop the container: the daemon does not answer"), "{error}");
+    }
+}

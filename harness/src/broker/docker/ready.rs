@@ -1,0 +1,152 @@
+//! Whether the broker in a container serves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use testcontainers::core::ExecCommand;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::engine::{DAEMON_LIMIT, with_causes, within};
+use super::{Containerized, State, reachable};
+use crate::broker::emqx;
+use crate::broker::error::BrokerError;
+use crate::broker::external::preflight_connect;
+use crate::broker::options::ClientAuthentication;
+use crate::certificates::{Certificates, Flaw, SERVER_NAME};
+use crate::measure::Transport;
+use crate::peer::Target;
+
+/// Longest a broker may take to be ready. EMQX needs about ten seconds on two cores.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_PAUSE: Duration = Duration::from_millis(100);
+/// One attempt to connect while it gets ready.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(2);
+/// Lines of log shown when a container ends too early.
+const LAST_LINES: usize = 20;
+
+impl Containerized {
+    /// Waits until each listener has accepted an MQTT client, and EMQX says it is ready, too.
+    pub(super) async fn wait_until_ready(&self, certificates: &Certificates) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + READY_LIMIT;
+        let mut last = None;
+        while Instant::now() < deadline {
+            self.check_alive().await?;
+            match self.try_once(certificates).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => last = Some(reason),
+            }
+            tokio::time::sleep(READY_PAUSE).await;
+        }
+        Err(BrokerError::NotReady {
+            image: self.image.clone(),
+            limit: READY_LIMIT,
+            reason: last.unwrap_or_else(|| "nothing was tried".into()),
+            log: self.last_lines(),
+        })
+    }
+
+    async fn try_once(&self, certificates: &Certificates) -> Result<(), String> {
+        if self.is_emqx {
+            let status = self.api("GET", "/status", None).await?;
+            if status != 200 {
+                return Err(format!("the status endpoint answers {status}"));
+            }
+            let listeners = self.exec(&[emqx::path::CTL, "ctl", "listeners"]).await?;
+            if !emqx::quic_runs(&listeners) {
+                return Err("`emqx ctl listeners` does not show quic:default running".into());
+            }
+        }
+        if self.options.client_authentication == ClientAuthentication::Required {
+            self.refuses_strangers(certificates).await?;
+        }
+        // A wrong certificate is what a scenario wants to see refused: then the plain listener has to do.
+        let transports: &[Transport] = match self.options.certificate {
+            Flaw::None => &Transport::ALL,
+            _ => &[Transport::Tcp],
+        };
+        for transport in transports {
+            let address = self.addresses().get(*transport).expect("all are published");
+            let mut target = Target::new(*transport, address, SERVER_NAME, certificates.trust());
+            target.identity = certificates.client("harness").ok();
+            preflight_connect(target, ATTEMPT_LIMIT)
+                .await
+                .map_err(|error| format!("{transport}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether clients without a certificate are turned away, as the run's options have it: an image that does not know
+    /// the setting would let everybody in, and a client that shows a certificate would prove nothing.
+    async fn refuses_strangers(&self, certificates: &Certificates) -> Result<(), String> {
+        for transport in [Transport::Quic, Transport::Tls] {
+            let address = self.addresses().get(transport).expect("all are published");
+            let target = Target::new(transport, address, SERVER_NAME, certificates.trust());
+            if preflight_connect(target, ATTEMPT_LIMIT).await.is_ok() {
+                return Err(format!("{transport}: a client without a certificate is let in"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_alive(&self) -> Result<(), BrokerError> {
+        let State::Running(container) = &self.state else { return Ok(()) };
+        match within(DAEMON_LIMIT, "look at the container", container.is_running()).await? {
+            true => Ok(()),
+            false => {
+                let status = match container.exit_code().await {
+                    Ok(Some(code)) => format!("exit code {code}"),
+                    _ => "no exit code".into(),
+                };
+                // The log follows the end by a moment.
+                tokio::time::sleep(READY_PAUSE).await;
+                Err(BrokerError::ContainerExited {
+                    image: self.image.clone(),
+                    status,
+                    log: self.last_lines(),
+                })
+            }
+        }
+    }
+
+    fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+
+    /// A request to EMQX's API or status endpoint; yields the status code.
+    pub(super) async fn api(&self, method: &str, target: &str, secret: Option<&str>) -> Result<u16, String> {
+        let address = SocketAddr::new(reachable(self.options.bind), self.ports.api);
+        let exchange = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(emqx::request(method, target, secret).as_bytes()).await?;
+            let mut response = Vec::new();
+            stream.take(64 * 1024).read_to_end(&mut response).await?;
+            Ok::<_, std::io::Error>(response)
+        };
+        let response = tokio::time::timeout(ATTEMPT_LIMIT, exchange)
+            .await
+            .map_err(|_| format!("{target} does not answer"))?
+            .map_err(|error| format!("{target}: {error}"))?;
+        emqx::status(&response).ok_or_else(|| format!("{target} does not speak HTTP"))
+    }
+
+    pub(super) async fn exec(&self, command: &[&str]) -> Result<String, String> {
+        let (State::Running(container) | State::Paused(container)) = &self.state else {
+            return Err("the container does not run".into());
+        };
+        let run = async {
+            let mut result = container
+                .exec(ExecCommand::new(command.iter().copied()))
+                .await
+                .map_err(|error| with_causes(&error))?;
+            result.stdout_to_vec().await.map_err(|error| with_causes(&error))
+        };
+        let output = tokio::time::timeout(DAEMON_LIMIT, run).await.map_err(|_| {
+            format!("`{}` does not end within {} s", command.join(" "), DAEMON_LIMIT.as_secs())
+        })??;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+}

@@ -1,0 +1,249 @@
+//! Whatever becomes of a run, none of its containers is left; and without an engine, or when the engine goes, a run
+//! says so and ends. What needs an image runs when `HARNESS_DOCKER_IMAGE` names one that
+//! `harness/docker/build-image.sh` made, as CI does on a machine with Docker; what needs none runs always.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Longest a run of these tests may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One test with containers at a time: each run sweeps up what killed ones left.
+static ENGINE: Mutex<()> = Mutex::new(());
+
+/// The image to test with; says so where there is none.
+fn image() -> Option<String> {
+    let image = std::env::var("HARNESS_DOCKER_IMAGE").ok();
+    if image.is_none() {
+        eprintln!("HARNESS_DOCKER_IMAGE is not set: no container is started");
+    }
+    image
+}
+
+/// A scenario of about `messages` times 100 ms, which passes if `expect` holds.
+fn scenario(folder: &Path, messages: u32, expect: &str, step: &str) -> std::path::PathBuf {
+    let text = format!(
+        "name = \"short\"\nquestion = \"Does it end?\"\nanswer = \"{{delivery.ratio}}\"\ntransports = [\"quic\"]\n\
+         expect = [\"{expect}\"]\n{step}\n[workload.up]\nsize = \"64 B\"\ncount = {messages}\ninterval = \"100 ms\"\n"
+    );
+    let path = folder.join("short.toml");
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+fn harness(folder: &Path, scenario: &Path, broker: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.arg("scenario").arg(scenario).args(["--broker", broker]);
+    command.arg("--reports").arg(folder.join("reports"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Containers that the process `pid` made and that are still there.
+fn containers_of(pid: u32) -> String {
+    let filter = format!("label=harness.owner.pid={pid}");
+    let listed =
+        Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("the client");
+    String::from_utf8(listed.stdout).expect("identifiers")
+}
+
+/// Waits until the run works with its container: until there is something of its board in the report folder.
+fn wait_for_container(child: &Child, folder: &Path) {
+    let started = Instant::now();
+    let at_work = || {
+        let runs = std::fs::read_dir(folder.join("reports/short")).into_iter().flatten().flatten();
+        runs.map(|run| run.path().join("link-1.jsonl")).any(|log| log.exists())
+    };
+    while containers_of(child.id()).is_empty() || !at_work() {
+        assert!(started.elapsed() < LIMIT, "no container came up");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
+}
+
+/// Waits for the end, for at most [`LIMIT`].
+fn ended(mut child: Child) -> Output {
+    let started = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if started.elapsed() > LIMIT {
+            let _ = child.kill();
+            panic!("the run hangs: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().expect("it has ended")
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn without_an_engine_a_broker_that_was_asked_for_is_an_error_and_the_default_says_what_it_does_instead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = scenario(folder.path(), 3, "delivery.ratio = 100 %", "");
+    let without_engine = |broker: &str| {
+        let mut command = harness(folder.path(), &scenario, broker);
+        ended(command.env("DOCKER_HOST", "unix:///there/is/no/engine.sock").spawn().expect("the harness"))
+    };
+    for broker in ["emqx", "docker:some/image:1"] {
+        let output = without_engine(broker);
+        assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+        assert!(told(&output).contains("no Docker engine answers"), "{}", told(&output));
+        assert!(told(&output).contains("--broker embedded"), "{}", told(&output));
+    }
+    let output = without_engine("auto");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(
+        told(&output).contains("warning: EMQX is not used: no Docker engine answers"),
+        "{}",
+        told(&output)
+    );
+    let reports = std::fs::read_dir(folder.path().join("reports/short")).expect("a report");
+    let report = reports.flatten().next().expect("a run").path().join("report.json");
+    let report = std::fs::read_to_string(report).expect("a report");
+    assert!(report.contains("in place of EMQX: no Docker engine answers"), "the report says so, too");
+}
+
+#[test]
+fn a_fault_that_a_container_cannot_act_out_is_refused_before_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let step = "[[step]]\ndo = \"drop-udp\"\nat = \"100 ms\"\nfor = \"100 ms\"\n";
+    let scenario = scenario(folder.path(), 3, "delivery.ratio = 100 %", step);
+    let output =
+        ended(harness(folder.path(), &scenario, "docker:some/image:1").spawn().expect("the harness"));
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("drop UDP"), "{}", told(&output));
+    assert!(!folder.path().join("reports").exists(), "nothing was run");
+}
+
+#[test]
+fn success_failure_and_interrupt_leave_no_container() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let folder = tempfile::tempdir().expect("a folder");
+    for (expect, code) in [("delivery.ratio = 100 %", 0), ("delivery.ratio < 1 %", 1)] {
+        let scenario = scenario(folder.path(), 3, expect, "");
+        let child = harness(folder.path(), &scenario, &broker).spawn().expect("the harness");
+        let pid = child.id();
+        let output = ended(child);
+        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+        assert_eq!(containers_of(pid), "");
+        let logs = std::fs::read_dir(folder.path().join("reports/short")).expect("reports").flatten();
+        let logs =
+            logs.map(|run| std::fs::read_to_string(run.path().join("broker.log")).expect("the broker's log"));
+        assert!(logs.into_iter().all(|log| log.contains("ready")), "the container's own words are kept");
+    }
+    std::fs::remove_dir_all(folder.path().join("reports")).expect("reports");
+    let scenario = scenario(folder.path(), 600, "delivery.ratio = 100 %", "");
+    for name in ["-INT", "-TERM"] {
+        let child = harness(folder.path(), &scenario, &broker).spawn().expect("the harness");
+        let pid = child.id();
+        wait_for_container(&child, folder.path());
+        signal(&child, name);
+        let output = ended(child);
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert_eq!(containers_of(pid), "", "{name}");
+        std::fs::remove_dir_all(folder.path().join("reports")).expect("reports");
+    }
+}
+
+#[test]
+fn the_container_of_a_killed_run_is_swept_up_by_the_next() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let long = scenario(folder.path(), 600, "delivery.ratio = 100 %", "");
+    let child = harness(folder.path(), &long, &broker).spawn().expect("the harness");
+    let killed = child.id();
+    wait_for_container(&child, folder.path());
+    signal(&child, "-KILL");
+    ended(child);
+    assert_ne!(containers_of(killed), "", "nobody was left to remove it");
+    let short = scenario(folder.path(), 3, "delivery.ratio = 100 %", "");
+    let child = harness(folder.path(), &short, &broker).spawn().expect("the harness");
+    let next = child.id();
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!((containers_of(killed), containers_of(next)), (String::new(), String::new()));
+}
+
+#[test]
+fn an_engine_that_goes_in_the_middle_of_a_run_ends_it_with_an_error() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("docker.sock");
+    let engine = Relay::start(&socket);
+    // The freeze comes when the engine is gone.
+    let step = "[[step]]\ndo = \"freeze-broker\"\nat = \"4 s\"\nfor = \"1 s\"\n";
+    let path = scenario(folder.path(), 100, "delivery.ratio = 100 %", step);
+    let mut command = harness(folder.path(), &path, &broker);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let child = command.spawn().expect("the harness");
+    let pid = child.id();
+    wait_for_container(&child, folder.path());
+    engine.die();
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(told(&output).contains("Docker cannot pause the container"), "{}", told(&output));
+    // It could not be removed without the engine: the next run does it.
+    let short = scenario(folder.path(), 3, "delivery.ratio = 100 %", "");
+    let output = ended(harness(folder.path(), &short, &broker).spawn().expect("the harness"));
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(containers_of(pid), "");
+}
+
+/// Stands between the harness and the engine, so that it can go without taking the engine along.
+struct Relay {
+    streams: Arc<Mutex<Option<Vec<UnixStream>>>>,
+}
+
+impl Relay {
+    fn start(at: &Path) -> Self {
+        let listener = UnixListener::bind(at).expect("a socket");
+        let streams = Arc::new(Mutex::new(Some(Vec::new())));
+        let shared = Arc::clone(&streams);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut open = shared.lock().expect("no holder panics");
+                let Some(open) = open.as_mut() else { return };
+                let engine = UnixStream::connect("/var/run/docker.sock").expect("the engine");
+                for (from, to) in [(&stream, &engine), (&engine, &stream)] {
+                    let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                    std::thread::spawn(move || pump(from, to));
+                }
+                open.extend([stream, engine]);
+            }
+        });
+        Self { streams }
+    }
+
+    fn die(self) {
+        for stream in self.streams.lock().expect("no holder panics").take().into_iter().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn pump(mut from: UnixStream, mut to: UnixStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
