@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod command;
 pub mod energy;
 pub mod firmware;
+pub mod fleet;
 pub mod link;
 pub mod measure;
 pub mod peer;

@@ -46,6 +46,9 @@ pub(super) struct Arguments {
     /// Keep sessions and retained messages in this folder.
     #[arg(long, value_name = "FOLDER")]
     sessions: Option<PathBuf>,
+    /// End when standard input does: nobody is left who needs it.
+    #[arg(long, hide = true)]
+    attended: bool,
     /// Append TLS secrets to this file, to decode a capture.
     #[arg(long, value_name = "FILE")]
     key_log: Option<PathBuf>,
@@ -87,6 +90,11 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BrokerError> {
     std::fs::read(path).map_err(|source| BrokerError::File { what, path: path.to_owned(), source })
 }
 
+/// The root that clients have to chain to: as given, or where an image is told so by EMQX's settings.
+fn client_ca(arguments: &Arguments) -> Option<PathBuf> {
+    arguments.client_ca.clone().or_else(|| crate::broker::client_ca_setting(|name| std::env::var(name).ok()))
+}
+
 fn credentials(arguments: &Arguments) -> Result<Option<Credentials>, BrokerError> {
     let (Some(certificate), Some(key)) = (&arguments.certificate, &arguments.key) else {
         return Ok(None);
@@ -96,8 +104,8 @@ fn credentials(arguments: &Arguments) -> Result<Option<Credentials>, BrokerError
     let identity = Identity::from_pem(&chain, &key_pem)
         .map_err(|what| BrokerError::Credentials { path: certificate.clone(), what })?;
     let mut client_roots = rustls::RootCertStore::empty();
-    if let Some(path) = &arguments.client_ca {
-        client_roots.add_parsable_certificates(crate::broker::read_certificates(path)?);
+    if let Some(path) = client_ca(arguments) {
+        client_roots.add_parsable_certificates(crate::broker::read_certificates(&path)?);
     }
     Ok(Some(Credentials { identity, client_roots }))
 }
@@ -107,7 +115,7 @@ async fn serve(arguments: &Arguments, certificates: Certificates) -> Result<(), 
         bind: arguments.bind,
         ports: Ports { quic: arguments.quic, tls: arguments.tls, tcp: arguments.tcp },
         credentials: credentials(arguments)?,
-        client_authentication: match arguments.client_ca {
+        client_authentication: match client_ca(arguments) {
             Some(_) => ClientAuthentication::Required,
             None => ClientAuthentication::None,
         },
@@ -122,6 +130,9 @@ async fn serve(arguments: &Arguments, certificates: Certificates) -> Result<(), 
             source,
         })?;
     }
+    if arguments.attended {
+        hold_on_to_parent();
+    }
     let end = end_signal();
     let broker = Broker::start(BrokerSpec::Embedded, Arc::new(certificates), options).await?;
     for (transport, address) in broker.addresses().iter() {
@@ -132,6 +143,16 @@ async fn serve(arguments: &Arguments, certificates: Certificates) -> Result<(), 
     end.await;
     broker.shut_down().await;
     Ok(())
+}
+
+/// Ends the process when its standard input does: whoever started it holds the other end and lets go when it dies,
+/// however it dies.
+fn hold_on_to_parent() {
+    std::thread::spawn(|| {
+        // An error is as good as an end.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
 }
 
 /// Resolves on Ctrl-C or, where there is such a thing, SIGTERM; listens from the call on.

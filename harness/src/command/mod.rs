@@ -11,8 +11,10 @@ mod doctor;
 mod energy;
 mod exit;
 mod flash;
+mod fleet;
 mod interrupt;
 mod list;
+mod merge;
 mod monitor;
 mod progress;
 mod report;
@@ -67,6 +69,10 @@ pub enum Format {
 enum Command {
     /// Run a scenario and write its report.
     Scenario(scenario::Arguments),
+    /// Run many devices against one broker, and write their report.
+    Fleet(fleet::Arguments),
+    /// Make one report of those of a fleet's shards.
+    Merge(merge::Arguments),
     /// The difference of two runs, with a verdict that respects their intervals.
     Compare(compare::Arguments),
     /// Judge a recorded run again and print it, or write its report anew.
@@ -134,6 +140,8 @@ impl Failure {
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Scenario(scenario) => scenario::run(&scenario, arguments.common.format),
+        Command::Fleet(fleet) => fleet::run(&fleet, arguments.common.format),
+        Command::Merge(merge) => merge::run(&merge, arguments.common.format),
         Command::Compare(compare) => compare::run(&compare, arguments.common.format),
         Command::Report(report) => report::run(&report, arguments.common.format),
         Command::Simulate(simulate) => simulate::run(&simulate, arguments.common.format),

@@ -33,6 +33,7 @@ mod tests;
 
 pub use capture::{Capture, MQTT_OVER_QUIC_LUA};
 pub use frame_path::{FramePath, Nic};
+pub(crate) use gateway::lan;
 pub use gateway::{GatewayConfig, Protocol, Service, TcpAfterRebinding};
 pub use handle::{Happening, LinkHandle, Occurrence, Setup, SetupError, Summary};
 pub use rtt::{RttError, RttMethod, RttProbe, probe_rtt};

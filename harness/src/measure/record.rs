@@ -7,6 +7,7 @@
 mod board;
 mod connection;
 mod environment;
+mod fleet;
 mod message;
 mod network;
 mod trial;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use board::{Activity, Cost, Energy, MemorySnapshot};
 pub use connection::{ConnectCause, ConnectFailure, ConnectFailureKind, Connection, Handshake, Mark, Phase};
 pub use environment::{Board, Broker, Environment, Footprint, Host, SizePart, Timing};
+pub use fleet::{Fleet, Outage};
 pub use message::{Direction, Fate, Message};
 pub use network::{Impairment, ImpairmentKind, LinkStats, TransportStats, Wire, WireCount, WirePhase};
 pub use trial::{Event, EventKind, Role, Transport, Trial};

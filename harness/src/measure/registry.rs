@@ -4,7 +4,7 @@ use super::metric::Better::{Higher, Lower};
 use super::metric::Kind::{Clock, Counted, Exact};
 use super::metric::Metric;
 use super::metric::Shape::{Distribution, Quotient, Value};
-use super::read::{board, connect, link, message, service, wire};
+use super::read::{board, connect, fleet, link, message, service, wire};
 use super::record::Activity;
 use super::record::Direction::{FromBoard, ToBoard};
 use super::record::Handshake::{Full, Resumed, ZeroRtt};
@@ -181,6 +181,24 @@ pub(super) const REGISTRY: &[Metric] = &[
         "Energy of a QoS 1 PUBLISH until its PUBACK; measured or estimated likewise."),
     metric!("board.faults", Count, Lower, Exact, Value(Total), |_, t| board::faults(t),
         "Panics, hangs and unexpected resets of the board."),
+
+    // Many devices together.
+    metric!("fleet.devices", Count, Higher, Exact, Value(Total), |_, t| fleet::devices(t),
+        "Devices of a fleet."),
+    metric!("fleet.connected.ratio", Percent, Higher, Exact, Quotient, |_, t| fleet::connected(t),
+        "Share of a fleet's devices that had a session at the end."),
+    metric!("fleet.recovery.time", Time, Lower, Clock, Distribution, |_, t| fleet::recovery_time(t),
+        "From the broker's return to each device's CONNACK; never counts as infinite."),
+    metric!("fleet.memory_per_device", Bytes, Lower, Counted, Value(Max), |_, t| fleet::memory(t),
+        "Resident memory the process took for a fleet, over its devices."),
+    metric!("fleet.cpu_per_device", Time, Lower, Clock, Value(Mean), |_, t| fleet::cpu(t),
+        "Processor time of the threads that drive a fleet's devices and their link, over its devices."),
+    metric!("fleet.turns_per_device", Count, Lower, Counted, Value(Mean), |_, t| fleet::turns(t),
+        "Calls of the firmware core, over a fleet's devices."),
+    metric!("fleet.broker_memory_per_device", Bytes, Lower, Counted, Value(Max), |_, t| fleet::broker_memory(t),
+        "Resident memory the broker took for a fleet, over its devices."),
+    metric!("fleet.broker_cpu_per_device", Time, Lower, Clock, Value(Mean), |_, t| fleet::broker_cpu(t),
+        "Processor time of the broker, over a fleet's devices."),
 
     // The network itself.
     metric!("link.loss.up", Percent, Lower, Counted, Quotient, |_, t| link::loss(t.link_up.as_ref()),

@@ -5,9 +5,9 @@
 //!              -> reference (quinn, rumqttc)       -> Trial
 //! ```
 
-mod connections;
+pub(crate) mod connections;
 mod director;
-mod environment;
+pub(crate) mod environment;
 mod foreign;
 mod gathered;
 mod journal;
@@ -16,7 +16,7 @@ mod panics;
 mod reference;
 mod refusal;
 mod schedule;
-mod settings;
+pub(crate) mod settings;
 mod setup;
 mod stage;
 mod tethered;
@@ -35,7 +35,7 @@ use crate::measure::record::{
 };
 use crate::scenario::{Scenario, Variant};
 
-pub use schedule::flaw;
+pub use schedule::{faults, flaw};
 pub use setup::BoardKind;
 pub use tethered::{Lan, Parts, Tethered};
 

@@ -7,6 +7,7 @@
 //! link as well; so TCP between board and gateway suffers real segment loss. ARP and DHCP bypass the link:
 //! they only stand for a network that is set up.
 
+pub(crate) mod lan;
 mod local;
 mod tcp;
 

@@ -2,6 +2,7 @@
 
 pub(super) mod board;
 pub(super) mod connect;
+pub(super) mod fleet;
 pub(super) mod link;
 pub(super) mod message;
 pub(super) mod service;

@@ -16,6 +16,10 @@ pub(crate) fn reconnects(trial: &Trial) -> Option<Observed> {
 /// Each loss of a working connection, with the CONNACK that followed it. Attempts that failed in between and
 /// connections left on request are no losses.
 fn losses(trial: &Trial) -> Vec<(u64, Option<u64>)> {
+    if let Some(fleet) = &trial.fleet {
+        // The events of many devices tell nothing about one.
+        return fleet.outages.iter().map(|outage| (outage.lost_us, outage.again_us)).collect();
+    }
     let mut losses: Vec<(u64, Option<u64>)> = Vec::new();
     let mut working = false;
     for event in &trial.events {

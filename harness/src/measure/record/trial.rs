@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Connection, Cost, Ending, Energy, Impairment, LinkStats, MemorySnapshot, Message, TransportStats,
+    Connection, Cost, Ending, Energy, Fleet, Impairment, LinkStats, MemorySnapshot, Message, TransportStats,
     WireCount,
 };
 
@@ -117,6 +117,9 @@ pub struct Trial {
     pub link_up: Option<LinkStats>,
     /// What the link did, broker to board.
     pub link_down: Option<LinkStats>,
+    /// The figures of many devices together, where the trial had many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
     /// Remarks for the reader of the report.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -147,6 +150,7 @@ impl Trial {
             transport_stats: None,
             link_up: None,
             link_down: None,
+            fleet: None,
             notes: Vec::new(),
         }
     }
