@@ -270,7 +270,7 @@ impl Broker {
 }
 
 /// What `auto` comes to on this machine, and why if it is not EMQX.
-async fn settle(spec: BrokerSpec) -> (BrokerSpec, Option<String>) {
+pub(crate) async fn settle(spec: BrokerSpec) -> (BrokerSpec, Option<String>) {
     if spec != BrokerSpec::Auto {
         return (spec, None);
     }

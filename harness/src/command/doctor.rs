@@ -55,7 +55,7 @@ fn qemu() -> Finding {
 
 fn docker() -> Finding {
     let state = match first_line("docker", &["version", "--format", "engine {{.Server.Version}}"]) {
-        Some(version) => Ok(version),
+        Some(version) => Ok(format!("{version}\n{}", emqx_image())),
         None if first_line("docker", &["--version"]).is_some() => Err(
             "the client is there but no engine answers\n  remedy: start the engine (`systemctl start docker`), or join \
              the group `docker`"
@@ -64,6 +64,18 @@ fn docker() -> Finding {
         None => Err("remedy: install Docker Engine; without it the embedded broker is used".to_owned()),
     };
     Finding { name: "Docker", purpose: "--broker emqx, --broker docker:IMAGE", state }
+}
+
+/// Whether the default broker is EMQX here.
+fn emqx_image() -> String {
+    let image = format!("emqx/emqx:{}", crate::broker::EMQX_TAG);
+    if first_line("docker", &["image", "inspect", "--format", "{{.Id}}", &image]).is_some() {
+        format!("{image} is here: scenarios use it unless told otherwise")
+    } else {
+        format!(
+            "{image} is not here: scenarios use the embedded broker, and say so; `docker pull {image}` gets it"
+        )
+    }
 }
 
 /// Where Linux lists the ports that USB boards appear at.

@@ -35,10 +35,10 @@ pub struct Arguments {
     #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     connecting: u32,
     /// Messages each device publishes.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MESSAGES_MAX))]
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=MESSAGES_MAX))]
     messages: u32,
     /// From one message of a device to its next, such as 500ms or 2s.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     interval: Duration,
     /// Payload bytes of each message.
     #[arg(long, value_name = "BYTES", default_value_t = 64)]

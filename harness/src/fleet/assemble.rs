@@ -11,9 +11,10 @@ use super::broker::{FleetBroker, Storm};
 use super::cores::CoreLog;
 use super::merge::FLEET_SIZE;
 use super::source::{FLEET, ORIGIN, STORM};
+use super::stage::Stage;
 use super::usage::Usage;
 use super::worker::{Control, Phase};
-use super::{Fleet, Stage, own_usage, usage};
+use super::{Fleet, usage};
 use crate::link::lan::SharedLink;
 use crate::link::{DirectionStats, Stats};
 use crate::measure::record::{
@@ -39,17 +40,11 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    pub(super) fn take(
-        control: &Control,
-        link: &SharedLink,
-        broker: &FleetBroker,
-        now: Instant,
-        epoch: Instant,
-    ) -> Self {
+    pub(super) fn take(control: &Control, link: &SharedLink, broker: &FleetBroker, epoch: Instant) -> Self {
         Self {
-            at_us: u64::try_from((now - epoch).as_micros()).unwrap_or(u64::MAX),
+            at_us: u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX),
             stats: link.stats(),
-            own: own_usage(),
+            own: usage::of(None),
             broker: broker.pid().map_or_else(Usage::default, |pid| usage::of(Some(pid))),
             turns: control.turns.load(Ordering::Relaxed),
             connected: control.connected.load(Ordering::Relaxed),

@@ -49,6 +49,10 @@ impl FleetBroker {
         certificates: Arc<Certificates>,
         log: &Path,
     ) -> Result<Self, BrokerError> {
+        let (spec, stands_in) = crate::broker::settle(spec).await;
+        if let Some(why) = stands_in {
+            tracing::warn!("EMQX is not used: {why}; the embedded broker takes its place");
+        }
         if spec == BrokerSpec::Embedded {
             let log = log.to_owned();
             let started = tokio::task::spawn_blocking(move || Process::start(certificates, &log));

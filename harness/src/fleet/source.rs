@@ -47,9 +47,9 @@ pub fn source(options: &Options, network: Option<&str>) -> String {
     let _ = write!(
         text,
         "\n[connection]\nidle_timeout = \"{}\"\nkeep_alive = \"60 s\"\nquic_keep_alive = \"{}\"\n\
-         reconnect = {{ first = \"200 ms\", max = \"5 s\", attempts = 1000 }}\n\n\
+         reconnect = {{ first = \"1 s\", max = \"20 s\", attempts = 1000 }}\n\n\
          [workload.up]\nsize = \"{} B\"\nqos = {}\ncount = {}\ninterval = \"{} ms\"\n\n\
-         [limits]\nconnect = \"20 s\"\ndrain = \"20 s\"\n",
+         [limits]\nconnect = \"60 s\"\ndrain = \"30 s\"\n",
         IDLE_TIMEOUT,
         KEEP_ALIVE,
         options.size,
@@ -61,9 +61,9 @@ pub fn source(options: &Options, network: Option<&str>) -> String {
 }
 
 /// Silence after which a device gives its connection up: what a killed broker costs at most before the storm.
-const IDLE_TIMEOUT: &str = "15 s";
+const IDLE_TIMEOUT: &str = "30 s";
 /// Interval of PINGs on a silent connection: three in an idle timeout.
-const KEEP_ALIVE: &str = "5 s";
+const KEEP_ALIVE: &str = "10 s";
 
 fn expectations(options: &Options, stormy: bool) -> Vec<&'static str> {
     let mut expectations = vec![
@@ -84,7 +84,7 @@ fn expectations(options: &Options, stormy: bool) -> Vec<&'static str> {
         ]);
     }
     if stormy {
-        expectations.push("fleet.recovery.time.max <= 30 s for storm");
+        expectations.push("fleet.recovery.time.max <= 60 s for storm");
     }
     expectations
 }

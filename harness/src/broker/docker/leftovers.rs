@@ -1,6 +1,7 @@
 //! Containers that outlived the harness that made them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::{
@@ -89,6 +90,46 @@ pub(super) async fn remove_labelled(docker: &Docker, name: &str, value: &str) {
         }
     }
 }
+
+/// A container that is being started and that nobody holds yet. If whoever waits for it goes away meanwhile, as
+/// when the user interrupts, it is removed.
+pub(super) struct Unclaimed(Option<String>);
+
+impl Unclaimed {
+    pub(super) fn new(token: &str) -> Self {
+        Self(Some(token.to_owned()))
+    }
+
+    /// It has a holder now, or was not made.
+    pub(super) fn claim(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let Some(token) = self.0.take() else { return };
+        // The runtime this is dropped on may be about to end, and with it every connection to the engine.
+        let removal = std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
+            runtime.block_on(async {
+                let removal = async {
+                    if let Ok(docker) = Docker::connect_with_defaults() {
+                        remove_labelled(&docker, label::TOKEN, &token).await;
+                    }
+                };
+                // What is left then, the next run sweeps.
+                let _ = tokio::time::timeout(REMOVAL_LIMIT, removal).await;
+            });
+        });
+        let _ = removal.join();
+    }
+}
+
+/// Time for removing an unclaimed container.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
 async fn remove_by_id(docker: &Docker, id: &str) {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();

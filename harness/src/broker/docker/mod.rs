@@ -27,7 +27,7 @@ use super::BrokerAddresses;
 pub(super) use self::engine::emqx_missing;
 pub use self::engine::socket_exists;
 use self::engine::{DAEMON_LIMIT, connect, digest, ensure_image, split_reference, with_causes, within};
-use self::leftovers::{label, owner_labels, remove_labelled, sweep};
+use self::leftovers::{Unclaimed, label, owner_labels, remove_labelled, sweep};
 use super::emqx::{self, port};
 use super::error::BrokerError;
 use super::options::BrokerOptions;
@@ -139,7 +139,9 @@ impl Containerized {
     /// Creates and starts a container, and waits until it serves.
     async fn create(&mut self, certificates: &Certificates) -> Result<(), BrokerError> {
         let token = random_token();
+        let unclaimed = Unclaimed::new(&token);
         let started = tokio::time::timeout(START_LIMIT, self.request(&token).start()).await;
+        unclaimed.claim();
         let failed = match started {
             Ok(Ok(container)) => {
                 self.state = State::Running(Box::new(container));

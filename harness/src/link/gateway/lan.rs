@@ -62,6 +62,11 @@ impl SharedLink {
         Ok(Arc::new(Self { started, checksums: checksums(config), state: Mutex::new(state) }))
     }
 
+    /// The moment all of the link's times count from.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Tells the link that something has happened from which schedules may count.
     pub(crate) fn event(&self, name: &str) {
         lock(&self.state).link.on_event(name, self.now());

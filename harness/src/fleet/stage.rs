@@ -1,0 +1,298 @@
+//! The phases of a fleet, one after the other, and what is noted between them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::assemble::{Marks, Moment};
+use super::broker::{FleetBroker, Storm};
+use super::cores::{Brief, CoreLog};
+use super::worker::{self, Control, Part, Phase, Share};
+use super::{CHECK_MESSAGES, Options, Progress};
+use crate::broker::BrokerError;
+use crate::link::lan::SharedLink;
+use crate::measure::record::{Blame, Ending};
+use crate::peer::{Arrival, ClientOptions, Clock, Connector, Implementation, Party};
+use crate::scenario::Limits;
+use crate::wire::{Qos, Version};
+
+/// How often the fleet's counters are looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// Time for the last packets and duplicates after a phase is done.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Time a device has to come back, beyond what noticing the loss may take.
+const RETURN_LIMIT: Duration = Duration::from_secs(90);
+/// How much longer than asked the ramp may take on a machine that is too slow for it.
+const RAMP_LIMIT: Duration = Duration::from_secs(120);
+
+/// A fleet that runs.
+pub(super) struct Stage {
+    pub(super) epoch: Instant,
+    pub(super) devices: u32,
+    pub(super) limits: crate::scenario::Limits,
+    pub(super) idle_timeout: Duration,
+    pub(super) brief: Arc<Brief>,
+    pub(super) link: Arc<SharedLink>,
+    pub(super) connector: Arc<Connector>,
+    pub(super) control: Arc<Control>,
+    pub(super) workers: Vec<JoinHandle<std::io::Result<Vec<CoreLog>>>>,
+    pub(super) marks: Marks,
+    /// What the peer saw, in the phases that publish.
+    pub(super) arrivals: [Vec<Arrival>; 2],
+    pub(super) broker: FleetBroker,
+}
+
+impl Stage {
+    /// Nothing has begun yet.
+    pub(super) fn new(
+        devices: u32,
+        limits: Limits,
+        idle_timeout: Duration,
+        brief: Arc<Brief>,
+        link: Arc<SharedLink>,
+        connector: Arc<Connector>,
+        broker: FleetBroker,
+    ) -> Self {
+        let (epoch, control) = (link.started(), Arc::new(Control::new()));
+        let marks = Marks::new(Moment::take(&control, &link, &broker, epoch));
+        let arrivals = Default::default();
+        let workers = Vec::new();
+        Self {
+            epoch,
+            devices,
+            limits,
+            idle_timeout,
+            brief,
+            link,
+            connector,
+            control,
+            workers,
+            marks,
+            arrivals,
+            broker,
+        }
+    }
+
+    /// One device and the peer connect and leave, so that what the process takes once, whatever the number of devices,
+    /// is there before the count begins.
+    async fn go_ahead(&mut self, broker: SocketAddr) -> Result<(), Ending> {
+        let ahead = Arc::new(Control::new());
+        let part = Part { number: self.devices, seed: 0, start_us: 0, offset_us: 0 };
+        let share = self.share(vec![part], 1, broker, &ahead);
+        let worker = std::thread::spawn(move || worker::run(share));
+        let deadline = Instant::now() + self.limits.connect;
+        while ahead.connected.load(Ordering::Relaxed) == 0
+            && Instant::now() < deadline
+            && !worker.is_finished()
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.start_peer().await?.finish().await;
+        ahead.begin(Phase::Leave);
+        tokio::time::sleep(SETTLE).await;
+        ahead.begin(Phase::End);
+        // Whether it connected is for the fleet itself to find out.
+        let _ = tokio::task::spawn_blocking(move || worker.join()).await;
+        let base = Moment::take(&self.control, &self.link, &self.broker, self.epoch);
+        self.marks.moments = vec![base];
+        Ok(())
+    }
+
+    fn share(
+        &self,
+        parts: Vec<Part>,
+        connecting_max: usize,
+        broker: SocketAddr,
+        control: &Arc<Control>,
+    ) -> Share {
+        Share {
+            connecting_max,
+            epoch: self.epoch,
+            parts,
+            brief: Arc::clone(&self.brief),
+            broker,
+            link: Arc::clone(&self.link),
+            control: Arc::clone(control),
+        }
+    }
+
+    fn start_workers(&mut self, options: &Options, broker: SocketAddr) -> std::io::Result<()> {
+        let workers = options.threads.clamp(1, self.devices.max(1) as usize);
+        let ramp_per_s = options.ramp_per_s / f64::from(options.shard.count());
+        let interval_us = options.interval.as_micros() as f64;
+        let parts: Vec<Part> = (0..self.devices)
+            .map(|number| Part {
+                number,
+                seed: options.seed.wrapping_mul(1 << 20).wrapping_add(u64::from(self.brief.first + number)),
+                start_us: (f64::from(number) / ramp_per_s * 1e6) as u64,
+                // Spread over one interval, as devices that know nothing of each other are.
+                offset_us: (interval_us * f64::from(number) / f64::from(self.devices)) as u64,
+            })
+            .collect();
+        let now_us = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        for (n, parts) in parts.chunks(parts.len().div_ceil(workers)).enumerate() {
+            let parts = parts.iter().map(|part| Part { start_us: part.start_us + now_us, ..*part }).collect();
+            let connecting_max = (options.connecting as usize).div_ceil(workers);
+            let share = self.share(parts, connecting_max, broker, &self.control);
+            let worker = std::thread::Builder::new()
+                .name(format!("fleet-{n}"))
+                .stack_size(WORKER_STACK)
+                .spawn(move || worker::run(share))?;
+            self.workers.push(worker);
+        }
+        Ok(())
+    }
+
+    /// All phases up to the leave; an error is how the run ended instead.
+    pub(super) async fn phases(
+        &mut self,
+        options: &Options,
+        broker: SocketAddr,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), Ending> {
+        progress(Progress::Phase("one device goes ahead"));
+        self.go_ahead(broker).await?;
+        progress(Progress::Phase("connecting"));
+        self.start_workers(options, broker).map_err(|error| Ending::Failed {
+            phase: "start".to_owned(),
+            cause: format!("cannot start a thread for devices: {error}; choose fewer --threads"),
+            blame: Blame::Environment,
+        })?;
+        let share = f64::from(options.shard.count());
+        let ramp = Duration::from_secs_f64(f64::from(self.devices) * share / options.ramp_per_s);
+        let connected = |control: &Control| control.connected.load(Ordering::Relaxed);
+        self.wait(ramp + RAMP_LIMIT + self.limits.connect, self.devices, connected, progress).await;
+        self.mark();
+
+        self.link.event("workload");
+        progress(Progress::Phase("publishing"));
+        let peer = self.start_peer().await?;
+        let done = |control: &Control| control.done.load(Ordering::Relaxed);
+        self.control.begin(Phase::Work);
+        // Devices begin within one interval of each other.
+        let span = options.interval * (options.messages + 1) + self.limits.drain;
+        self.wait(span, self.devices, done, progress).await;
+        let messages = u64::from(self.devices) * u64::from(options.messages);
+        self.arrivals[0] = hear_out(peer, messages, self.limits.drain).await;
+        self.mark();
+
+        if options.storm == Storm::None {
+            return Ok(());
+        }
+        self.storm(options, progress).await?;
+        progress(Progress::Phase("publishing once more"));
+        let peer = self.start_peer().await?;
+        self.control.begin(Phase::Check);
+        let span = options.interval * (CHECK_MESSAGES + 1) + self.limits.drain;
+        self.wait(span, 2 * self.devices, done, progress).await;
+        let messages = u64::from(self.devices) * u64::from(CHECK_MESSAGES);
+        self.arrivals[1] = hear_out(peer, messages, self.limits.drain).await;
+        self.mark();
+        Ok(())
+    }
+
+    /// The broker goes and comes back; waits until every device that had a session has one again.
+    async fn storm(&mut self, options: &Options, progress: &mut impl FnMut(Progress)) -> Result<(), Ending> {
+        progress(Progress::Phase("the broker goes"));
+        self.control.begin(Phase::Storm);
+        let failed = |error: &BrokerError| Ending::Failed {
+            phase: "storm".to_owned(),
+            cause: format!("{error}; {}", error.remedy()),
+            blame: Blame::Environment,
+        };
+        let affected = self.control.connected.load(Ordering::Relaxed);
+        self.marks.gone_us = Some(self.now_us());
+        self.broker.go(options.storm).await.map_err(|error| failed(&error))?;
+        tokio::time::sleep(options.down).await;
+        self.broker.come_back().await.map_err(|error| failed(&error))?;
+        self.marks.back_us = Some(self.now_us());
+        progress(Progress::Phase("the broker is back: reconnecting"));
+        let healed = |control: &Control| control.healed.load(Ordering::Relaxed);
+        self.wait(self.idle_timeout + RETURN_LIMIT, affected, healed, progress).await;
+        self.mark();
+        Ok(())
+    }
+
+    /// Waits until `count` reaches `wanted`, for at most `limit`; the metrics tell who was late.
+    async fn wait(
+        &self,
+        limit: Duration,
+        wanted: u32,
+        count: impl Fn(&Control) -> u32,
+        progress: &mut impl FnMut(Progress),
+    ) {
+        let deadline = Instant::now() + limit;
+        let mut told = Instant::now();
+        while count(&self.control) < wanted
+            && Instant::now() < deadline
+            && self.workers.iter().all(|worker| !worker.is_finished())
+        {
+            tokio::time::sleep(LOOK).await;
+            if told.elapsed() > Duration::from_secs(1) {
+                told = Instant::now();
+                progress(Progress::Count(count(&self.control), wanted));
+            }
+        }
+    }
+
+    /// Connects the verifying peer and subscribes it to everything the fleet will publish.
+    async fn start_peer(&self) -> Result<Party, Ending> {
+        let fail = |error: &dyn std::fmt::Display| Ending::Failed {
+            phase: "peer".to_owned(),
+            cause: error.to_string(),
+            blame: Blame::Environment,
+        };
+        let name = format!("fleet-peer-{:08x}-{}", self.brief.token, self.brief.first);
+        let options = ClientOptions::new(Version::V5, &name);
+        let clock = Clock::at(self.epoch);
+        let peer = Party::start(Implementation::Own, Arc::clone(&self.connector), options, clock)
+            .map_err(|error| fail(&error))?;
+        peer.connected().await.map_err(|error| fail(&error))?;
+        let filter = format!("{}/#", self.brief.root());
+        peer.subscribe(&[&filter], Qos::ExactlyOnce).await.map_err(|error| fail(&error))?;
+        Ok(peer)
+    }
+
+    fn mark(&mut self) {
+        let moment = Moment::take(&self.control, &self.link, &self.broker, self.epoch);
+        self.marks.moments.push(moment);
+    }
+
+    fn now_us(&self) -> u64 {
+        Clock::at(self.epoch).now_us()
+    }
+
+    /// Ends the devices and collects what they said.
+    pub(super) async fn leave(&mut self) -> Vec<CoreLog> {
+        self.control.begin(Phase::Leave);
+        tokio::time::sleep(SETTLE).await;
+        self.control.begin(Phase::End);
+        let workers = std::mem::take(&mut self.workers);
+        let ended = tokio::task::spawn_blocking(move || {
+            workers.into_iter().map(JoinHandle::join).collect::<Vec<_>>()
+        });
+        let mut logs = Vec::new();
+        for ended in ended.await.expect("joining does not panic") {
+            match ended {
+                Ok(Ok(of_worker)) => logs.extend(of_worker),
+                Ok(Err(error)) => self.marks.failures.push(format!("a thread of devices ended: {error}")),
+                Err(_) => self.marks.failures.push("a thread of devices panicked".to_owned()),
+            }
+        }
+        logs
+    }
+}
+
+/// Stack of a worker: far more than the cores take.
+const WORKER_STACK: usize = 1 << 20;
+
+/// Waits for the last arrivals, and a little for duplicates, and ends the peer.
+async fn hear_out(peer: Party, messages: u64, limit: Duration) -> Vec<Arrival> {
+    let wanted = usize::try_from(messages).unwrap_or(usize::MAX);
+    // Whoever is late is missing in the account.
+    let _ = tokio::time::timeout(limit, peer.arrived(wanted)).await;
+    tokio::time::sleep(SETTLE).await;
+    peer.finish().await.arrivals
+}

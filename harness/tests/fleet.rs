@@ -1,0 +1,205 @@
+//! A small fleet from the command line: to the end, in shards, and when things go wrong. `.ci/run` runs a large one.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn harness() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    harness().args(arguments).output().expect("the harness")
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The only report below `folder`.
+fn report(folder: &Path) -> Value {
+    let mut runs: Vec<_> =
+        std::fs::read_dir(folder).expect("reports").map(|run| run.expect("a run")).collect();
+    assert_eq!(runs.len(), 1);
+    let text = std::fs::read_to_string(runs.remove(0).path().join("report.json")).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// A statistic of a metric of a variant.
+fn metric(report: &Value, name: &str, variant: &str, statistic: &str) -> f64 {
+    let metrics = report["metrics"].as_array().expect("metrics");
+    let found = metrics.iter().find(|metric| metric["metric"] == name && metric["variant"] == variant);
+    let statistics = found.unwrap_or_else(|| panic!("{name} of {variant}"))["statistics"].as_array();
+    let found = statistics.expect("statistics").iter().find(|found| found["statistic"] == statistic);
+    let value = &found.unwrap_or_else(|| panic!("{statistic} of {name}"))["value"];
+    value.as_f64().unwrap_or_else(|| panic!("{name}.{statistic} is {value}"))
+}
+
+#[test]
+fn every_device_connects_publishes_and_comes_back_after_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let reports = folder.path().to_str().expect("UTF-8");
+    let output = run(&[
+        "fleet",
+        "--devices",
+        "12",
+        "--ramp",
+        "50",
+        "--messages",
+        "3",
+        "--interval",
+        "200ms",
+        "--storm",
+        "stop",
+        "--down",
+        "200ms",
+        "--threads",
+        "2",
+        "--network",
+        "lossy-wifi",
+        "--reports",
+        reports,
+    ]);
+    let report = report(&folder.path().join("fleet"));
+    for variant in ["fleet", "storm"] {
+        assert_eq!(metric(&report, "fleet.connected.ratio", variant, "mean"), 1.0, "{}", told(&output));
+        assert_eq!(metric(&report, "delivery.ratio", variant, "mean"), 1.0, "{}", told(&output));
+        assert_eq!(metric(&report, "fleet.devices", variant, "total"), 12.0);
+    }
+    assert_eq!(metric(&report, "messages", "fleet", "total"), 36.0);
+    assert_eq!(metric(&report, "reconnects", "storm", "max"), 12.0, "each device lost its connection");
+    assert!(metric(&report, "fleet.recovery.time", "storm", "max") < 60e6);
+    assert!(metric(&report, "link.loss.up", "fleet", "mean") > 0.0, "the network is that of the scenario");
+    assert!(metric(&report, "fleet.cpu_per_device", "fleet", "mean") > 0.0);
+    // The fixed cost of a process weighs more than so few devices: the exit code is for `.ci/run` to judge.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", told(&output));
+}
+
+/// A broker on its own, ended with the test.
+struct Broker {
+    child: Child,
+    url: String,
+}
+
+impl Broker {
+    fn start(ca: &Path) -> Self {
+        let mut child = harness()
+            .args(["broker", "--quic", "0", "--tls", "0", "--tcp", "0", "--ca"])
+            .arg(ca)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the harness");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut url = String::new();
+        for line in stdout.lines().map_while(Result::ok) {
+            if let Some(quic) = line.strip_prefix("quic ") {
+                // The certificate is for the name.
+                url = quic.replace("127.0.0.1", "localhost");
+            }
+            if line == "ready" {
+                break;
+            }
+        }
+        assert!(url.starts_with("quic://"), "{url}");
+        Self { child, url }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn shards_against_one_broker_merge_into_one_fleet() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    let broker = Broker::start(&ca);
+    let (ca, reports) = (ca.to_str().expect("UTF-8"), folder.path().join("shards"));
+    let shard = |shard: &str, variable: Option<&str>| {
+        let mut command = harness();
+        command.args(["fleet", "--devices", "7", "--ramp", "50", "--messages", "2", "--interval", "200ms"]);
+        command.args(["--shard", shard, "--broker", &broker.url, "--ca", ca, "--reports"]).arg(&reports);
+        if let Some(index) = variable {
+            command.env("JOB_COMPLETION_INDEX", index);
+        }
+        command.output().expect("the harness")
+    };
+    let first = shard("1/2", None);
+    assert!(matches!(first.status.code(), Some(0 | 1)), "{}", told(&first));
+    let merge = |name: &str| {
+        let to = folder.path().join(name);
+        harness().arg("merge").arg(&reports).arg("--to").arg(to).output().expect("the harness")
+    };
+    let early = merge("early");
+    assert_eq!(early.status.code(), Some(2), "{}", told(&early));
+    assert!(told(&early).contains("of 2 shards these are missing: 2"), "{}", told(&early));
+
+    let second = shard("job/2", Some("1"));
+    assert!(matches!(second.status.code(), Some(0 | 1)), "{}", told(&second));
+    let merged = merge("merged");
+    assert!(matches!(merged.status.code(), Some(0 | 1)), "{}", told(&merged));
+    let report = report(&folder.path().join("merged/fleet-merged"));
+    assert_eq!(metric(&report, "fleet.devices", "fleet", "total"), 7.0);
+    assert_eq!(metric(&report, "messages", "fleet", "total"), 14.0);
+    assert_eq!(metric(&report, "delivery.ratio", "fleet", "mean"), 1.0);
+
+    shard("1/2", None);
+    let twice = merge("twice");
+    assert_eq!(twice.status.code(), Some(2), "{}", told(&twice));
+    assert!(told(&twice).contains("are both shard 1/2"), "{}", told(&twice));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let reports = folder.path().to_str().expect("UTF-8");
+    for (arguments, part) in [
+        (&["--devices", "0"][..], "0 is not in"),
+        (&["--devices", "70000"], "choose other --devices or --shard"),
+        (&["--devices", "2", "--shard", "3/2"], "1/4"),
+        (&["--devices", "2", "--shard", "4/4"], "choose other --devices or --shard"),
+        (&["--devices", "2", "--broker", "quic://b", "--storm", "kill"], "leave --storm out"),
+        (&["--devices", "2", "--network", "no-such-network"], "no-such-network"),
+        (&["--devices", "2", "--interval", "5"], "500ms or 2s"),
+    ] {
+        let mut all = vec!["fleet", "--reports", reports];
+        all.extend(arguments);
+        let output = run(&all);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", told(&output));
+        assert!(told(&output).contains(part), "{arguments:?}: {}", told(&output));
+    }
+    let output = run(&["fleet", "--devices", "2", "--broker", "quic://127.0.0.1:9", "--reports", reports]);
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    let output = run(&["merge", reports]);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+}
+
+/// The command lines in the recipes are ones this program takes.
+#[test]
+fn recipes_say_what_the_program_understands() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kubernetes");
+    let mut commands = 0;
+    for recipe in std::fs::read_dir(recipes).expect("recipes") {
+        let text = std::fs::read_to_string(recipe.expect("a file").path()).expect("text");
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("command: ")) {
+            let words: Vec<String> = serde_json::from_str(line).expect("a list in one line");
+            assert_eq!(words[0], "/harness");
+            // `--help` behind them: they are read, and nothing is run.
+            let output = harness().args(&words[1..]).arg("--help").output().expect("the harness");
+            assert_eq!(output.status.code(), Some(0), "{line}: {}", told(&output));
+            let help = told(&output);
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option.as_str()), "{line}: no {option}");
+            }
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 3, "broker, fleet, merge");
+}
