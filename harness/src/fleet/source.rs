@@ -20,19 +20,14 @@ const QUIET: &str = "[link.both]\ndelay = \"5 ms\"\n";
 pub fn source(options: &Options, network: Option<&str>) -> String {
     let mut text = String::from("name = \"fleet\"\n");
     let stormy = options.storm != Storm::None;
-    let (question, answer) = if stormy {
-        (
-            "Do many devices connect, publish and, after a broker restart, all come back?",
-            "{fleet.devices} devices; half connected within {connect.time.p50}, 99 % within {connect.time.p99}; \
-             {delivery.ratio} of their messages arrived; all were back {fleet.recovery.time.max} after the broker.",
-        )
+    let question = if stormy {
+        "Do many devices connect, publish and, after a broker restart, all come back?"
     } else {
-        (
-            "Do many devices connect and publish?",
-            "{fleet.devices} devices; half connected within {connect.time.p50}, 99 % within {connect.time.p99}; \
-             {delivery.ratio} of their messages arrived.",
-        )
+        "Do many devices connect and publish?"
     };
+    // The storm's figures are among the expectations: a sentence speaks of the first variant.
+    let answer = "{fleet.devices} devices; half connected within {connect.time.p50}, 99 % within {connect.time.p99}; \
+                  {delivery.ratio} of their messages arrived.";
     let _ = writeln!(text, "question = \"{question}\"\nanswer = \"{answer}\"");
     let _ = writeln!(text, "seeds = [{}]", options.seed);
     text.push_str("boards = [\"host\"]\nexpect = [\n");

@@ -25,7 +25,7 @@ use super::cores::{Brief, Core, CoreLog, Order};
 use crate::link::lan::{self, Arrival, Lan, SharedLink};
 
 /// Longest sleep: how late a worker may hear of the next phase.
-const NAP: Duration = Duration::from_millis(10);
+const NAP: Duration = Duration::from_millis(50);
 /// Turns one core gets before the others have theirs.
 const TURNS: usize = 16;
 /// Largest UDP datagram.

@@ -11,7 +11,7 @@ use crate::measure::stats::Statistic;
 use crate::measure::unit::Unit;
 
 /// Parts of the table: a heading and the beginnings of its metrics' names.
-const PARTS: [(&str, &[&str]); 6] = [
+const PARTS: [(&str, &[&str]); 7] = [
     ("Messages", &["delivery.", "acknowledged.", "messages", "lost", "duplicates", "reordered", "corrupt"]),
     ("Latency and throughput", &["publish.", "end_to_end.", "send.", "throughput.", "message.rate"]),
     ("Connecting", &["connect", "handshake."]),
@@ -19,6 +19,7 @@ const PARTS: [(&str, &[&str]); 6] = [
         "Keeping the service up",
         &["reconnect", "disconnects", "recovery.", "service.", "migrations", "key_updates", "board.faults"],
     ),
+    ("Many devices", &["fleet."]),
     ("On the wire", &["wire.", "retransmissions", "spurious", "timeouts", "rtt.", "link."]),
     ("On the board", &["heap.", "stack.", "ram.", "flash.", "instructions.", "energy."]),
 ];
