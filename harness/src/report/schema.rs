@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Report;
 use crate::measure::record::{
-    Activity, Blame, ConnectFailure, ConnectFailureKind, Ending, Energy, SCHEMA_VERSION,
+    Activity, Blame, ConnectFailure, ConnectFailureKind, Ending, Energy, Fleet, Outage, SCHEMA_VERSION,
 };
 use crate::measure::sample;
 use crate::scenario::Scenario;
@@ -25,6 +25,11 @@ fn full() -> Value {
         Ending::Failed { phase: "workload".into(), cause: "a cause".into(), blame: Blame::Subject };
     trial.energy = vec![Energy { activity: Activity::Connect, microjoules: 1.0, measured: false }];
     trial.notes = vec!["a note".into()];
+    trial.fleet = Some(Fleet {
+        outages: vec![Outage { lost_us: 1, again_us: Some(2) }],
+        recoveries_us: vec![None],
+        ..Fleet::default()
+    });
     trial.connections[0].failure = Some(ConnectFailure {
         kind: ConnectFailureKind::Timeout,
         detail: "no answer".into(),
