@@ -22,7 +22,8 @@ pub struct Config<'a> {
     pub unix_time_s: u64,
     /// The identity to show if the server asks for one.
     pub client_auth: Option<ClientAuth<'a>>,
-    /// A ticket of an earlier connection to the same server, to be resumed.
+    /// A ticket of an earlier connection, to be resumed. It is offered only if it is fresh and was earned with the
+    /// same server name, trust anchors, protocol and client certificate.
     pub ticket: Option<&'a Ticket>,
     /// Where secrets are logged for a packet analyser.
     #[cfg(feature = "keylog")]

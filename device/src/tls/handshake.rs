@@ -129,12 +129,10 @@ impl<C: Crypto> Handshake<C> {
         let (Some(&group), false) = (config.groups.first(), config.cipher_suites.is_empty()) else {
             return Err(Error::caller("the configuration names no group or no cipher suite"));
         };
-        let ticket = config.ticket.filter(|ticket| {
-            ticket.is_fresh(config.unix_time_s) && config.cipher_suites.contains(&ticket.suite)
-        });
+        let ticket = config.ticket.filter(|ticket| ticket.fits::<C>(config));
         let early_data = early_data == EarlyData::Offer
             && common.transport == Transport::Quic
-            && ticket.is_some_and(|ticket| ticket.max_early_data > 0 && ticket.alpn == config.alpn);
+            && ticket.is_some_and(|ticket| ticket.max_early_data > 0);
         let mut state = ExpectServerHello {
             random: [0; 32],
             key: new_key(group, entropy)?,

@@ -3,14 +3,12 @@
 use super::handshake::{Common, Level, Message, Next};
 use super::message::{extension, finish, kind, read_extensions};
 use super::{Alert, Config, Error, Step};
-use crate::crypto::{CipherSuite, Crypto, Secret, hkdf};
+use crate::crypto::{CipherSuite, Crypto, Hash, Secret, hkdf};
 use heapless::Vec;
 
 /// Longest ticket kept, in bytes. Stateless ones carry the server's session state: 100 to 250 bytes with
 /// common servers, more if the client showed a certificate. A longer one is ignored.
 pub const TICKET_LEN_MAX: usize = 512;
-/// Longest application protocol a ticket remembers, in bytes; 0-RTT is not offered with a longer one.
-pub const TICKET_ALPN_LEN_MAX: usize = 16;
 /// Room for what the transport remembers with a ticket, in bytes: QUIC keeps the server's limits for 0-RTT.
 pub const TICKET_APPLICATION_LEN_MAX: usize = 64;
 
@@ -24,7 +22,7 @@ pub struct Ticket {
     pub(crate) lifetime_s: u32,
     pub(crate) received_s: u64,
     pub(crate) max_early_data: u32,
-    pub(crate) alpn: Vec<u8, TICKET_ALPN_LEN_MAX>,
+    pub(crate) scope: Scope,
     application: Vec<u8, TICKET_APPLICATION_LEN_MAX>,
 }
 
@@ -32,6 +30,14 @@ impl Ticket {
     /// Whether the ticket may still be offered at `unix_time_s`.
     pub const fn is_fresh(&self, unix_time_s: u64) -> bool {
         unix_time_s >= self.received_s && unix_time_s - self.received_s < self.lifetime_s as u64
+    }
+
+    /// Whether a connection with `config` may resume: the ticket is fresh, and for the server, the trust, the
+    /// protocol and the identity it was earned with.
+    pub(super) fn fits<C: Crypto>(&self, config: &Config<'_>) -> bool {
+        self.is_fresh(config.unix_time_s)
+            && config.cipher_suites.contains(&self.suite)
+            && self.scope == Scope::of::<C>(config)
     }
 
     /// Seconds the ticket may be used after it was received.
@@ -80,7 +86,7 @@ pub struct NewTicket<'m> {
     pub(crate) lifetime_s: u32,
     pub(crate) received_s: u64,
     pub(crate) max_early_data: u32,
-    pub(crate) alpn: Vec<u8, TICKET_ALPN_LEN_MAX>,
+    pub(crate) scope: Scope,
 }
 
 impl NewTicket<'_> {
@@ -94,7 +100,7 @@ impl NewTicket<'_> {
             lifetime_s: self.lifetime_s,
             received_s: self.received_s,
             max_early_data: self.max_early_data,
-            alpn: self.alpn.clone(),
+            scope: self.scope,
             application: Vec::new(),
         })
     }
@@ -116,6 +122,35 @@ impl core::fmt::Debug for NewTicket<'_> {
             .field("len", &self.identity.len())
             .field("lifetime_s", &self.lifetime_s)
             .finish_non_exhaustive()
+    }
+}
+
+/// Digest of what a ticket was earned with.
+///
+/// A resumed handshake shows no certificate. So a ticket counts only where the certificate behind it would be
+/// accepted again: for the same server name (RFC 8446 4.6.1) and the same trust anchors. 0-RTT needs the same
+/// protocol, too (RFC 8446 4.2.10), and a server that resumes still believes the client's former identity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scope([u8; 32]);
+
+impl Scope {
+    fn of<C: Crypto>(config: &Config<'_>) -> Self {
+        let mut hash = C::Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u32).to_be_bytes());
+            hash.update(bytes);
+        };
+        field(config.server_name.as_bytes());
+        field(config.alpn);
+        field(config.client_auth.and_then(|client| client.certificates.first().copied()).unwrap_or_default());
+        for anchor in config.trust_anchors {
+            field(&anchor.subject);
+            field(&anchor.subject_public_key_info);
+            field(anchor.name_constraints.as_deref().unwrap_or_default());
+        }
+        let mut digest = [0; 32];
+        hash.finish(&mut digest);
+        Self(digest)
     }
 }
 
@@ -158,7 +193,6 @@ impl ExpectTicket {
         let hash = common.suite.hash();
         let mut psk = Secret::zero(hash.len());
         hkdf::expand_label::<C>(hash, &self.resumption, b"resumption", nonce, psk.as_mut_bytes());
-        let alpn = Vec::from_slice(config.alpn).ok();
         let ticket = NewTicket {
             identity,
             psk,
@@ -166,9 +200,8 @@ impl ExpectTicket {
             age_add,
             lifetime_s,
             received_s: config.unix_time_s,
-            // 0-RTT needs the same protocol again: without room to remember it, no 0-RTT.
-            max_early_data: if alpn.is_some() { max_early_data } else { 0 },
-            alpn: alpn.unwrap_or_default(),
+            max_early_data,
+            scope: Scope::of::<C>(config),
         };
         Ok((None, Step::Ticket(ticket)))
     }

@@ -3,7 +3,7 @@
 use crate::support::{ALPN, Authority, Completed, NAME, Seeded, connect, connect_with, now_s};
 use device::codec::Writer;
 use device::crypto::{CipherSuite, Software};
-use device::tls::{Config, EarlyData, Handshake, NamedGroup, Ticket};
+use device::tls::{ClientAuth, Config, EarlyData, Handshake, NamedGroup, Ticket};
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use rustls::ServerConfig;
 
@@ -90,33 +90,35 @@ fn retry_keeps_the_ticket_and_gives_up_early_data() {
 }
 
 #[test]
-fn expired_ticket_is_not_offered() {
+fn ticket_is_offered_only_while_fresh_and_where_it_was_earned() {
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let (server, _) = authority.server();
     let anchors = [authority.anchor()];
     let config = Config::new(&anchors, NAME, ALPN, now_s());
     let ticket = ticket(&config, &server);
-    let hello_len = |config: &Config<'_>| {
+    let offers = |config: &Config<'_>| {
         let mut buffer = [0; 2048];
-        let mut out = Writer::new(&mut buffer);
-        Handshake::<Software>::start(config, &mut Seeded(3), None, EarlyData::Omit, &mut out).expect("room");
-        out.len()
+        let hello_len = |config: &Config<'_>, buffer: &mut [u8]| {
+            let mut out = Writer::new(buffer);
+            Handshake::<Software>::start(config, &mut Seeded(3), None, EarlyData::Omit, &mut out)
+                .expect("room");
+            out.len()
+        };
+        hello_len(&Config { ticket: Some(&ticket), ..*config }, &mut buffer) > hello_len(config, &mut buffer)
     };
-    let full = hello_len(&config);
-    let resumed = Config { ticket: Some(&ticket), ..config };
-    assert!(hello_len(&resumed) > full);
-    let unix_time_s = config.unix_time_s + u64::from(ticket.lifetime_s());
-    assert_eq!(hello_len(&Config { unix_time_s, ..resumed }), full);
-}
+    assert!(offers(&config));
 
-#[test]
-fn early_data_is_not_offered_for_another_protocol() {
-    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
-    let (mut server, _) = authority.server();
-    server.alpn_protocols.push(b"other".to_vec());
-    let anchors = [authority.anchor()];
-    let config = Config::new(&anchors, NAME, ALPN, now_s());
-    let ticket = ticket(&config, &server);
-    let done = resume(&Config { ticket: Some(&ticket), alpn: b"other", ..config }, server, EarlyData::Offer);
-    assert!(done.early_secret.is_none());
+    let unix_time_s = config.unix_time_s + u64::from(ticket.lifetime_s());
+    assert!(!offers(&Config { unix_time_s, ..config }), "it has expired");
+    assert!(
+        !offers(&Config { server_name: "other.example", ..config }),
+        "another server's certificate is unseen"
+    );
+    let stranger = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let both = [authority.anchor(), stranger.anchor()];
+    assert!(!offers(&Config { trust_anchors: &both[1..], ..config }), "the authority is no longer trusted");
+    assert!(!offers(&Config { alpn: b"other", ..config }), "0-RTT data would be another protocol's");
+    let certificates: [&[u8]; 1] = [b"certificate"];
+    let client_auth = Some(ClientAuth { certificates: &certificates, private_key: &[1; 32] });
+    assert!(!offers(&Config { client_auth, ..config }), "the server would believe the former identity");
 }
