@@ -7,11 +7,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::broker::{Broker, BrokerError, BrokerOptions, BrokerSpec, Durability, Fault, SessionState};
+use harness::broker::{
+    Broker, BrokerError, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Fault, SessionState,
+};
 use harness::certificates::Certificates;
 use harness::measure::Transport;
 use harness::wire::{Properties, Qos, property};
 use support::{TestClient, options};
+
+/// One test with containers at a time: each counts those of this process.
+static ENGINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The image to test with; says so where there is none.
 fn image() -> Option<String> {
@@ -52,6 +57,7 @@ async fn missing_engine_or_image_is_told_with_its_remedy() {
 #[tokio::test]
 async fn container_serves_suffers_and_leaves_nothing_behind() {
     let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().await;
     let persistent = BrokerOptions { durability: Durability::Disk, ..BrokerOptions::default() };
     let mut broker = start(&image, persistent).await.expect("a container");
     let description = broker.describe();
@@ -100,32 +106,69 @@ async fn container_serves_suffers_and_leaves_nothing_behind() {
     assert_eq!(own_containers(), "");
 }
 
+/// An image like `image`, but with another entry point; removed with the test.
+struct Variation(String);
+
+impl Variation {
+    fn of(image: &str, name: &str, entry_point: &[&str]) -> Self {
+        let tag = format!("{image}-{name}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let dockerfile = format!("FROM {image}\nENTRYPOINT {}\n", serde_json::json!(entry_point));
+        std::fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a file");
+        let built = Command::new("docker")
+            .env("DOCKER_BUILDKIT", "0")
+            .args(["build", "-q", "-t", &tag])
+            .arg(folder.path())
+            .output()
+            .expect("the client");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Self(tag)
+    }
+}
+
+impl Drop for Variation {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
 #[tokio::test]
 async fn container_that_ends_at_once_shows_its_last_lines() {
     let Some(image) = image() else { return };
-    // A largest packet of nothing is no setting it minds; a file in the place of its certificate folder is
-    // out of reach here, so an argument it does not know has to do.
-    let broken = format!("{image}-broken");
-    let dockerfile = format!("FROM {image}\nENTRYPOINT [\"/harness\", \"broker\", \"--no-such-option\"]\n");
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a file");
-    let built = Command::new("docker")
-        .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "-q", "-t", &broken])
-        .arg(folder.path())
-        .output()
-        .expect("the client");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let error = start(&broken, BrokerOptions::default()).await.err().expect("it ends at once");
-    let BrokerError::ContainerExited { log, status, .. } = &error else { panic!("{error}") };
-    assert!(log.contains("--no-such-option"), "{log}");
-    assert_eq!(status, "exit code 2");
-    Command::new("docker").args(["rmi", "-f", &broken]).output().expect("the client");
+    let _alone = ENGINE.lock().await;
+    let unreadable = ["/harness", "broker", "--certificate", "/not/there.pem", "--key", "/not/there.key"];
+    for (name, entry_point, code, words) in [
+        ("option", &["/harness", "broker", "--no-such-option"][..], 2, "--no-such-option"),
+        ("certificate", &unreadable, 3, "/not/there.pem"),
+    ] {
+        let broken = Variation::of(&image, name, entry_point);
+        let error = start(&broken.0, BrokerOptions::default()).await.err().expect("it ends at once");
+        let BrokerError::ContainerExited { log, status, .. } = &error else { panic!("{error}") };
+        assert!(log.contains(words), "{log}");
+        assert_eq!(*status, format!("exit code {code}"));
+    }
+    assert_eq!(own_containers(), "");
+}
+
+#[tokio::test]
+async fn clients_without_a_certificate_are_turned_away_where_the_run_wants_that() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().await;
+    let required = ClientAuthentication::Required;
+    let options = BrokerOptions { client_authentication: required, ..BrokerOptions::default() };
+    // That it starts at all is the point: until strangers are refused it is not ready.
+    let broker = start(&image, options).await.expect("the image knows the setting");
+    let mut target = broker.target(Transport::Quic).expect("published");
+    target.identity = Some(broker.certificates().client("c").expect("a certificate"));
+    let (client, _) = TestClient::connect(target, support::options("c")).await;
+    client.client.disconnect().await;
+    broker.shut_down().await;
 }
 
 #[tokio::test]
 async fn port_that_is_taken_is_named() {
     let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port();
     let mut options = BrokerOptions::default();
@@ -140,6 +183,7 @@ async fn port_that_is_taken_is_named() {
 #[tokio::test]
 async fn dropped_broker_takes_its_container_along() {
     let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().await;
     let broker = start(&image, BrokerOptions::default()).await.expect("a container");
     let address = broker.addresses().tcp.expect("published");
     drop(broker);
