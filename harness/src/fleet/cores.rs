@@ -120,7 +120,7 @@ impl<'s> Core<'s> {
                     self.command(Request::Connect);
                 }
                 Order::Work(which) => {
-                    self.command(Request::StartWorkload(brief.workload(which, self.number)))
+                    self.command(Request::StartWorkload(brief.workload(which, self.number)));
                 }
                 Order::Leave => self.command(Request::Disconnect),
             }

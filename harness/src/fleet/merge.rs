@@ -128,3 +128,58 @@ fn join(parts: Vec<Named>) -> RunRecord {
     };
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::record::{Fleet, Role, Transport, Trial};
+    use crate::measure::sample;
+
+    /// The record of a shard that began `later_us` after the first.
+    fn shard(shard: &str, later_us: u64) -> (String, RunRecord) {
+        let mut record = sample::record();
+        record.environment.started_unix_us = 1_000 + later_us;
+        record.environment.duration_us = 500;
+        record.environment.extra.insert(SHARD.to_owned(), shard.to_owned());
+        record.scenario.planned_trials = 1;
+        let fleet = Some(Fleet { devices: 5, ..Fleet::default() });
+        record.trials = vec![Trial {
+            fleet,
+            ..Trial::new(super::super::source::FLEET, Transport::Quic, Role::Device, 1)
+        }];
+        (format!("folder of {shard}"), record)
+    }
+
+    #[test]
+    fn shards_in_any_order_make_one_record_on_one_time_line() {
+        let merged = merge(vec![shard("2/2", 200), shard("1/2", 0)]).expect("all shards, once");
+        assert_eq!((merged.trials.len(), merged.scenario.planned_trials), (2, 2));
+        let starts: Vec<_> = merged.trials.iter().map(|trial| trial.started_us).collect();
+        assert_eq!(starts, [0, 200]);
+        assert_eq!((merged.environment.started_unix_us, merged.environment.duration_us), (1_000, 700));
+        assert!(merged.environment.board.description.starts_with("10 firmware cores"));
+        assert!(merged.ending.is_completed());
+    }
+
+    #[test]
+    fn a_shard_that_was_cut_short_shows_in_the_whole() {
+        let mut cut = shard("2/2", 0);
+        cut.1.ending = Ending::Interrupted { by: "the user".to_owned() };
+        let merged = merge(vec![shard("1/2", 0), cut]).expect("all shards, once");
+        assert!(!merged.ending.is_completed());
+    }
+
+    #[test]
+    fn what_is_not_one_fleet_is_named() {
+        assert_eq!(merge(Vec::new()), Err(MergeError::Nothing));
+        let mut alien = shard("1/2", 0);
+        alien.1.environment.extra.clear();
+        assert!(matches!(merge(vec![alien]), Err(MergeError::NoShard(_))));
+        let mut other = shard("2/2", 0);
+        other.1.scenario.source.push('#');
+        assert!(matches!(merge(vec![shard("1/2", 0), other]), Err(MergeError::Different(..))));
+        assert!(matches!(merge(vec![shard("1/2", 0), shard("1/2", 9)]), Err(MergeError::Twice(..))));
+        let missing = MergeError::Missing { of: 3, missing: "1, 3".to_owned() };
+        assert_eq!(merge(vec![shard("2/3", 0)]), Err(missing));
+    }
+}

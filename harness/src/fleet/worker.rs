@@ -65,8 +65,6 @@ pub(super) struct Control {
     pub(super) done: AtomicU32,
     /// Lost connections that were replaced, of all cores together.
     pub(super) healed: AtomicU32,
-    /// Cores whose socket could not be opened.
-    pub(super) without_socket: AtomicU32,
     /// Turns given, all workers together.
     pub(super) turns: AtomicU64,
     /// Nanoseconds of processor time the workers took up to the end of each phase.
@@ -80,7 +78,6 @@ impl Control {
             connected: AtomicU32::new(0),
             done: AtomicU32::new(0),
             healed: AtomicU32::new(0),
-            without_socket: AtomicU32::new(0),
             turns: AtomicU64::new(0),
             cpu_ns: Default::default(),
         }
@@ -345,16 +342,7 @@ impl Worker<'_, '_> {
                 true
             }
             Err(error) => {
-                let told = format!("no socket: {error}");
-                if self.seats[seat]
-                    .core
-                    .log
-                    .complaint
-                    .replace(told.clone())
-                    .is_none_or(|before| before != told)
-                {
-                    self.share.control.without_socket.fetch_add(1, Ordering::Relaxed);
-                }
+                self.seats[seat].core.log.complaint.get_or_insert_with(|| format!("no socket: {error}"));
                 false
             }
         }
