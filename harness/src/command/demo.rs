@@ -174,7 +174,7 @@ impl Walk {
                 self.say(&format!("attempt {attempt}: first packet"));
             }
             Report::Event { event: Event::Handshake(phase), .. } => {
-                self.say(&format!("handshake: {phase:?}"))
+                self.say(&format!("handshake: {phase:?}"));
             }
             Report::Event { event: Event::AddressAcquired { address, prefix }, .. } => {
                 self.say(&format!("address {address}/{prefix}"));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Message {
     /// Which way it went.
     pub direction: Direction,
-    /// Index into [`Trial::topics`].
+    /// Index into [`Trial::topics`](super::Trial::topics).
     pub topic: u16,
     /// Sequence number within its topic and direction.
     pub sequence: u32,
