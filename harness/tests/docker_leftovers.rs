@@ -159,6 +159,23 @@ fn success_failure_and_interrupt_leave_no_container() {
 }
 
 #[test]
+fn an_interrupt_while_the_container_starts_leaves_none() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = scenario(folder.path(), 600, "delivery.ratio = 100 %", "");
+    for delay_ms in [50, 100, 200, 400, 800] {
+        let child = harness(folder.path(), &scenario, &broker).spawn().expect("the harness");
+        let pid = child.id();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        signal(&child, "-INT");
+        ended(child);
+        assert_eq!(containers_of(pid), "", "after {delay_ms} ms");
+    }
+}
+
+#[test]
 fn the_container_of_a_killed_run_is_swept_up_by_the_next() {
     let Some(image) = image() else { return };
     let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

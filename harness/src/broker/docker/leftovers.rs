@@ -81,14 +81,15 @@ pub(super) async fn sweep(docker: &Docker) -> Result<(), BrokerError> {
     Ok(())
 }
 
-pub(super) async fn remove_labelled(docker: &Docker, name: &str, value: &str) {
+/// Removes the containers with that label; yields how many there were.
+pub(super) async fn remove_labelled(docker: &Docker, name: &str, value: &str) -> usize {
     let filters = HashMap::from([("label".to_owned(), vec![format!("{name}={value}")])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
-        if let Some(id) = container.id {
-            remove_by_id(docker, &id).await;
-        }
+    let found = docker.list_containers(Some(options)).await.unwrap_or_default();
+    for id in found.iter().filter_map(|container| container.id.as_deref()) {
+        remove_by_id(docker, id).await;
     }
+    found.len()
 }
 
 /// A container that is being started and that nobody holds yet. If whoever waits for it goes away meanwhile, as
@@ -116,8 +117,13 @@ impl Drop for Unclaimed {
             };
             runtime.block_on(async {
                 let removal = async {
-                    if let Ok(docker) = Docker::connect_with_defaults() {
-                        remove_labelled(&docker, label::TOKEN, &token).await;
+                    let Ok(docker) = Docker::connect_with_defaults() else { return };
+                    // The engine may still be making it: what was asked of it cannot be taken back.
+                    for _ in 0..LOOKS {
+                        if remove_labelled(&docker, label::TOKEN, &token).await > 0 {
+                            break;
+                        }
+                        tokio::time::sleep(LOOK_PAUSE).await;
                     }
                 };
                 // What is left then, the next run sweeps.
@@ -128,6 +134,9 @@ impl Drop for Unclaimed {
     }
 }
 
+/// How often an unclaimed container is looked for before it counts as never made.
+const LOOKS: usize = 10;
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// Time for removing an unclaimed container.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
