@@ -32,8 +32,8 @@ pub use hardware::{
     Accelerator, Accelerators, Activity, Hardware, Heap, PowerMode, Radio, RadioState, Wifi, WifiFailure,
 };
 pub use report::{
-    Answer, Boot, ConsoleStats, Memory, MqttStats, Phase, Refusal, Report, ResetReason, Sample, Samples,
-    Stats, TransportStats, Verdict, WireStats, WorkloadEnd, WorkloadResult,
+    Answer, Boot, ConsoleStats, Cost, Memory, MqttStats, Operation, Phase, Refusal, Report, ResetReason,
+    Sample, Samples, Stats, TransportStats, Verdict, WireStats, WorkloadEnd, WorkloadResult,
 };
 
 /// Version of this protocol; the board names it in [`report::Boot`], whose encoding never changes. Variants added

@@ -40,6 +40,8 @@ pub enum Report {
     Heap(Heap),
     /// Where the time went.
     Activity(Activity),
+    /// What something cost.
+    Cost(Cost),
 }
 
 /// The board started.
@@ -384,6 +386,38 @@ pub struct ConsoleStats {
     pub frames_damaged: u32,
     /// Times the workload or the network had to wait for the console.
     pub pauses: u32,
+}
+
+/// What one occurrence of something cost within the client, IP stack and agent left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cost {
+    /// Of what.
+    pub operation: Operation,
+    /// Instructions; cycles on a board that counts these.
+    pub instructions: u64,
+}
+
+/// Something whose instructions are counted apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Operation {
+    /// From the start of a QUIC connection to its first datagram.
+    FirstFlight,
+    /// From the start of a connection to the end of a full TLS handshake.
+    HandshakeFull,
+    /// The same with a ticket.
+    HandshakeResumed,
+    /// The same with a ticket and accepted 0-RTT data, CONNECT included.
+    HandshakeEarly,
+    /// From the end of the handshake (TCP: from the established connection) to CONNACK.
+    Connect,
+    /// A PUBLISH of QoS 0 until nothing of it is left to be sent.
+    PublishQos0,
+    /// A PUBLISH of QoS 1 until its PUBACK is taken in.
+    PublishQos1,
+    /// A PUBLISH of QoS 2 until its PUBCOMP is taken in.
+    PublishQos2,
+    /// From a message's arrival at the client until the agent has it.
+    Receive,
 }
 
 /// The end of a workload.

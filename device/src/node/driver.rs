@@ -7,7 +7,9 @@ use super::translate;
 use super::workload::Attempt;
 use super::{Agent, Board, Console, Loan, Sizes};
 use crate::client::{self, Config, Context, NotMigratable, Output, PathChange};
-use crate::control::{Event, Phase, Report, Sample, Settings, Transport, Verdict, WorkloadEnd, payload};
+use crate::control::{
+    Cost, Event, Phase, Report, Sample, Settings, Transport, Verdict, WorkloadEnd, payload,
+};
 use crate::crypto::Crypto;
 use crate::mqtt::Token;
 use crate::net::{DATAGRAM_MAX, Ingress, Net};
@@ -88,11 +90,11 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         &mut self,
         call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
     ) -> R {
-        let before = self.loan.board.counter();
         let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
         let mut face = self.clients.face(self.settings, self.net, self.port);
+        self.agent.meter.enter(self.loan.board.counter());
         let result = call(&mut face, &mut ctx, self.datagram);
-        self.agent.count_instructions(before, self.loan.board.counter());
+        self.agent.meter.leave(self.loan.board.counter());
         self.agent.drained = false;
         result
     }
@@ -108,20 +110,24 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
                 self.agent.nic_busy = true;
                 return false;
             }
-            let before = self.loan.board.counter();
             let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
             let mut face = self.clients.face(self.settings, self.net, self.port);
+            self.agent.meter.enter(self.loan.board.counter());
             let output = face.poll_output(&mut ctx, self.datagram);
-            self.agent.count_instructions(before, self.loan.board.counter());
+            self.agent.meter.leave(self.loan.board.counter());
             let followup = match output {
                 Output::WaitUntil(at) => {
                     self.agent.client_due = at;
                     self.agent.drained = true;
+                    let cost = self.agent.meter.on_idle();
+                    self.agent.report_costs(cost);
                     Followup::Nothing
                 }
                 Output::Transmit(len) => {
                     let datagram = &self.datagram[..len];
                     self.net.send(self.now, self.loan.nic, self.settings.broker, datagram);
+                    let cost = self.agent.meter.on_transmit();
+                    self.agent.report_costs(cost);
                     Followup::Nothing
                 }
                 Output::Event { at, event } => self.agent.on_event(at, &event),
@@ -162,6 +168,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
                 return true;
             }
             while let Some(len) = self.net.receive(self.settings.broker, self.datagram) {
+                self.agent.meter.on_arrival();
                 self.call(|client, ctx, datagram| client.handle_datagram(ctx, &mut datagram[..len]));
                 if !self.agent.drained {
                     return false;
@@ -169,6 +176,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             }
             if self.settings.transport != Transport::Quic {
                 // The socket took it: the client looks there.
+                self.agent.meter.on_arrival();
                 self.agent.drained = false;
                 if !self.drain() {
                     return false;
@@ -197,6 +205,9 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
                 let taken = self.call_only(|client, ctx, datagram| {
                     client.publish(ctx, &running.publication(&due, &datagram[..]))
                 });
+                if let Ok(token) = taken {
+                    self.agent.meter.on_publish(running.qos(), token);
+                }
                 running.settle(now, &due, taken)
             });
             let run = running.run();
@@ -224,10 +235,9 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
 }
 
 impl Agent {
-    fn count_instructions(&mut self, before: Option<u64>, after: Option<u64>) {
-        if let (Some(before), Some(after)) = (before, after) {
-            let spent = after.wrapping_sub(before);
-            self.client_instructions = Some(self.client_instructions.unwrap_or(0) + spent);
+    fn report_costs(&mut self, costs: impl IntoIterator<Item = Cost>) {
+        for cost in costs {
+            self.telemetry.report(&Report::Cost(cost));
         }
     }
 
@@ -240,6 +250,8 @@ impl Agent {
 
     /// Reports an event and says what it asks for.
     fn on_event(&mut self, at: Instant, event: &client::Event<'_>) -> Followup {
+        let costs = self.meter.on_event(event);
+        self.report_costs(costs);
         if let Some(event) = translate::event(event) {
             self.event(at, event);
         }

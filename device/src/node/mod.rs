@@ -20,6 +20,7 @@ mod commands;
 mod credentials;
 mod driver;
 mod face;
+mod meter;
 mod setup;
 mod stream;
 mod telemetry;
@@ -43,6 +44,7 @@ use crate::time::{Duration, Instant};
 use commands::Then;
 use driver::Driver;
 use face::Clients;
+use meter::Meter;
 use setup::Setup;
 use telemetry::Telemetry;
 use workload::Running;
@@ -126,8 +128,7 @@ struct Agent {
     /// More is to be done at once.
     again: bool,
     then: Option<Then>,
-    /// Spent within the client, where the board counts.
-    client_instructions: Option<u64>,
+    meter: Meter,
 }
 
 impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
@@ -349,7 +350,7 @@ impl Agent {
             nic_busy: false,
             again: false,
             then: None,
-            client_instructions: None,
+            meter: Meter::new(),
         }
     }
 
@@ -383,7 +384,7 @@ impl Agent {
             agent_bytes: sizes.agent,
             instructions: figures.instructions,
             cycles: figures.cycles,
-            client_instructions: self.client_instructions,
+            client_instructions: self.meter.spent(),
         }));
     }
 }

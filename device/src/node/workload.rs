@@ -5,7 +5,7 @@
 //! omission). Message `n` waits for message `n - 1`: the order is part of the workload.
 
 use crate::control::{Pattern, Refusal, Sample, Workload, WorkloadEnd, WorkloadResult, payload};
-use crate::mqtt::{Publication, Replay, RequestError, Retain, Slot, Token};
+use crate::mqtt::{Publication, Qos, Replay, RequestError, Retain, Slot, Token};
 use crate::time::{Duration, Instant};
 
 use super::translate;
@@ -79,6 +79,11 @@ impl Running {
     /// The run's number.
     pub(super) const fn run(&self) -> u32 {
         self.spec.run
+    }
+
+    /// The quality of service of its messages.
+    pub(super) fn qos(&self) -> Qos {
+        translate::qos(self.spec.qos)
     }
 
     /// When the next message is due; `None` after the last one.
