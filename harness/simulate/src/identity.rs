@@ -75,9 +75,7 @@ impl Identity {
             );
             issuer = Issuer::new(params, own_key);
         }
-        let mut params = parameters(SERVER_NAME, padding, depth as u8);
-        params.subject_alt_names =
-            vec![rcgen::SanType::DnsName(SERVER_NAME.try_into().expect("a DNS name is ASCII"))];
+        let params = leaf(padding, depth as u8);
         let leaf_key = key(depth as u8);
         chain.push(params.signed_by(&leaf_key, &issuer).expect("the parameters are complete").der().clone());
         chain.reverse();
@@ -100,7 +98,16 @@ fn parameters(name: &str, padding: usize, serial: u8) -> CertificateParams {
     params
 }
 
-fn authority(name: &str, padding: usize, serial: u8) -> CertificateParams {
+/// A server's own certificate.
+pub(crate) fn leaf(padding: usize, serial: u8) -> CertificateParams {
+    let mut params = parameters(SERVER_NAME, padding, serial);
+    params.subject_alt_names =
+        vec![rcgen::SanType::DnsName(SERVER_NAME.try_into().expect("a DNS name is ASCII"))];
+    params
+}
+
+/// One that signs others.
+pub(crate) fn authority(name: &str, padding: usize, serial: u8) -> CertificateParams {
     let mut params = parameters(name, padding, serial);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];

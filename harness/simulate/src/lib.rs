@@ -16,7 +16,8 @@
 //! seed, so the time, direction, size and fate of each datagram and every verdict repeat exactly; [`Trace`]
 //! hashes them. What rustls and ring draw (ephemeral keys, nonces, session identifiers) cannot be seeded: bytes
 //! inside packets differ from run to run, their sizes do not. For that the simulated server signs with Ed25519,
-//! whose signatures have one size, by a certificate made from a fixed key.
+//! whose signatures have one size, by a certificate made from a fixed key. With [`Seeded`] in their place all bytes
+//! repeat.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod quic_client;
 mod random;
 #[cfg(test)]
 mod reference;
+pub mod seeded;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -41,5 +43,6 @@ pub use mqtt_client::{MqttClient, MqttOptions, Received, Told};
 pub use pair::{ClientSide, Pair, PairOptions};
 pub use quic_client::{ClientOptions, QuicClient};
 pub use random::Random;
+pub use seeded::Seeded;
 pub use server::{Echo, Server, ServerOptions, Service};
 pub use trace::Trace;

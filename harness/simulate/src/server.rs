@@ -17,13 +17,15 @@ use quinn_proto::{
 use rustls::pki_types::UnixTime;
 
 use crate::identity::Identity;
-use crate::{Clock, Random};
+use crate::{Clock, Random, Seeded};
 
 /// How the server behaves; plain values, the same for each of its connections until changed.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Its certificates.
     pub identity: Arc<Identity>,
+    /// In place of these and of all chance: what follows from a seed.
+    pub seeded: Option<Seeded>,
     /// Application protocols it accepts.
     pub alpn: Vec<Vec<u8>>,
     /// Cipher suites it accepts, by preference; empty for rustls' own choice.
@@ -62,6 +64,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             identity: Identity::fixed(),
+            seeded: None,
             alpn: vec![b"mqtt".to_vec()],
             cipher_suites: Vec::new(),
             groups: Vec::new(),
@@ -499,7 +502,8 @@ fn server_config(
     wall: &Arc<Wall>,
     sessions: &Arc<dyn rustls::server::StoresServerSessions>,
 ) -> ServerConfig {
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider =
+        options.seeded.as_ref().map_or_else(rustls::crypto::ring::default_provider, Seeded::provider);
     let initial = provider.cipher_suites.iter().find_map(|suite| match suite.suite() {
         rustls::CipherSuite::TLS13_AES_128_GCM_SHA256 => suite.tls13()?.quic_suite(),
         _ => None,
@@ -510,12 +514,16 @@ fn server_config(
     if !options.groups.is_empty() {
         provider.kx_groups.retain(|group| options.groups.contains(&group.name()));
     }
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks TLS 1.3")
-        .with_no_client_auth()
-        .with_single_cert(options.identity.chain.clone(), options.identity.key())
-        .expect("the identity's key fits its certificate");
+        .with_no_client_auth();
+    let mut tls = match &options.seeded {
+        Some(seeded) => builder.with_cert_resolver(seeded.resolver()),
+        None => builder
+            .with_single_cert(options.identity.chain.clone(), options.identity.key())
+            .expect("the identity's key fits its certificate"),
+    };
     tls.alpn_protocols.clone_from(&options.alpn);
     tls.max_early_data_size = if options.early_data { u32::MAX } else { 0 };
     tls.send_tls13_tickets = options.tickets;
