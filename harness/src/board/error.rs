@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use device::control::{BlobKind, Refusal};
 
+use super::Autopsy;
+
 /// A board could not be used, or stopped being usable.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BoardError {
@@ -35,6 +37,19 @@ pub enum BoardError {
         what: &'static str,
         /// How long.
         limit: Duration,
+    },
+    /// It runs, but no longer does anything that can be seen.
+    #[error("the board hangs: no answer to {what} within {limit:?}{}", at(backtrace))]
+    #[diagnostic(help(
+        "the console log holds the whole backtrace; run the scenario again with the same seed"
+    ))]
+    Hung {
+        /// What it was asked.
+        what: &'static str,
+        /// How long it had.
+        limit: Duration,
+        /// Where it is, innermost first; empty where the board cannot be looked into.
+        backtrace: Vec<String>,
     },
     /// It did not carry a command out.
     #[error("the board refused {request}: {}", explain(*refusal))]
@@ -85,14 +100,33 @@ pub struct Death {
     pub status: Option<String>,
     /// What it said outside its console.
     pub errors: String,
+    /// The cause in a few words, where its machine could tell.
+    pub cause: Option<String>,
+    /// Functions and lines, innermost first, where its machine could tell.
+    pub backtrace: Vec<String>,
+}
+
+/// Frames of a backtrace in a one-line message.
+const FRAMES_SHOWN: usize = 4;
+
+/// The innermost frames of a backtrace, for the end of a sentence.
+fn at(backtrace: &[String]) -> String {
+    let shown: Vec<_> = backtrace.iter().take(FRAMES_SHOWN).map(String::as_str).collect();
+    if shown.is_empty() { String::new() } else { format!("; at {}", shown.join(" < ")) }
 }
 
 impl Death {
+    /// Adds what the machine could tell.
+    pub(super) fn with(self, autopsy: Autopsy) -> Self {
+        let Autopsy { cause, status, errors, backtrace } = autopsy;
+        Self { panic: self.panic, cause, status, errors, backtrace }
+    }
+
     /// The one line that names the cause best.
     pub fn headline(&self) -> String {
         let panic = self.panic.as_deref().and_then(first_line);
         let errors = self.errors.lines().map(str::trim).find(|line| !line.is_empty());
-        match (panic.or(errors), &self.status) {
+        match (self.cause.as_deref().or(panic).or(errors), &self.status) {
             (Some(cause), Some(status)) => format!("{cause} ({status})"),
             (Some(cause), None) => cause.to_owned(),
             (None, Some(status)) => format!("without a word ({status})"),
@@ -103,7 +137,7 @@ impl Death {
 
 impl std::fmt::Display for Death {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.headline())
+        write!(f, "{}{}", self.headline(), at(&self.backtrace))
     }
 }
 
@@ -162,9 +196,19 @@ mod tests {
                 "\nthread 'board' panicked at src/x.rs:1:2:\nindex out of bounds\n  0: main\n".into(),
             ),
             status: Some("exit status: 101".into()),
-            errors: String::new(),
+            ..Death::default()
         };
         assert_eq!(death.headline(), "index out of bounds (exit status: 101)");
+    }
+
+    #[test]
+    fn the_innermost_frames_of_a_backtrace_are_told() {
+        let backtrace: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        let death = Death { cause: Some("stack overflow".into()), backtrace, ..Death::default() };
+        assert_eq!(death.to_string(), "stack overflow; at a < b < c < d");
+        let hung =
+            BoardError::Hung { what: "Ping", limit: Duration::from_secs(5), backtrace: vec!["f".into()] };
+        assert_eq!(hung.to_string(), "the board hangs: no answer to Ping within 5s; at f");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
-use super::{BoardError, BoxFuture, Connection, Machine};
+use super::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 
 /// How long a board that lost its console has to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl HostMachine {
         }
     }
 
-    async fn examine(&mut self) -> (Option<String>, String) {
+    async fn examine(&mut self) -> Autopsy {
         let status = match &mut self.child {
             None => None,
             Some(child) => match timeout(END_LIMIT, child.wait()).await {
@@ -147,7 +147,7 @@ impl HostMachine {
                 }
             },
         };
-        (status, settled(&self.errors).await)
+        Autopsy { status, errors: settled(&self.errors).await, ..Autopsy::default() }
     }
 }
 
@@ -160,7 +160,7 @@ impl Machine for HostMachine {
         Box::pin(self.kill())
     }
 
-    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
+    fn autopsy(&mut self) -> BoxFuture<'_, Autopsy> {
         Box::pin(self.examine())
     }
 

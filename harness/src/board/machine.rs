@@ -21,8 +21,14 @@ pub trait Machine: Send {
     /// Stops it for good, or holds it in reset.
     fn stop(&mut self) -> BoxFuture<'_, ()>;
 
-    /// After its console closed: how it ended, and what it said elsewhere (its standard error, say).
-    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)>;
+    /// After its console closed: what can be told of its end.
+    fn autopsy(&mut self) -> BoxFuture<'_, Autopsy>;
+
+    /// Where the firmware is, innermost frame first, of a machine that runs but does not answer; empty where that
+    /// cannot be told.
+    fn locate(&mut self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 
     /// The process it runs in while it runs; `None` for a real board.
     fn process_id(&self) -> Option<u32> {
@@ -33,6 +39,19 @@ pub trait Machine: Send {
     fn take_nic(&mut self) -> Option<UnixListener> {
         None
     }
+}
+
+/// What a machine can tell of its firmware's end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Autopsy {
+    /// The cause in a few words, such as `stack overflow`.
+    pub cause: Option<String>,
+    /// How its process or machine ended.
+    pub status: Option<String>,
+    /// What it said outside its console, such as on its standard error.
+    pub errors: String,
+    /// Functions and lines, innermost first.
+    pub backtrace: Vec<String>,
 }
 
 /// An open console: any byte stream.

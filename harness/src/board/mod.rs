@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 
 use device::control::{Answer, Blob, BlobKind, Boot, CHUNK_MAX, PROTOCOL_VERSION, Report, Request};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 pub use clock::{Clock, ClockSample};
 pub use console::{Commander, Output, Timed};
 pub use error::{BoardError, Death};
 pub use host::HostMachine;
-pub use machine::{BoxFuture, Connection, Machine};
+pub use machine::{Autopsy, BoxFuture, Connection, Machine};
 
 /// How a board is run.
 #[derive(Clone, Debug)]
@@ -63,6 +63,9 @@ impl Default for Options {
     }
 }
 
+/// A board that says nothing for so long is asked whether it still runs.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// A running board.
 pub struct Board {
     machine: Box<dyn Machine>,
@@ -72,6 +75,8 @@ pub struct Board {
     commander: Commander,
     outputs: mpsc::UnboundedReceiver<Timed<Output>>,
     clock: Clock,
+    /// When it last said or answered something, as far as [`Board::next`] knows.
+    heard: tokio::time::Instant,
 }
 
 impl Board {
@@ -90,6 +95,7 @@ impl Board {
             commander,
             outputs,
             clock: Clock::default(),
+            heard: tokio::time::Instant::now(),
         })
     }
 
@@ -107,6 +113,7 @@ impl Board {
         let (boot, commander, outputs) = start(&mut *self.machine, &self.options, &self.log).await?;
         (self.boot, self.commander, self.outputs) = (boot, commander, outputs);
         self.clock = Clock::default();
+        self.heard = tokio::time::Instant::now();
         Ok(())
     }
 
@@ -165,19 +172,40 @@ impl Board {
     /// The next thing the board says, within `limit`. `None` when the time is over.
     ///
     /// # Errors
-    /// [`BoardError::Died`] when there will be no more.
+    /// [`BoardError::Died`] when there will be no more, [`BoardError::Hung`] when a board that fell silent does not
+    /// answer any more.
     pub async fn next(&mut self, limit: Duration) -> Result<Option<Timed<Output>>, BoardError> {
-        match timeout(limit, self.outputs.recv()).await {
-            Err(_) => Ok(None),
-            Ok(Some(output)) => {
-                if let Output::Report(Report::Boot(boot)) = &output.what {
-                    // It restarted by itself or by command: its clock did too.
-                    self.boot = boot.clone();
-                    self.clock = Clock::default();
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let wake = deadline.min(self.heard + SILENCE);
+            match timeout_at(wake, self.outputs.recv()).await {
+                Err(_) if tokio::time::Instant::now() >= deadline => return Ok(None),
+                Err(_) => self.check_alive().await?,
+                Ok(Some(output)) => {
+                    self.heard = tokio::time::Instant::now();
+                    if let Output::Report(Report::Boot(boot)) = &output.what {
+                        // It restarted by itself or by command: its clock did too.
+                        self.boot = boot.clone();
+                        self.clock = Clock::default();
+                    }
+                    return Ok(Some(output));
                 }
-                Ok(Some(output))
+                Ok(None) => return Err(BoardError::Died(self.autopsy().await)),
             }
-            Ok(None) => Err(BoardError::Died(self.autopsy().await)),
+        }
+    }
+
+    async fn check_alive(&mut self) -> Result<(), BoardError> {
+        let answer = self.commander.ping(self.options.epoch).await;
+        match self.explained(answer).await {
+            Err(BoardError::Timeout { what, limit }) => {
+                Err(BoardError::Hung { what, limit, backtrace: Vec::new() })
+            }
+            Err(error) => Err(error),
+            Ok(_) => {
+                self.heard = tokio::time::Instant::now();
+                Ok(())
+            }
         }
     }
 
@@ -226,19 +254,35 @@ impl Board {
 
     /// What the board died of, once it did.
     pub async fn autopsy(&mut self) -> Death {
-        let mut death = self.commander.death().unwrap_or_default();
-        let (status, errors) = self.machine.autopsy().await;
-        death.status = status;
-        death.errors = errors;
+        let death = self.commander.death().unwrap_or_default();
+        let death = death.with(self.machine.autopsy().await);
+        self.log_backtrace(&death.backtrace);
         death
     }
 
-    /// Adds the cause to a death.
+    /// Adds the cause to a death, and the place to a hang.
     async fn explained<T>(&mut self, result: Result<T, BoardError>) -> Result<T, BoardError> {
         match result {
             Err(BoardError::Died(_)) => Err(BoardError::Died(self.autopsy().await)),
+            Err(BoardError::Timeout { what, limit }) => {
+                let backtrace = self.machine.locate().await;
+                self.log_backtrace(&backtrace);
+                Err(match backtrace[..] {
+                    [] => BoardError::Timeout { what, limit },
+                    _ => BoardError::Hung { what, limit, backtrace },
+                })
+            }
             other => other,
         }
+    }
+
+    /// The message of an error holds the innermost frames only.
+    fn log_backtrace(&self, backtrace: &[String]) {
+        let at_us = u64::try_from(self.options.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        for frame in backtrace {
+            self.log.line(at_us, format_args!("! at {frame}"));
+        }
+        self.log.flush();
     }
 }
 
@@ -267,10 +311,7 @@ async fn start(machine: &mut dyn Machine, options: &Options, log: &log::Log) -> 
             Err(BoardError::Protocol { board: boot.protocol, harness: PROTOCOL_VERSION })
         }
         Ok(started) => Ok(started),
-        Err(BoardError::Died(mut death)) => {
-            (death.status, death.errors) = machine.autopsy().await;
-            Err(BoardError::Died(death))
-        }
+        Err(BoardError::Died(death)) => Err(BoardError::Died(death.with(machine.autopsy().await))),
         Err(error) => {
             machine.stop().await;
             Err(error)

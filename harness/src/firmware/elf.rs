@@ -182,6 +182,19 @@ impl Elf {
         lines
     }
 
+    /// The first code address that comes from `line` of a source file whose path ends in `file`.
+    pub fn address_of(&self, file: &str, line: u32) -> Option<u64> {
+        let loader = addr2line::Loader::new(&self.path).ok()?;
+        let code: Vec<Section> = self.sections().ok()?.into_iter().filter(|section| section.stored).collect();
+        code.iter().find_map(|section| {
+            let range = loader.find_location_range(section.address, section.address + section.len).ok()?;
+            let here = |location: &addr2line::Location<'_>| {
+                location.line == Some(line) && location.file.is_some_and(|path| path.ends_with(file))
+            };
+            range.into_iter().find(|(_, _, location)| here(location)).map(|(address, ..)| address)
+        })
+    }
+
     /// Whether the instruction before `address` is a call (`jal ra`, `jalr ra`, `c.jalr`, `c.jal`).
     fn follows_call(&self, address: u64) -> bool {
         let word = |len: u64| self.read(address.wrapping_sub(len), len as usize);

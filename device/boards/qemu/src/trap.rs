@@ -60,6 +60,7 @@ extern "C" fn report(sp: usize, ra: usize) -> ! {
     let address = riscv::register::mtval::read();
     let text = match cause {
         5 | 7 if memory::in_guard(address) => "stack overflow",
+        5 | 7 if memory::is_past_end(address) => "memory exhausted: access past the end of RAM",
         0 | 1 => "instruction access fault",
         2 => "illegal instruction",
         3 => "breakpoint",
@@ -69,10 +70,10 @@ extern "C" fn report(sp: usize, ra: usize) -> ! {
         11 => "environment call",
         _ => "unexpected interrupt",
     };
-    // The console never fails; a short report is better than none.
+    // The console never fails; a short report is better than none. The zero ends a frame that was interrupted.
     let _ = writeln!(
         Text,
-        "\r\nCRASH cause={text} mcause={cause:#x} pc={pc:#010x} sp={sp:#010x} ra={ra:#010x} address={address:#010x}"
+        "\0\r\nCRASH cause={text} mcause={cause:#x} pc={pc:#010x} sp={sp:#010x} ra={ra:#010x} address={address:#010x}"
     );
     backtrace(sp);
     power::exit(EXIT_TRAP)
@@ -101,7 +102,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let sp: usize;
     // SAFETY: reads the stack pointer, touches neither memory nor flags.
     unsafe { core::arch::asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
-    let _ = writeln!(Text, "\r\nCRASH cause=panic sp={sp:#010x} {info}");
+    let _ = writeln!(Text, "\0\r\nCRASH cause=panic sp={sp:#010x} {info}");
     backtrace(sp);
     power::exit(EXIT_PANIC)
 }

@@ -1,45 +1,59 @@
-//! Crash reports of the QEMU board's firmware (`device/boards/qemu/src/trap.rs` has the form), with addresses
-//! turned into functions and lines.
+//! What the QEMU board's firmware was doing when it ended or stopped answering: its crash report
+//! (`device/boards/qemu/src/trap.rs` has the form) or its registers and stack, with addresses turned into functions
+//! and lines.
 
-use std::fmt::Write as _;
-
+use crate::board::Autopsy;
 use crate::firmware::elf::{Elf, Frames};
 
 /// Frames shown.
 const FRAMES_MAX: usize = 40;
 
-/// The last crash report in `console`, decoded; empty if there is none.
-pub fn decode(elf: &Elf, console: &str) -> String {
-    let Some(start) = console.rfind("CRASH cause=") else { return String::new() };
-    let mut lines = console[start..].lines();
-    let headline = lines.next().unwrap_or_default().trim_start_matches("CRASH ");
-    let mut text = String::new();
-    let cause = headline.strip_prefix("cause=").unwrap_or(headline);
+/// The last crash report in `console`, decoded; `None` if there is none.
+pub fn decode(elf: &Elf, console: &str) -> Option<Autopsy> {
+    let start = console.rfind("CRASH cause=")?;
+    // A report that was cut short is worth having, too.
+    let (headline, rest) = console[start..].split_once("CRASH stack").unwrap_or((&console[start..], ""));
+    let cause = headline.strip_prefix("CRASH cause=")?;
     let cause = cause.split(" mcause=").next().unwrap_or(cause);
-    let _ = writeln!(text, "{}", cause.trim());
+    let field = |name: &str| number(headline.split(name).nth(1)?.split_whitespace().next()?);
+    let words: Vec<u64> =
+        rest.lines().next().unwrap_or_default().split_whitespace().filter_map(number).collect();
+    let cause = panic_message(cause.trim());
+    // A function that ends in a panic never returns, so it keeps no return address: its place is in the message.
+    let pc = field(" pc=").or_else(|| panic_place(elf, &cause));
+    let backtrace = backtrace(elf, pc, field(" ra="), &words);
+    Some(Autopsy { cause: Some(cause), backtrace, ..Autopsy::default() })
+}
 
-    let field = |name: &str| {
-        let value = headline.split(name).nth(1)?.split_whitespace().next()?;
-        u64::from_str_radix(value.trim_start_matches("0x"), 16).ok()
-    };
-    let mut frames = Vec::new();
-    if let Some(pc) = field(" pc=") {
-        frames.extend(elf.backtrace(&[pc], Frames::Exact));
+/// The code behind `panic at src/x.rs:1:2: message`.
+fn panic_place(elf: &Elf, cause: &str) -> Option<u64> {
+    let mut place = cause.strip_prefix("panic at ")?.split(':');
+    elf.address_of(place.next()?, place.next()?.parse().ok()?)
+}
+
+/// Functions and lines of the instruction at `pc`, of the caller at `ra`, and of those return addresses among
+/// `stack`'s words that follow a call.
+pub fn backtrace(elf: &Elf, pc: Option<u64>, ra: Option<u64>, stack: &[u64]) -> Vec<String> {
+    let mut frames = elf.backtrace(pc.as_slice(), Frames::Exact);
+    frames.extend(elf.backtrace(ra.as_slice(), Frames::StackScan));
+    frames.extend(elf.backtrace(stack, Frames::StackScan));
+    let mut frames = fold(frames);
+    frames.truncate(FRAMES_MAX);
+    frames
+}
+
+/// `panic sp=0x.. panicked at src/x.rs:1:2:` and its message, as `panic at src/x.rs:1:2: message`.
+fn panic_message(cause: &str) -> String {
+    match cause.strip_prefix("panic sp=").and_then(|rest| rest.split_once(' ')) {
+        Some((_, message)) => {
+            message.replacen("panicked", "panic", 1).split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        None => cause.to_owned(),
     }
-    if let Some(ra) = field(" ra=") {
-        frames.extend(elf.backtrace(&[ra], Frames::StackScan));
-    }
-    let stack = lines.find_map(|line| line.trim().strip_prefix("CRASH stack"));
-    let words: Vec<u64> = stack
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok())
-        .collect();
-    frames.extend(elf.backtrace(&words, Frames::StackScan));
-    for frame in fold(frames).into_iter().take(FRAMES_MAX) {
-        let _ = writeln!(text, "  {frame}");
-    }
-    text
+}
+
+fn number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }
 
 /// Runs of the same frame, as a recursion leaves them, become one line.
@@ -63,5 +77,12 @@ mod tests {
     fn a_recursion_is_one_line() {
         let frames = ["a", "b", "b", "b", "c"].map(str::to_owned).to_vec();
         assert_eq!(fold(frames), ["a", "b (3 times)", "c"]);
+    }
+
+    #[test]
+    fn a_panic_is_told_by_its_place_and_message() {
+        let cause = "panic sp=0x8004f000 panicked at src/board.rs:60:29:\nasked to panic";
+        assert_eq!(panic_message(cause), "panic at src/board.rs:60:29: asked to panic");
+        assert_eq!(panic_message("stack overflow"), "stack overflow");
     }
 }
