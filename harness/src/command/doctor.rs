@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::{Exit, Failure, Format, print};
+use crate::board::{BoardError, qemu};
 use crate::firmware::toolchain::Toolchain;
 
 /// One thing that some part of the harness needs.
@@ -47,8 +48,9 @@ fn riscv_target() -> Finding {
 }
 
 fn qemu() -> Finding {
-    let state = first_line("qemu-system-riscv32", &["--version"]).ok_or_else(|| {
-        "remedy: `apt-get install qemu-system-misc` (Debian), `brew install qemu` (macOS)".to_owned()
+    let state = qemu::find().map_err(|error| match error {
+        BoardError::Start { what, remedy } => format!("{what}\n  remedy: {remedy}"),
+        other => other.to_string(),
     });
     Finding { name: "QEMU", purpose: "--board qemu", state }
 }

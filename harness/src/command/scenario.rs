@@ -12,7 +12,7 @@ use super::progress::Talk;
 use super::secrets::Secrets;
 use super::tethered;
 use super::{Exit, Failure, Format, print, talk};
-use crate::board::qemu::Counting;
+use crate::board::qemu;
 use crate::broker::{
     Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Trust, read_certificates,
 };
@@ -21,8 +21,10 @@ use crate::firmware::build::Firmware;
 use crate::measure::record::{Blame, Ending, RunRecord, Transport};
 use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
-use crate::run::{BoardKind, Run, faults, flaw};
-use crate::scenario::{Action, BoardName, Chain, ClientCertificates, Scenario, SessionState, library};
+use crate::run::{BoardKind, Counted, Run, faults, flaw};
+use crate::scenario::{
+    Action, BoardName, Chain, ClientCertificates, Scenario, SessionState, Streams, library,
+};
 
 /// Arguments of `harness scenario`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +53,7 @@ pub struct Arguments {
     repeat: Option<u32>,
     #[command(flatten)]
     tethered: tethered::BoardArguments,
-    /// Count instructions exactly on the emulated board; time on it is virtual then.
+    /// Count instructions for every seed, not for the first one only (emulated board).
     #[arg(long)]
     icount: bool,
     /// Capture the board's packets, one `wire-N.pcapng` for each of its trials, with the TLS secrets that decrypt
@@ -89,7 +91,10 @@ enum BoardChoice {
 /// Runs the scenarios that were asked for.
 pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let scenarios = chosen(arguments)?;
-    let board = board(arguments)?;
+    let tethered = match arguments.board {
+        BoardChoice::Esp32c3 => Some(BoardKind::Esp32c3(arguments.tethered.prepare()?)),
+        BoardChoice::Host | BoardChoice::Qemu => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -97,7 +102,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let cancel = CancellationToken::new();
     let exit = runtime.block_on(async {
         let interrupt = tokio::spawn(interrupt(cancel.clone()));
-        let exit = every(arguments, &scenarios, &board, &cancel, format).await;
+        let exit = every(arguments, &scenarios, tethered.as_ref(), &cancel, format).await;
         interrupt.abort();
         exit
     });
@@ -110,16 +115,16 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
 async fn every(
     arguments: &Arguments,
     scenarios: &[Scenario],
-    board: &BoardKind,
+    tethered: Option<&BoardKind>,
     cancel: &CancellationToken,
     format: Format,
 ) -> Result<Exit, Failure> {
     if let [scenario] = scenarios {
-        return one(arguments, scenario, board, cancel, format).await;
+        return one(arguments, scenario, tethered, cancel, format).await;
     }
     let mut exits = Vec::new();
     for scenario in scenarios.iter().take_while(|_| !cancel.is_cancelled()) {
-        let exit = one(arguments, scenario, board, cancel, format).await.unwrap_or_else(|failure| {
+        let exit = one(arguments, scenario, tethered, cancel, format).await.unwrap_or_else(|failure| {
             talk(&format!("{}: {:?}", scenario.name, failure.report));
             failure.exit
         });
@@ -179,12 +184,25 @@ fn unable(scenario: &Scenario, broker: &BrokerSpec) -> Option<String> {
     })
 }
 
-fn board(arguments: &Arguments) -> Result<BoardKind, Failure> {
+/// The board for one scenario; one on a cable was prepared before.
+fn board(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    tethered: Option<&BoardKind>,
+) -> Result<BoardKind, Failure> {
+    if let Some(tethered) = tethered {
+        return Ok(tethered.clone());
+    }
     match arguments.board {
         BoardChoice::Host => Ok(BoardKind::Host),
         BoardChoice::Qemu => {
-            let counting = if arguments.icount { Counting::Exact } else { Counting::RealTime };
-            Ok(BoardKind::Qemu { elf: build_with_talk(Firmware::Qemu)?, counting })
+            // Before the build, which takes longer.
+            qemu::find().map_err(Failure::environment)?;
+            let counted = if arguments.icount { Counted::EverySeed } else { Counted::FirstSeed };
+            let per_topic =
+                scenario.variants.iter().any(|variant| variant.connection.streams == Streams::PerTopic);
+            let firmware = if per_topic { Firmware::QemuStreams } else { Firmware::Qemu };
+            Ok(BoardKind::Qemu { elf: build_with_talk(firmware)?, counted })
         }
         BoardChoice::Esp32c3 => arguments.tethered.prepare().map(BoardKind::Esp32c3),
     }
@@ -247,10 +265,11 @@ fn baseline_file(path: &Path, scenario: &Scenario, board: &str) -> PathBuf {
 async fn one(
     arguments: &Arguments,
     scenario: &Scenario,
-    board: &BoardKind,
+    tethered: Option<&BoardKind>,
     cancel: &CancellationToken,
     format: Format,
 ) -> Result<Exit, Failure> {
+    let board = &board(arguments, scenario, tethered)?;
     let Prepared { spec, baseline, write_baseline, trust } = prepare(arguments, scenario)?;
     let secrets = Secrets::of(arguments.pcap, &spec)?;
     let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {

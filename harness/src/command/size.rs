@@ -62,7 +62,7 @@ fn firmwares(board: Board) -> Vec<(&'static str, Firmware)> {
 /// Addresses that are RAM (QEMU `virt`: board's `memory.x`; ESP32-C3 TRM 3.3: internal SRAM on both buses).
 fn ram(firmware: Firmware) -> std::ops::Range<u64> {
     match firmware {
-        Firmware::Qemu | Firmware::ClientOnly => 0x8000_0000..0x8005_0000,
+        Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly => crate::board::qemu::RAM,
         Firmware::Esp32c3 => 0x3fc8_0000..0x403e_0000,
     }
 }

@@ -11,6 +11,8 @@ use super::toolchain::{TARGET, Toolchain, ToolchainError};
 pub enum Firmware {
     /// The emulated RISC-V board.
     Qemu,
+    /// The same with room for a QUIC stream per topic.
+    QemuStreams,
     /// The smallest program that links the client: what its code costs without a board around it.
     ClientOnly,
     /// The ESP32-C3 with Wi-Fi.
@@ -21,15 +23,25 @@ impl Firmware {
     /// The folder under `device/boards/`.
     pub fn folder(self) -> &'static str {
         match self {
-            Self::Qemu | Self::ClientOnly => "qemu",
+            Self::Qemu | Self::QemuStreams | Self::ClientOnly => "qemu",
             Self::Esp32c3 => "esp32c3",
+        }
+    }
+
+    /// Features of the crate that firmware under test has.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            // So that a scenario can make it fail.
+            Self::Qemu => &["--features", "faults"],
+            Self::QemuStreams => &["--features", "faults,streams"],
+            Self::ClientOnly | Self::Esp32c3 => &[],
         }
     }
 
     /// The binary's name.
     pub fn binary(self) -> &'static str {
         match self {
-            Self::Qemu => "device-qemu",
+            Self::Qemu | Self::QemuStreams => "device-qemu",
             Self::ClientOnly => "client-only",
             Self::Esp32c3 => "device-esp32c3",
         }
@@ -51,6 +63,14 @@ pub enum BuildError {
     /// cargo could not be started.
     #[error("cannot run cargo: {0}\n  remedy: install Rust, or set CARGO to the cargo to use")]
     NoCargo(#[source] std::io::Error),
+    /// The firmware cannot be put where it is kept.
+    #[error("cannot write {path}: {source}\n  remedy: check the folder's rights and free space")]
+    NotKept {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The build failed.
     #[error("building {firmware} failed ({status}):\n{tail}")]
     Failed {
@@ -94,6 +114,7 @@ pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathB
 
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--locked", "--bin", firmware.binary()]);
+    cargo.args(firmware.features());
     cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&target_dir);
     toolchain.configure(&mut cargo);
     cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -113,5 +134,12 @@ pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathB
         let tail = Vec::from(tail).join("\n");
         return Err(BuildError::Failed { firmware: firmware.binary(), status: status.to_string(), tail });
     }
-    Ok(target_dir.join(TARGET).join("release").join(firmware.binary()))
+    let elf = target_dir.join(TARGET).join("release").join(firmware.binary());
+    if firmware == Firmware::QemuStreams {
+        // The next build without streams puts its own in that place.
+        let kept = elf.with_file_name("device-qemu-streams");
+        std::fs::copy(&elf, &kept).map_err(|source| BuildError::NotKept { path: kept.clone(), source })?;
+        return Ok(kept);
+    }
+    Ok(elf)
 }

@@ -119,6 +119,8 @@ impl Gathered {
                     Report::Boot(_) | Report::Reply { .. } | Report::WorkloadDone(_) => {}
                     // Asked for by whoever wants them, not by a trial.
                     Report::Hardware(_) | Report::Radio(_) | Report::Heap(_) | Report::Activity(_) => {}
+                    // Counted apart from trials, where nothing disturbs the count.
+                    Report::Cost(_) => {}
                 }
             }
             trial.clock_uncertainty_us = trial.clock_uncertainty_us.max(clock.uncertainty_us());

@@ -33,6 +33,7 @@ impl LinkLog {
             match line {
                 LogLine::Packet(mut record) => {
                     record.time_us += offset_us;
+                    record.deliver_us = record.deliver_us.map(|at| at + offset_us);
                     log.packets.push(record);
                 }
                 LogLine::Action(performed) => {
@@ -139,7 +140,28 @@ impl LinkLog {
             let (from, to) = (connection.started_us, connack.at_us);
             connection.client_to_connack = Some(self.wire(link::Direction::Up, from, to));
             connection.server_to_connack = Some(self.wire(link::Direction::Down, from, to));
+            connection.round_trips = self.round_trips(from, to);
         }
+    }
+
+    /// Round trips between two moments, counted from flights: a packet of the board's belongs to the flight after the
+    /// latest one of the broker's that it had seen, one of the broker's to the latest flight of the board's that had
+    /// arrived. Processor time does not count, and losses count as far as they cost a flight.
+    fn round_trips(&self, from_us: u64, to_us: u64) -> Option<f64> {
+        // Flights that have arrived on each side, with their times.
+        let (mut at_broker, mut at_board): (Vec<(u64, u32)>, Vec<(u64, u32)>) = (Vec::new(), Vec::new());
+        let seen = |arrived: &[(u64, u32)], now_us: u64| {
+            arrived.iter().filter(|(at, _)| *at <= now_us).map(|(_, flight)| *flight).max().unwrap_or(0)
+        };
+        for packet in self.packets.iter().filter(|packet| (from_us..to_us).contains(&packet.time_us)) {
+            let (flight, arrivals) = match packet.direction {
+                link::Direction::Up => (seen(&at_board, packet.time_us) + 1, &mut at_broker),
+                link::Direction::Down => (seen(&at_broker, packet.time_us), &mut at_board),
+            };
+            arrivals.extend(packet.deliver_us.map(|at| (at, flight)));
+        }
+        let trips = seen(&at_board, to_us);
+        (trips > 0).then(|| f64::from(trips))
     }
 
     fn wire(&self, direction: link::Direction, from_us: u64, to_us: u64) -> Wire {
@@ -197,6 +219,29 @@ mod tests {
             .expect("it is writable");
         let log = LinkLog::read(&path, 100).expect("a valid log");
         assert_eq!(log.packets[0].time_us, 105);
+    }
+
+    #[test]
+    fn round_trips_are_counted_from_flights() {
+        let sent = |time_us, direction| Record {
+            deliver_us: Some(time_us + 50),
+            ..packet(time_us, direction, None)
+        };
+        let (up, down) = (link::Direction::Up, link::Direction::Down);
+        let handshake = [
+            sent(0, up),
+            // The broker's flight in two packets, the first acknowledged before the second is there.
+            sent(51, down),
+            sent(60, down),
+            sent(102, up),
+            sent(115, up),
+            Record { deliver_us: None, ..packet(116, up, Some(Reason::RandomLoss)) },
+            sent(170, down),
+        ];
+        let log = LinkLog { packets: handshake.to_vec(), actions: Vec::new() };
+        assert_eq!(log.round_trips(0, 221), Some(2.0));
+        assert_eq!(log.round_trips(0, 102), Some(1.0));
+        assert_eq!(log.round_trips(300, 400), None);
     }
 
     #[test]

@@ -30,13 +30,16 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Trust};
+use crate::firmware::elf::Elf;
+use crate::firmware::size::Sizes;
 use crate::measure::record::{
     self, Blame, Ending, Environment, Role, RunRecord, ScenarioRecord, Timing, Trial,
 };
 use crate::scenario::{Scenario, Variant};
 
+pub(crate) use connections::describe;
 pub use schedule::{faults, flaw};
-pub use setup::BoardKind;
+pub use setup::{BoardKind, Counted};
 pub use tethered::{Lan, Parts, Tethered};
 
 /// Clock of the ESP32-C3, which turns instruction counts into estimated times.
@@ -140,6 +143,10 @@ impl Run<'_> {
             }
         }
         let ending = ending(&trials, plans.len(), &self.cancel);
+        let mut board = board(self.board);
+        if let Some(footprint) = &mut board.footprint {
+            footprint.client_state_bytes = client_state(&trials);
+        }
         RunRecord {
             scenario: ScenarioRecord {
                 name: self.scenario.name.clone(),
@@ -154,7 +161,7 @@ impl Run<'_> {
                 git_revision: environment::git_revision(),
                 rustc_version: environment::rustc_version(),
                 host: environment::host(),
-                board: board(self.board),
+                board,
                 broker: broker(bench.broker),
                 command_line: self.command_line,
                 replay: self.replay,
@@ -214,8 +221,32 @@ fn board(kind: &BoardKind) -> record::Board {
         mac: None,
         timing: Timing::Emulated,
         clock_hz,
-        footprint: None,
+        footprint: footprint(kind),
     }
+}
+
+/// Sizes of the firmware, from its ELF; `None` for a board without one, or if it cannot be read.
+fn footprint(kind: &BoardKind) -> Option<record::Footprint> {
+    let BoardKind::Qemu { elf, .. } = kind else { return None };
+    let sizes = Sizes::measure(&Elf::open(elf).ok()?, crate::board::qemu::RAM).ok()?;
+    let parts = |parts: Vec<crate::firmware::size::Part>| {
+        parts.into_iter().map(|part| record::SizePart { name: part.name, bytes: part.bytes }).collect()
+    };
+    Some(record::Footprint {
+        flash_bytes: Some(sizes.flash),
+        flash_client_bytes: None,
+        ram_static_bytes: Some(sizes.ram_static),
+        client_state_bytes: None,
+        sections: parts(sizes.sections),
+        crates: parts(sizes.crates),
+    })
+}
+
+/// Bytes of the client's state over QUIC, as the board reported them: what its RAM is beside its stack.
+fn client_state(trials: &[Trial]) -> Option<u64> {
+    let quic = trials.iter().filter(|trial| trial.transport == record::Transport::Quic);
+    quic.flat_map(|trial| &trial.memory)
+        .find_map(|snapshot| snapshot.client_ram?.checked_sub(snapshot.stack_high_water?))
 }
 
 fn broker(broker: &Broker) -> record::Broker {

@@ -4,13 +4,23 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::tethered::Tethered;
-use crate::board::qemu::{Counting, QemuMachine};
+use crate::board::qemu::QemuMachine;
 use crate::board::{Board, BoardError, HostMachine, Options};
 use crate::measure::record::{Blame, Ending};
 use crate::scenario::BoardName;
 
 /// Hardware address of a virtual board's NIC; locally administered.
-const MAC: [u8; 6] = [0x02, 0x00, 0x4d, 0x51, 0x00, 0x02];
+pub const MAC: [u8; 6] = [0x02, 0x00, 0x4d, 0x51, 0x00, 0x02];
+
+/// For which seeds of a scenario instructions are counted, beside its trials.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Counted {
+    /// The first one: the counts of others differ by little.
+    #[default]
+    FirstSeed,
+    /// Each of them.
+    EverySeed,
+}
 
 /// The board of a run, ready to be started as often as there are trials.
 #[derive(Clone, Debug)]
@@ -21,8 +31,8 @@ pub enum BoardKind {
     Qemu {
         /// The firmware.
         elf: PathBuf,
-        /// How instructions and time relate.
-        counting: Counting,
+        /// For which seeds instructions are counted.
+        counted: Counted,
     },
     /// A real board on a cable.
     Esp32c3(Tethered),
@@ -45,10 +55,7 @@ impl BoardKind {
     pub async fn start(&self, seed: u64, options: Options) -> Result<Board, BoardError> {
         match self {
             Self::Host => Board::start(HostMachine::new(MAC)?.seeded(seed), options).await,
-            Self::Qemu { elf, counting } => {
-                let machine = QemuMachine::new(elf, MAC)?.seeded(seed).counting(*counting);
-                Board::start(machine, options).await
-            }
+            Self::Qemu { elf, .. } => Board::start(QemuMachine::new(elf, MAC)?.seeded(seed), options).await,
             Self::Esp32c3(tethered) => tethered.start(options).await,
         }
     }

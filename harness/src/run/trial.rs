@@ -15,11 +15,13 @@ use super::link_log::LinkLog;
 use super::reference::{self, Reference};
 use super::refusal;
 use super::settings::{self, Destination, GATEWAY_ADDRESS};
-use super::setup::{BoardKind, Names, TrialError};
+use super::setup::{BoardKind, Counted, MAC, Names, TrialError};
 use super::stage::Stage;
 use super::tethered;
 use crate::board::Options;
+use crate::board::qemu::QemuMachine;
 use crate::broker::{Broker, Trust, default_port};
+use crate::count;
 use crate::link::{Capture, FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
 use crate::measure::adapter::Rules;
 use crate::measure::record::{Blame, Role, Transport, Trial};
@@ -83,8 +85,36 @@ impl Bench<'_> {
             trial.ending = error.ending();
         }
         trial.duration_us = clock.now_us();
+        self.count(plan, &mut trial).await;
         self.collect_logs(plan, &mut trial);
         trial
+    }
+
+    /// Counts the instructions of this trial's variant, where the board can.
+    async fn count(&self, plan: Plan<'_>, trial: &mut Trial) {
+        let BoardKind::Qemu { elf, counted } = self.board else { return };
+        let chosen = *counted == Counted::EverySeed || self.scenario.seeds.first() == Some(&plan.seed);
+        // A broker that is to be refused says nothing about what a connection costs.
+        let wanted = plan.role == Role::Device && chosen && self.scenario.refusal.is_none();
+        if !wanted || self.cancel.is_cancelled() {
+            return;
+        }
+        let destination = self.destination(plan.variant.transport);
+        let counting = async {
+            let settings =
+                settings::settings(plan.variant, &destination, "count", self.scenario.limits.connect)?;
+            let machine = QemuMachine::new(elf, MAC).map_err(|error| error.to_string())?;
+            let log = Some(self.file("count", plan.number, "log"));
+            count::measure(machine, settings, plan.seed, log).await.map_err(|error| error.to_string())
+        };
+        let counted: Result<_, String> = tokio::select! {
+            counted = counting => counted,
+            () = self.cancel.cancelled() => return,
+        };
+        match counted {
+            Ok(costs) => trial.costs = costs,
+            Err(error) => trial.notes.push(format!("instructions were not counted: {error}")),
+        }
     }
 
     /// Appends this trial's pieces to the run's logs, each behind a line that names the trial.
@@ -93,7 +123,12 @@ impl Bench<'_> {
         let header = serde_json::json!({
             "kind": "trial", "number": number, "variant": variant.name, "role": role.name(), "seed": seed,
         });
-        let logs = [("link", "jsonl", format!("{header}\n")), ("console", "log", format!("=== {header}\n"))];
+        let console_header = format!("=== {header}\n");
+        let logs = [
+            ("link", "jsonl", format!("{header}\n")),
+            ("console", "log", console_header.clone()),
+            ("count", "log", console_header),
+        ];
         for (what, extension, header) in logs {
             let (piece, whole) =
                 (self.file(what, number, extension), self.folder.join(format!("{what}.{extension}")));
@@ -164,6 +199,11 @@ impl Bench<'_> {
         if matches!(self.board, BoardKind::Host) {
             // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
             trial.memory.iter_mut().for_each(|snapshot| snapshot.client_ram = None);
+        }
+        if let BoardKind::Qemu { elf, .. } = self.board
+            && QemuMachine::has_heap(elf).is_ok_and(|has_heap| !has_heap)
+        {
+            trial.memory.iter_mut().for_each(|snapshot| snapshot.heap_used = Some(0));
         }
         LinkLog::read_into(trial, &log, offset_us, summary, workload);
         let result = match self.board {

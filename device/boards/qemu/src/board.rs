@@ -45,26 +45,22 @@ impl Board for Qemu {
             stack_phase_max: Some(phase as u32),
             stack_size: Some(memory::stack_len() as u32),
             static_ram: Some(memory::static_len() as u32),
-            instructions: Some(clock::instructions()),
+            instructions: self.counter(),
             cycles: None,
         }
     }
 
     fn counter(&self) -> Option<u64> {
-        Some(clock::instructions())
+        // Without `-icount` QEMU makes the counter follow the host's clock.
+        memory::boot_options().counting.then(clock::instructions)
     }
 
     fn crash(&mut self, fault: Fault) {
-        match fault {
-            Fault::Panic => panic!("asked to panic"),
-            Fault::StackOverflow => {
-                descend(0);
-            }
-            Fault::Hang => loop {
-                core::hint::spin_loop();
-            },
-            Fault::Exhaustion => memory::exhaust(),
-        }
+        #[cfg(feature = "faults")]
+        fail(fault);
+        // Firmware that ships cannot be made to fail by command.
+        #[cfg(not(feature = "faults"))]
+        let _ = fault;
     }
 
     fn reboot(&mut self) {
@@ -72,7 +68,29 @@ impl Board for Qemu {
     }
 }
 
+#[cfg(feature = "faults")]
+fn fail(fault: Fault) {
+    match fault {
+        Fault::Panic => panic!("asked to panic"),
+        Fault::StackOverflow => {
+            descend(0);
+        }
+        Fault::Hang => hang(),
+        Fault::Exhaustion => memory::exhaust(),
+    }
+}
+
+/// Never returns to the main loop.
+#[cfg(feature = "faults")]
+#[inline(never)]
+fn hang() {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
 /// Calls itself until the stack meets its guard.
+#[cfg(feature = "faults")]
 #[inline(never)]
 #[expect(unconditional_recursion, reason = "a fault that the harness provokes to see it reported")]
 fn descend(depth: usize) -> usize {
@@ -96,5 +114,21 @@ impl Console for Uart {
 
     fn write(&mut self, bytes: &[u8]) -> usize {
         bytes.iter().take_while(|&&byte| uart::try_write(byte)).count()
+    }
+}
+
+/// The UART, waiting until it has taken all: nothing then depends on how fast it is read.
+pub struct PatientUart;
+
+impl Console for PatientUart {
+    fn read(&mut self, bytes: &mut [u8]) -> usize {
+        Uart.read(bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        for &byte in bytes {
+            while !uart::try_write(byte) {}
+        }
+        bytes.len()
     }
 }

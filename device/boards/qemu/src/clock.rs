@@ -47,7 +47,17 @@ pub fn sleep_until(wake_at: Instant) {
     write32(MTIMECMP + 4, u32::MAX);
     write32(MTIMECMP, ticks as u32);
     write32(MTIMECMP + 4, (ticks >> 32) as u32);
+    wait();
+}
 
+/// Sleeps until a device wants attention.
+pub fn sleep() {
+    write32(MTIMECMP + 4, u32::MAX);
+    write32(MTIMECMP, u32::MAX);
+    wait();
+}
+
+fn wait() {
     let before = riscv::register::minstret::read64();
     riscv::asm::wfi();
     let slept = riscv::register::minstret::read64().wrapping_sub(before);

@@ -20,9 +20,18 @@ pub struct Seeded(ChaCha20Rng);
 impl Seeded {
     /// Reads the seed that QEMU was given.
     pub fn new() -> Self {
+        Self::at(clock::now().as_micros() >> RESET_TICK_BITS)
+    }
+
+    /// The same, whatever the time is.
+    pub fn frozen() -> Self {
+        Self::at(0)
+    }
+
+    fn at(tick: u64) -> Self {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&memory::loaded_seed().to_le_bytes());
-        seed[8..16].copy_from_slice(&(clock::now().as_micros() >> RESET_TICK_BITS).to_le_bytes());
+        seed[8..16].copy_from_slice(&tick.to_le_bytes());
         Self(ChaCha20Rng::from_seed(seed))
     }
 }

@@ -9,6 +9,7 @@ mod board;
 mod clock;
 mod entropy;
 mod interrupts;
+mod lockstep;
 mod memory;
 mod mmio;
 mod nic;
@@ -18,15 +19,21 @@ mod trap;
 mod uart;
 
 use device::crypto::Software;
+use device::mqtt::session::SLOTS;
 use device::node::{Loan, Node, Storage};
 use device::time::{Duration, Instant};
 
 use nic::Nic;
 use once::Once;
 
+/// QUIC streams the board has room for.
+const STREAMS: usize = if cfg!(feature = "streams") { SLOTS } else { 1 };
+/// The firmware's agent.
+type Agent = Node<'static, Software, STREAMS>;
+
 static NIC: Once<Nic> = Once::new();
-static STORAGE: Once<Storage<'static, Software>> = Once::new();
-static NODE: Once<Node<'static, Software>> = Once::new();
+static STORAGE: Once<Storage<'static, Software, STREAMS>> = Once::new();
+static NODE: Once<Agent> = Once::new();
 
 /// While the console owes room for reports: the UART takes a byte in about this time.
 const CONSOLE_RETRY: Duration = Duration::from_micros(100);
@@ -38,6 +45,10 @@ fn main() -> ! {
     interrupts::init();
     let (nic, node) = start();
     let mut board = board::Qemu::new(nic.mac());
+    if memory::boot_options().lockstep {
+        memory::repaint();
+        lockstep::run(nic, node, &mut board);
+    }
     let mut entropy = entropy::Seeded::new();
     let mut console = board::Uart;
     // What moving the state into place took of the stack is no part of any phase.
@@ -64,7 +75,7 @@ fn main() -> ! {
 
 /// Moves the NIC and the agent to where they stay; apart from `main`, so that their temporaries leave the stack.
 #[inline(never)]
-fn start() -> (&'static mut Nic, &'static mut Node<'static, Software>) {
+fn start() -> (&'static mut Nic, &'static mut Agent) {
     let nic = NIC.fill(
         Nic::new().expect("QEMU has -device virtio-net-device and -global virtio-mmio.force-legacy=false"),
     );

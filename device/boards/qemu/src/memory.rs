@@ -17,6 +17,10 @@ unsafe extern "C" {
 /// Bytes of the no-access region between static data and stack: larger than any frame of the firmware, so that
 /// no call can step over it.
 const GUARD_LEN: usize = 4096;
+/// End of the 320 KiB of RAM (`memory.x`).
+const RAM_END: usize = 0x8005_0000;
+/// Addresses behind RAM that an access for want of room hits.
+const PAST_END_LEN: usize = 64 * 1024;
 const PAINT: u32 = 0x5afe_57ac;
 
 fn guard_start() -> usize {
@@ -63,6 +67,8 @@ pub fn repaint() {
 }
 
 /// Reads on past the end of RAM, as a walk over an exhausted pool would; the machine traps.
+#[cfg(feature = "faults")]
+#[inline(never)]
 pub fn exhaust() {
     let mut word = stack_top();
     loop {
@@ -79,6 +85,22 @@ pub fn loaded_seed() -> u64 {
     unsafe { (stack_top() as *const u64).read_volatile() }
 }
 
+/// What whoever started the machine wants of it.
+#[derive(Clone, Copy, Debug)]
+pub struct BootOptions {
+    /// QEMU counts instructions (`-icount`): the counter is worth reading.
+    pub counting: bool,
+    /// The harness owns the clock ([`crate::lockstep`]).
+    pub lockstep: bool,
+}
+
+/// Reads the word that QEMU's generic loader put behind the seed; zero if it was not asked to.
+pub fn boot_options() -> BootOptions {
+    // SAFETY: as in `loaded_seed`; the word is the third of the four.
+    let word = unsafe { ((stack_top() + 8) as *const u32).read_volatile() };
+    BootOptions { counting: word & 1 != 0, lockstep: word & 2 != 0 }
+}
+
 /// Most bytes of stack in use at any time since the last [`repaint`].
 pub fn stack_high_water() -> usize {
     let mut word = stack_bottom();
@@ -92,6 +114,11 @@ pub fn stack_high_water() -> usize {
 /// Whether a stack overflow is what `address` (the trapping access) means.
 pub fn in_guard(address: usize) -> bool {
     (guard_start()..stack_bottom()).contains(&address)
+}
+
+/// Whether `address` is what lies behind RAM: something walked past the end of what there is.
+pub fn is_past_end(address: usize) -> bool {
+    (RAM_END..RAM_END + PAST_END_LEN).contains(&address)
 }
 
 /// Bytes of `.data` and `.bss`.

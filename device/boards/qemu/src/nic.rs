@@ -30,7 +30,14 @@ pub struct Nic {
     driver: Driver,
     rx: [RxBuffer; RX_BUFFERS],
     tx: [TxBuffer; TX_BUFFERS],
+    /// In lockstep: how many of the frames that wait may be taken.
+    allowance: Option<u8>,
 }
+
+/// EtherType of lockstep's frames: IEEE 802's first one for local experiments.
+const LOCKSTEP: [u8; 2] = [0x88, 0xb5];
+/// Two addresses and the EtherType.
+const ETHERNET_HEADER: usize = 14;
 
 struct RxBuffer {
     bytes: [u8; BUFFER_LEN],
@@ -66,6 +73,7 @@ impl Nic {
             driver,
             rx: [const { RxBuffer { bytes: [0; BUFFER_LEN], token: None } }; RX_BUFFERS],
             tx: [const { TxBuffer { bytes: [0; BUFFER_LEN], len: 0, token: None } }; TX_BUFFERS],
+            allowance: None,
         })
     }
 
@@ -77,6 +85,63 @@ impl Nic {
     /// Clears the device's interrupt line.
     pub fn acknowledge(&mut self) {
         self.driver.ack_interrupt();
+    }
+
+    /// From now on frames wait until [`Nic::expect`] lets them in, and sending waits for room.
+    pub fn hold(&mut self) {
+        self.allowance = Some(0);
+    }
+
+    /// Lets `frames` more frames in, and waits for the first of them.
+    pub fn expect(&mut self, frames: u8) {
+        self.allowance = Some(frames);
+        while frames > 0 && self.driver.poll_receive().is_none() {}
+    }
+
+    /// Whether a frame that was let in has not been taken yet.
+    pub fn is_expecting(&self) -> bool {
+        self.allowance.is_some_and(|allowance| allowance > 0)
+    }
+
+    /// The body of the order that has arrived, if one has. Anything else in its place is dropped.
+    pub fn next_order(&mut self) -> Option<&[u8]> {
+        self.poll();
+        let (header, body) = self.take()?.split_at_checked(ETHERNET_HEADER)?;
+        header.ends_with(&LOCKSTEP).then_some(body)
+    }
+
+    /// Answers an order.
+    pub fn say(&mut self, numbers: &[u64]) {
+        let mac = self.mac();
+        self.wait_for_room();
+        let Some(buffer) = self.tx.iter_mut().find(|buffer| buffer.token.is_none()) else { return };
+        let token = TxToken { driver: &mut self.driver, buffer };
+        phy::TxToken::consume(token, ETHERNET_HEADER + size_of_val(numbers), |frame| {
+            frame[..6].fill(0xff);
+            frame[6..12].copy_from_slice(&mac);
+            frame[12..ETHERNET_HEADER].copy_from_slice(&LOCKSTEP);
+            let rooms = frame[ETHERNET_HEADER..].chunks_exact_mut(size_of::<u64>());
+            for (room, number) in rooms.zip(numbers) {
+                room.copy_from_slice(&number.to_le_bytes());
+            }
+        });
+    }
+
+    /// In lockstep a full queue must not be seen: when it empties is the host's business.
+    fn wait_for_room(&mut self) {
+        while self.allowance.is_some() && self.tx.iter().all(|buffer| buffer.token.is_some()) {
+            self.poll();
+        }
+    }
+
+    /// The frame that arrived first, if there is one. Its buffer is free again afterwards.
+    fn take(&mut self) -> Option<&[u8]> {
+        let token = self.driver.poll_receive()?;
+        let rx = self.rx.iter_mut().find(|buffer| buffer.token == Some(token))?;
+        rx.token = None;
+        // SAFETY: the same buffer that `receive_begin` got under this token.
+        let (header, len) = unsafe { self.driver.receive_complete(token, &mut rx.bytes) }.ok()?;
+        rx.bytes.get(header..header + len)
     }
 
     /// Hands free receive buffers to the device and takes sent ones back.
@@ -117,8 +182,13 @@ impl phy::Device for Nic {
 
     fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
         self.poll();
+        self.wait_for_room();
+        if self.allowance == Some(0) {
+            return None;
+        }
         let tx = self.tx.iter_mut().find(|buffer| buffer.token.is_none())?;
         let token = self.driver.poll_receive()?;
+        self.allowance = self.allowance.map(|allowance| allowance - 1);
         let rx = self.rx.iter_mut().find(|buffer| buffer.token == Some(token))?;
         rx.token = None;
         // SAFETY: the same buffer that `receive_begin` got under this token.
@@ -129,6 +199,7 @@ impl phy::Device for Nic {
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_>> {
         self.poll();
+        self.wait_for_room();
         let buffer = self.tx.iter_mut().find(|buffer| buffer.token.is_none())?;
         Some(TxToken { driver: &mut self.driver, buffer })
     }

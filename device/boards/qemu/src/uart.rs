@@ -16,9 +16,14 @@ pub fn init() {
     write8(INTERRUPT_ENABLE, 0b0000_0001);
 }
 
+/// Whether a byte has been received.
+pub fn has_input() -> bool {
+    read8(LINE_STATUS) & DATA_READY != 0
+}
+
 /// Takes one received byte.
 pub fn read() -> Option<u8> {
-    (read8(LINE_STATUS) & DATA_READY != 0).then(|| read8(DATA))
+    has_input().then(|| read8(DATA))
 }
 
 /// Sends one byte, if the transmitter takes it now.

@@ -15,7 +15,7 @@ use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
 use super::rom::{Banner, decode_crash, invalid_header};
 use super::stream::{Evidence, Incoming, Memory, Session};
 use super::wifi;
-use crate::board::{BoardError, BoxFuture, Connection, Machine};
+use crate::board::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 use crate::firmware::elf::Elf;
 
 /// How long a board may take.
@@ -333,8 +333,8 @@ impl TetheredMachine {
         }
     }
 
-    fn examine(&mut self) -> (Option<String>, String) {
-        let Some(memory) = &self.memory else { return (None, String::new()) };
+    fn examine(&mut self) -> Autopsy {
+        let Some(memory) = &self.memory else { return Autopsy::default() };
         let mut crash = decode_crash(self.elf.as_deref(), &memory.last_words());
         if crash.is_empty() && memory.end().is_none() {
             crash = self.look();
@@ -345,7 +345,7 @@ impl TetheredMachine {
             None => None,
         };
         self.session = None;
-        (status, crash)
+        Autopsy { status, errors: crash, ..Autopsy::default() }
     }
 }
 
@@ -363,7 +363,7 @@ impl Machine for TetheredMachine {
         })
     }
 
-    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
+    fn autopsy(&mut self) -> BoxFuture<'_, Autopsy> {
         Box::pin(async { self.examine() })
     }
 }

@@ -8,7 +8,7 @@
 //! I (24) boot: ESP-IDF v5.1 2nd stage bootloader
 //! ```
 
-use crate::board::qemu;
+use crate::board::{Autopsy, qemu};
 use crate::firmware::elf::{Elf, Frames};
 
 /// Why the chip started and how, from the ROM's line.
@@ -108,11 +108,11 @@ pub fn invalid_header(text: &str) -> Option<&str> {
 /// The last crash report in `text`, with its addresses turned into functions and lines of `elf`; empty if there is
 /// none.
 pub fn decode_crash(elf: Option<&Elf>, text: &str) -> String {
-    if let Some(elf) = elf {
-        let decoded = qemu::decode(elf, text);
-        if !decoded.is_empty() {
-            return decoded;
-        }
+    if let Some(Autopsy { cause, backtrace, .. }) = elf.and_then(|elf| qemu::decode(elf, text)) {
+        let frames = backtrace.iter().map(|frame| format!("  {frame}"));
+        let mut decoded = cause.into_iter().chain(frames).collect::<Vec<_>>().join("\n");
+        decoded.push('\n');
+        return decoded;
     }
     let Some(start) = CRASH_MARKS.iter().filter_map(|mark| text.rfind(mark)).max() else {
         return String::new();

@@ -21,7 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{BoardError, BoxFuture, Connection, Machine};
+use super::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 use crate::firmware::elf::Elf;
 use qmp::Qmp;
 use relay::Relay;
@@ -35,6 +35,12 @@ const QEMU: &str = "qemu-system-riscv32";
 const CPU: &str = "rv32,a=off,f=off,d=off,h=off,s=off,u=off,mmu=off,zba=off,zbb=off,zbc=off,zbs=off";
 /// Where the firmware looks for its seed (the last 16 bytes of its 320 KiB).
 const SEED_ADDRESS: u32 = 0x8004_fff0;
+/// Where the firmware looks for what is wanted of it, and the bits for counting and for lockstep
+/// (`device/boards/qemu/src/memory.rs`).
+const OPTIONS_ADDRESS: u32 = SEED_ADDRESS + 8;
+const COUNTING_IN_LOCKSTEP: u32 = 0b11;
+/// Addresses of the board's RAM.
+pub const RAM: std::ops::Range<u64> = 0x8000_0000..0x8005_0000;
 /// Time QEMU has to connect to its sockets.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Time QEMU has to end once its guest has.
@@ -42,12 +48,28 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// How instructions and time relate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Counting {
-    /// As fast as the host runs it; the instruction counter follows the host's clock.
+pub enum Mode {
+    /// As fast as the host runs it; instructions cannot be counted.
     #[default]
     RealTime,
-    /// One instruction is one tick of a virtual nanosecond clock: counts are exact and repeat.
-    Exact,
+    /// Instructions are counted, and the clock is whoever's who drives the NIC ([`crate::count`]).
+    Lockstep,
+}
+
+/// Looks for the emulator and returns its version line.
+///
+/// # Errors
+/// [`BoardError::Start`] with the remedy, if it is missing or does not run.
+pub fn find() -> Result<String, BoardError> {
+    let output = std::process::Command::new(QEMU).arg("--version").stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Ok(text.lines().next().unwrap_or_default().to_owned())
+        }
+        Ok(output) => Err(start_error(format!("{QEMU} does not run ({})", output.status), INSTALL)),
+        Err(error) => Err(start_error(format!("no {QEMU}: {error}"), INSTALL)),
+    }
 }
 
 /// The emulated machine, ended when this is dropped.
@@ -57,7 +79,7 @@ pub struct QemuMachine {
     nic: Option<NicListener>,
     mac: [u8; 6],
     seed: u64,
-    counting: Counting,
+    mode: Mode,
     directory: TempDir,
     /// The harness's executable, which ties QEMU's life to its own.
     tether: PathBuf,
@@ -103,12 +125,22 @@ impl QemuMachine {
             nic: Some(nic),
             mac,
             seed: 0,
-            counting: Counting::default(),
+            mode: Mode::default(),
             directory,
             tether,
             starts: 0,
             running: None,
         })
+    }
+
+    /// Whether the firmware has a heap at all: whether any allocator is linked into it.
+    ///
+    /// # Errors
+    /// [`BoardError::Start`] if the ELF has no readable symbols.
+    pub fn has_heap(elf: &Path) -> Result<bool, BoardError> {
+        let symbols = Elf::open(elf).and_then(|elf| elf.symbols());
+        let symbols = symbols.map_err(|error| start_error(error.to_string(), REBUILD))?;
+        Ok(symbols.iter().any(|symbol| symbol.name.contains("__rust_alloc") || symbol.name == "malloc"))
     }
 
     /// Makes all randomness of the firmware repeatable, its keys included.
@@ -120,14 +152,9 @@ impl QemuMachine {
 
     /// Chooses how instructions and time relate.
     #[must_use]
-    pub fn counting(mut self, counting: Counting) -> Self {
-        self.counting = counting;
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
-    }
-
-    /// The emulator's process id while it runs.
-    pub fn process_id(&self) -> Option<u32> {
-        self.running.as_ref().and_then(|running| running.child.id())
     }
 
     async fn start_or_reset(&mut self) -> Result<Connection, BoardError> {
@@ -214,9 +241,9 @@ impl QemuMachine {
         command
             .arg(format!("virtio-net-device,netdev=n0,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
         command.arg("-device").arg(format!("loader,addr={SEED_ADDRESS:#x},data={:#x},data-len=8", self.seed));
-        if self.counting == Counting::Exact {
-            // sleep=on: idle time passes in real time, so that the network keeps its pace.
-            command.args(["-icount", "shift=0,sleep=on"]);
+        if self.mode == Mode::Lockstep {
+            let options = format!("loader,addr={OPTIONS_ADDRESS:#x},data={COUNTING_IN_LOCKSTEP},data-len=4");
+            command.args(["-device", &options, "-icount", "shift=0"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         command
@@ -229,8 +256,8 @@ impl QemuMachine {
         }
     }
 
-    async fn examine(&mut self) -> (Option<String>, String) {
-        let Some(mut running) = self.running.take() else { return (None, String::new()) };
+    async fn examine(&mut self) -> Autopsy {
+        let Some(mut running) = self.running.take() else { return Autopsy::default() };
         let status = match timeout(END_LIMIT, running.child.wait()).await {
             Ok(status) => status.map_or_else(|error| error.to_string(), |status| describe(status.code())),
             Err(_) => {
@@ -238,10 +265,15 @@ impl QemuMachine {
                 format!("QEMU still ran {END_LIMIT:?} after its console closed; killed")
             }
         };
-        let last_words = running.relay.last_words();
-        let mut said = decode(&self.elf, &last_words);
-        said.push_str(running.errors.await.unwrap_or_default().trim());
-        (Some(status), said)
+        let autopsy = decode(&self.elf, &running.relay.last_words()).unwrap_or_default();
+        let errors = running.errors.await.unwrap_or_default().trim().to_owned();
+        Autopsy { status: Some(status), errors, ..autopsy }
+    }
+
+    async fn look(&mut self) -> Vec<String> {
+        let Some(running) = &mut self.running else { return Vec::new() };
+        let Ok(registers) = running.qmp.examine().await else { return Vec::new() };
+        crash::backtrace(&self.elf, Some(registers.pc), Some(registers.ra), &registers.stack)
     }
 }
 
@@ -254,8 +286,16 @@ impl Machine for QemuMachine {
         Box::pin(self.kill())
     }
 
-    fn autopsy(&mut self) -> BoxFuture<'_, (Option<String>, String)> {
+    fn autopsy(&mut self) -> BoxFuture<'_, Autopsy> {
         Box::pin(self.examine())
+    }
+
+    fn locate(&mut self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(self.look())
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().and_then(|running| running.child.id())
     }
 
     fn take_nic(&mut self) -> Option<NicListener> {
@@ -266,7 +306,7 @@ impl Machine for QemuMachine {
 /// The NIC's socket in the machine's directory.
 const NIC_SOCKET: &str = "nic";
 const INSTALL: &str =
-    "QEMU 7.2 or newer is needed: `apt-get install qemu-system-misc` (Debian), `brew install qemu` (macOS)";
+    "install QEMU 7.2 or newer: `apt-get install qemu-system-misc` (Debian), `brew install qemu` (macOS)";
 const REBUILD: &str = "build it again with `harness build --board qemu`";
 
 fn start_error(what: String, remedy: &str) -> BoardError {
