@@ -29,6 +29,8 @@ struct Attempt {
     started: u64,
     /// The first datagram is out.
     launched: bool,
+    /// A ServerHello came: there is a TLS handshake.
+    encrypted: bool,
     /// At the end of the TLS handshake, or (TCP) when the connection stood.
     secured: Option<u64>,
     /// What the TLS handshake took; `None` without TLS.
@@ -106,8 +108,13 @@ impl Meter {
         let Some(spent) = self.spent else { return costs };
         match *event {
             client::Event::Attempt { .. } => {
-                self.attempt =
-                    Some(Attempt { started: self.before, launched: false, secured: None, handshake: None });
+                self.attempt = Some(Attempt {
+                    started: self.before,
+                    launched: false,
+                    encrypted: false,
+                    secured: None,
+                    handshake: None,
+                });
             }
             client::Event::Phase(phase) => self.on_phase(phase, spent),
             client::Event::Connected(connected) => self.on_connected(connected, spent, &mut costs),
@@ -137,8 +144,9 @@ impl Meter {
                 attempt.launched = true;
                 attempt.secured = Some(spent);
             }
+            client::Phase::ServerHello => attempt.encrypted = true,
             client::Phase::HandshakeComplete => {
-                attempt.handshake = Some(spent - attempt.started);
+                attempt.handshake = attempt.encrypted.then(|| spent - attempt.started);
                 attempt.secured = Some(spent);
             }
             _ => {}
@@ -206,6 +214,7 @@ mod tests {
         assert_eq!(meter.on_transmit(), Some(cost(Operation::FirstFlight, 30)));
         assert_eq!(meter.on_transmit(), None, "only the first");
         call(&mut meter, 40);
+        assert!(meter.on_event(&Event::Phase(Phase::ServerHello)).is_empty());
         assert!(meter.on_event(&Event::Phase(Phase::HandshakeComplete)).is_empty());
         call(&mut meter, 5);
         let costs = meter.on_event(&Event::Connected(CONNECTED));
@@ -218,6 +227,7 @@ mod tests {
         call(&mut meter, 1);
         meter.on_event(&ATTEMPT);
         call(&mut meter, 9);
+        meter.on_event(&Event::Phase(Phase::ServerHello));
         meter.on_event(&Event::Phase(Phase::HandshakeComplete));
         call(&mut meter, 5);
         let connected = Connected { resumed: true, early_data_accepted: true, ..CONNECTED };
@@ -231,6 +241,7 @@ mod tests {
         call(&mut meter, 1);
         meter.on_event(&ATTEMPT);
         meter.on_event(&Event::Phase(Phase::TcpEstablished));
+        meter.on_event(&Event::Phase(Phase::HandshakeComplete));
         call(&mut meter, 9);
         let costs = meter.on_event(&Event::Connected(CONNECTED));
         assert_eq!(costs[..], [cost(Operation::Connect, 9)]);
