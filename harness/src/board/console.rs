@@ -295,3 +295,43 @@ const fn name(request: &Request) -> &'static str {
         Request::Inspect => "Inspect",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use device::control::Event;
+
+    use super::*;
+
+    /// A board that died in the middle of a report, or whose line was disturbed, and goes on.
+    #[tokio::test]
+    async fn a_damaged_frame_never_loses_the_next_one() {
+        let report = Report::Event { at_us: 1_234_567, event: Event::LinkUp };
+        let mut bytes = [0; FRAME_MAX];
+        let len = frame::encode(&report, &mut bytes).expect("it fits");
+        let whole = &bytes[..len];
+        for cut in 1..len {
+            for flipped in [false, true] {
+                let (near, mut far) = tokio::io::duplex(4_096);
+                let (from_board, to_board) = tokio::io::split(near);
+                let connection =
+                    Connection { from_board: Box::new(from_board), to_board: Box::new(to_board) };
+                let (_commander, mut outputs) =
+                    open(connection, Instant::now(), Duration::from_secs(1), Log::default());
+                let mut damaged = whole.to_vec();
+                if flipped {
+                    damaged[cut] ^= 0x40
+                } else {
+                    damaged.truncate(cut)
+                }
+                far.write_all(&damaged).await.expect("it is read");
+                far.write_all(whole).await.expect("it is read");
+                loop {
+                    let output = outputs.recv().await.expect("the console is open");
+                    if output.what == Output::Report(report.clone()) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
