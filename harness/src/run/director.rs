@@ -388,7 +388,7 @@ impl Director<'_> {
         gathered: &mut Gathered,
     ) -> TrialError {
         let fault = match error {
-            BoardError::Died(_) => error.to_string(),
+            BoardError::Died(_) | BoardError::Hung { .. } => error.to_string(),
             BoardError::Timeout { .. } => format!("the board does not answer: {error}"),
             _ => return TrialError::new(phase, otherwise, error),
         };
