@@ -269,8 +269,8 @@ async fn one(
     cancel: &CancellationToken,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let board = &board(arguments, scenario, tethered)?;
     let Prepared { spec, baseline, write_baseline, trust } = prepare(arguments, scenario)?;
+    let board = &board(arguments, scenario, tethered)?;
     let secrets = Secrets::of(arguments.pcap, &spec)?;
     let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {
         return Err(Failure::environment(miette::miette!(
