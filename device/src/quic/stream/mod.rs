@@ -13,6 +13,7 @@
 //! Only bidirectional streams exist here, for that is all MQTT uses; the limit of unidirectional ones that the
 //! peer may open is zero.
 
+mod frames;
 mod ranges;
 mod receive;
 mod send;
@@ -21,14 +22,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use frames::{Control, ControlRecord, StreamPiece, StreamPieceRecord};
 pub use ranges::{Full, RangeSet};
 pub use receive::{BLOCK, Memory, ReceiveBuffer, ReceiveMemory};
 pub use send::{Piece, SendBuffer};
 pub use state::Read;
-pub use table::{
-    BufferHighs, Control, ControlRecord, Limits, PeerLimits, StreamEvent, StreamPiece, StreamPieceRecord,
-    Streams,
-};
+pub use table::{BufferHighs, Limits, PeerLimits, StreamEvent, Streams};
 
 /// The peer broke a rule of streams (RFC 9000 20.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

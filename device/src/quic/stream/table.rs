@@ -1,8 +1,12 @@
 //! All streams of a connection: who is open, whose turn it is, and the connection's flow control.
+//!
+//! This room is the application's side; `incoming` takes the peer's frames, `outgoing` makes this end's.
+
+mod incoming;
+mod outgoing;
 
 use super::state::{Flags, Receiving, Sending, Stop, Stream};
-use super::{Error, Piece, Read, ReceiveMemory, UseError};
-use crate::codec::varint_len;
+use super::{Read, ReceiveMemory, UseError};
 use crate::quic::StreamId;
 
 /// What this end permits and uses. Everything is bounded by the table's constants.
@@ -36,142 +40,6 @@ pub struct PeerLimits {
 impl PeerLimits {
     /// Nothing is permitted.
     pub const NONE: Self = Self { data: 0, stream_data_local: 0, stream_data_remote: 0, streams: 0 };
-}
-
-/// A frame about streams other than STREAM itself. Compact: it is part of what is remembered per packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Control {
-    /// MAX_DATA.
-    MaxData {
-        /// The new limit.
-        limit: u64,
-    },
-    /// MAX_STREAMS for bidirectional streams.
-    MaxStreams {
-        /// The new limit.
-        limit: u64,
-    },
-    /// MAX_STREAM_DATA.
-    MaxStreamData {
-        /// The stream.
-        id: StreamId,
-        /// The new limit.
-        limit: u64,
-    },
-    /// RESET_STREAM.
-    ResetStream {
-        /// The stream.
-        id: StreamId,
-        /// The application's code.
-        code: u64,
-        /// Where the stream ends.
-        final_size: u64,
-    },
-    /// STOP_SENDING.
-    StopSending {
-        /// The stream.
-        id: StreamId,
-        /// The application's code.
-        code: u64,
-    },
-    /// DATA_BLOCKED.
-    DataBlocked {
-        /// The limit that holds this end back.
-        limit: u64,
-    },
-    /// STREAM_DATA_BLOCKED.
-    StreamDataBlocked {
-        /// The stream.
-        id: StreamId,
-        /// The limit that holds this end back.
-        limit: u64,
-    },
-    /// STREAMS_BLOCKED for bidirectional streams.
-    StreamsBlocked {
-        /// The limit that holds this end back.
-        limit: u64,
-    },
-}
-
-/// What to remember of a [`Control`] frame until its packet is acknowledged or lost: 8 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ControlRecord {
-    kind: ControlKind,
-    id: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum ControlKind {
-    MaxData,
-    MaxStreams,
-    MaxStreamData,
-    ResetStream,
-    StopSending,
-    DataBlocked,
-    StreamDataBlocked,
-    StreamsBlocked,
-}
-
-impl Control {
-    /// What to remember of the frame.
-    pub fn record(&self) -> ControlRecord {
-        let (kind, id) = match *self {
-            Self::MaxData { .. } => (ControlKind::MaxData, 0),
-            Self::MaxStreams { .. } => (ControlKind::MaxStreams, 0),
-            Self::MaxStreamData { id, .. } => (ControlKind::MaxStreamData, id.0),
-            Self::ResetStream { id, .. } => (ControlKind::ResetStream, id.0),
-            Self::StopSending { id, .. } => (ControlKind::StopSending, id.0),
-            Self::DataBlocked { .. } => (ControlKind::DataBlocked, 0),
-            Self::StreamDataBlocked { id, .. } => (ControlKind::StreamDataBlocked, id.0),
-            Self::StreamsBlocked { .. } => (ControlKind::StreamsBlocked, 0),
-        };
-        ControlRecord { kind, id: id as u32 }
-    }
-}
-
-/// Bytes of a stream to be put into one STREAM frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamPiece {
-    /// The stream.
-    pub id: StreamId,
-    /// Offset of the first byte.
-    pub offset: u64,
-    /// How many bytes; zero only together with `fin`.
-    pub len: usize,
-    /// Whether the stream ends behind them.
-    pub fin: bool,
-}
-
-/// What to remember of a [`StreamPiece`] until its packet is acknowledged or lost: 12 bytes.
-///
-/// Offsets are kept modulo 2^32: what is in flight lies within one window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamPieceRecord {
-    id: u32,
-    offset: u32,
-    len: u16,
-    fin: bool,
-}
-
-impl StreamPiece {
-    /// What to remember of the piece.
-    pub fn record(&self) -> StreamPieceRecord {
-        StreamPieceRecord {
-            id: self.id.0 as u32,
-            offset: self.offset as u32,
-            len: self.len as u16,
-            fin: self.fin,
-        }
-    }
-}
-
-impl StreamPieceRecord {
-    /// The piece, given that it began at or before `sent`, less than 2^31 bytes ago.
-    fn piece(self, sent: u64) -> Option<Piece> {
-        let behind = (sent as u32).wrapping_sub(self.offset);
-        let offset = sent.checked_sub(u64::from(behind))?;
-        Some(Piece { offset, len: usize::from(self.len), fin: self.fin })
-    }
 }
 
 /// Something the application wants to know.
@@ -577,253 +445,6 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         None
     }
 
-    /// STREAM arrived.
-    ///
-    /// # Errors
-    /// The peer broke a rule; the connection is to be closed.
-    pub fn on_stream(&mut self, id: StreamId, offset: u64, bytes: &[u8], fin: bool) -> Result<(), Error> {
-        let Some(index) = self.find_or_accept(id)? else { return Ok(()) };
-        let stream = &mut self.slots[index];
-        let grown = stream.on_stream(&mut self.memory.of(index), offset, bytes, fin)?;
-        self.count_received(grown)?;
-        self.consider_limits(Some(index));
-        let stream = &mut self.slots[index];
-        self.high.receive = self.high.receive.max(stream.incoming.span() as u16);
-        if stream.receiving == Receiving::Unwanted {
-            if stream.incoming.is_at_end() {
-                stream.receiving = Receiving::Done;
-            }
-            self.give_back(grown);
-        }
-        self.release_if_over(index);
-        Ok(())
-    }
-
-    /// RESET_STREAM arrived.
-    ///
-    /// # Errors
-    /// The peer broke a rule; the connection is to be closed.
-    pub fn on_reset_stream(&mut self, id: StreamId, code: u64, final_size: u64) -> Result<(), Error> {
-        let Some(index) = self.find_or_accept(id)? else { return Ok(()) };
-        let stream = &mut self.slots[index];
-        if matches!(stream.receiving, Receiving::Done | Receiving::Reset { .. }) {
-            return stream.incoming.check_final_size(final_size, true);
-        }
-        let grown = stream.on_reset(code, final_size)?;
-        let freed = match stream.receiving {
-            Receiving::Open => 0,
-            _ => stream.incoming.discard(&mut self.memory.of(index)),
-        };
-        self.count_received(grown)?;
-        self.give_back(freed);
-        self.release_if_over(index);
-        Ok(())
-    }
-
-    /// STOP_SENDING arrived.
-    ///
-    /// # Errors
-    /// The peer broke a rule; the connection is to be closed.
-    pub fn on_stop_sending(&mut self, id: StreamId, code: u64) -> Result<(), Error> {
-        let Some(index) = self.find_or_accept(id)? else { return Ok(()) };
-        let stream = &mut self.slots[index];
-        if stream.sending == Sending::Open {
-            stream.reset(code);
-            stream.events.set(Flags::STOPPED);
-            self.stop_codes[index] = code;
-        }
-        Ok(())
-    }
-
-    /// MAX_DATA arrived.
-    pub fn on_max_data(&mut self, limit: u64) {
-        if limit > self.peer.data {
-            self.peer.data = limit;
-            self.pending.data_blocked = false;
-        }
-    }
-
-    /// MAX_STREAM_DATA arrived.
-    ///
-    /// # Errors
-    /// The peer broke a rule; the connection is to be closed.
-    pub fn on_max_stream_data(&mut self, id: StreamId, limit: u64) -> Result<(), Error> {
-        let Some(index) = self.find_or_accept(id)? else { return Ok(()) };
-        let stream = &mut self.slots[index];
-        if limit > stream.send_credit {
-            stream.send_credit = limit;
-            stream.blocked_pending = false;
-        }
-        Ok(())
-    }
-
-    /// MAX_STREAMS for bidirectional streams arrived.
-    pub fn on_max_streams(&mut self, limit: u64) {
-        self.raise_streams_credit(limit);
-    }
-
-    /// STREAM_DATA_BLOCKED arrived. The limit is raised when the application reads, not on demand.
-    ///
-    /// # Errors
-    /// The peer broke a rule; the connection is to be closed.
-    pub fn on_stream_data_blocked(&mut self, id: StreamId) -> Result<(), Error> {
-        self.find_or_accept(id).map(|_| ())
-    }
-
-    /// Whether there is a STREAM or control frame to send.
-    pub fn wants_to_send(&self) -> bool {
-        let (spare, streams) = (self.spare_data(), self.peer.streams);
-        self.wants_control() || self.slots.iter().any(|stream| has_piece(stream, spare, streams))
-    }
-
-    /// Whether there is a control frame to send.
-    pub fn wants_control(&self) -> bool {
-        let Pending { max_data, max_streams, data_blocked, streams_blocked } = self.pending;
-        max_data
-            || max_streams
-            || data_blocked
-            || streams_blocked
-            || self.slots.iter().any(|stream| {
-                is_permitted(stream.id, self.peer.streams)
-                    && (stream.limit_pending
-                        || stream.blocked_pending
-                        || matches!(stream.sending, Sending::ResetPending { .. })
-                        || matches!(stream.stop, Stop::Pending { .. }))
-            })
-    }
-
-    /// The next control frame to send. It counts as sent; if it does not fit, tell [`Self::on_control_lost`].
-    pub fn next_control(&mut self) -> Option<Control> {
-        if core::mem::take(&mut self.pending.max_data) {
-            self.data_limit = self.data_consumed + u64::from(self.limits.connection_window);
-            return Some(Control::MaxData { limit: self.data_limit });
-        }
-        if core::mem::take(&mut self.pending.max_streams) {
-            return Some(Control::MaxStreams { limit: self.peer_streams_limit });
-        }
-        if core::mem::take(&mut self.pending.data_blocked) {
-            return Some(Control::DataBlocked { limit: self.peer.data });
-        }
-        if core::mem::take(&mut self.pending.streams_blocked) {
-            return Some(Control::StreamsBlocked { limit: self.peer.streams });
-        }
-        let window = u64::from(self.limits.stream_window);
-        let streams = self.peer.streams;
-        let mut permitted = self.slots.iter_mut().filter(|stream| is_permitted(stream.id, streams));
-        permitted.find_map(|stream| next_stream_control(stream, window))
-    }
-
-    /// A packet with this control frame was acknowledged.
-    pub fn on_control_acked(&mut self, record: ControlRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
-        if record.kind == ControlKind::ResetStream
-            && let Sending::ResetSent { .. } | Sending::ResetPending { .. } = self.slots[index].sending
-        {
-            self.slots[index].sending = Sending::Done;
-            self.release_if_over(index);
-        }
-    }
-
-    /// A packet with this control frame was lost: it is sent again where it still says something new.
-    pub fn on_control_lost(&mut self, record: ControlRecord) {
-        match record.kind {
-            ControlKind::MaxData => self.pending.max_data = true,
-            ControlKind::MaxStreams => self.pending.max_streams = true,
-            ControlKind::DataBlocked => {
-                self.pending.data_blocked = self.data_blocked_at == Some(self.peer.data);
-            }
-            ControlKind::StreamsBlocked => {
-                self.pending.streams_blocked = self.opener_waits && self.local_opened >= self.peer.streams;
-            }
-            kind => {
-                let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
-                self.on_stream_control_lost(kind, index);
-            }
-        }
-    }
-
-    fn on_stream_control_lost(&mut self, kind: ControlKind, index: usize) {
-        let stream = &mut self.slots[index];
-        match kind {
-            ControlKind::MaxStreamData => {
-                stream.limit_pending =
-                    stream.receiving == Receiving::Open && stream.incoming.final_size().is_none();
-            }
-            ControlKind::ResetStream => {
-                if let Sending::ResetSent { code } = stream.sending {
-                    stream.sending = Sending::ResetPending { code };
-                }
-            }
-            ControlKind::StopSending => {
-                if let (Stop::Sent { code }, Receiving::Unwanted) = (stream.stop, stream.receiving) {
-                    stream.stop = Stop::Pending { code };
-                }
-            }
-            _ => stream.blocked_pending = stream.outgoing.is_blocked(stream.send_credit),
-        }
-    }
-
-    /// The next piece of a stream, such that its STREAM frame (with its length) takes at most `room` bytes.
-    ///
-    /// Streams take turns. The piece counts as sent; its bytes are fetched with [`Self::copy`].
-    pub fn next_piece(&mut self, room: usize) -> Option<StreamPiece> {
-        let (spare, streams) = (self.spare_data(), self.peer.streams);
-        for step in 0..N {
-            let index = (self.turn + step) % N;
-            let stream = &mut self.slots[index];
-            let Some(id) = stream.id else { continue };
-            if !has_piece(stream, spare, streams) {
-                continue;
-            }
-            // The offset of a retransmission is smaller, so this is enough for either.
-            let header = 1 + varint_len(id.0) + varint_len(stream.outgoing.end()) + varint_len(room as u64);
-            let Some(max_len) = room.checked_sub(header) else { continue };
-            let sent = stream.outgoing.sent();
-            let credit = stream.send_credit.min(sent.saturating_add(spare));
-            let Some(piece) = stream.outgoing.next_piece(max_len, credit) else { continue };
-            self.data_sent += stream.outgoing.sent() - sent;
-            self.turn = (index + 1) % N;
-            let Piece { offset, len, fin } = piece;
-            return Some(StreamPiece { id, offset, len, fin });
-        }
-        self.note_blocked();
-        None
-    }
-
-    /// Copies the bytes of a piece just taken into `dest`, which is as long as the piece.
-    pub fn copy(&self, piece: &StreamPiece, dest: &mut [u8]) {
-        if let Some(index) = self.find(piece.id) {
-            self.slots[index].outgoing.copy(piece.offset, dest);
-        }
-    }
-
-    /// A packet with this piece was acknowledged.
-    pub fn on_piece_acked(&mut self, record: StreamPieceRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
-        let stream = &mut self.slots[index];
-        let Some(piece) = record.piece(stream.outgoing.sent()) else { return };
-        stream.outgoing.on_acked(piece);
-        if stream.sending != Sending::Open {
-            return;
-        }
-        if stream.outgoing.is_complete() {
-            stream.sending = Sending::Done;
-            stream.events.set(Flags::DELIVERED);
-        } else if stream.writer_waits && stream.outgoing.space() > 0 {
-            stream.writer_waits = false;
-            stream.events.set(Flags::WRITABLE);
-        }
-    }
-
-    /// A packet with this piece was lost, or its bytes are to be repeated as a probe.
-    pub fn on_piece_lost(&mut self, record: StreamPieceRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
-        let stream = &mut self.slots[index];
-        if let Some(piece) = record.piece(stream.outgoing.sent()) {
-            stream.outgoing.on_lost(piece);
-        }
-    }
-
     /// Bytes written and not yet acknowledged, and bytes received and not yet read, over all streams.
     pub fn buffered(&self) -> (usize, usize) {
         let open = self.slots.iter().filter(|stream| stream.id.is_some());
@@ -851,29 +472,6 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         }
     }
 
-    /// The slot of a stream the peer speaks of; none if it has been closed. Opens the peer's streams.
-    fn find_or_accept(&mut self, id: StreamId) -> Result<Option<usize>, Error> {
-        if !id.is_bidirectional() {
-            // None of the client's exists, and none of the server's is permitted.
-            return Err(if id.is_client_initiated() { Error::StreamState } else { Error::StreamLimit });
-        }
-        if id.is_client_initiated() {
-            if id.index() >= self.local_opened {
-                return Err(Error::StreamState);
-            }
-        } else if id.index() >= self.peer_opened {
-            if id.index() >= self.peer_streams_limit {
-                return Err(Error::StreamLimit);
-            }
-            // Opening a stream opens all lower ones (RFC 9000 2.1).
-            for index in self.peer_opened..=id.index() {
-                self.occupy(StreamId(index << 2 | 1), self.peer.stream_data_local);
-            }
-            self.peer_opened = id.index() + 1;
-        }
-        Ok(self.find(id))
-    }
-
     fn find(&self, id: StreamId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.id == Some(id))
     }
@@ -882,21 +480,12 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         self.slots.iter_mut().find(|slot| slot.id == Some(id)).ok_or(UseError::Unknown)
     }
 
-    fn spare_data(&self) -> u64 {
-        self.peer.data.saturating_sub(self.data_sent)
-    }
-
     fn raise_streams_credit(&mut self, limit: u64) {
         if limit > self.peer.streams {
             self.peer.streams = limit;
             self.pending.streams_blocked = false;
             self.credit_event |= core::mem::take(&mut self.opener_waits);
         }
-    }
-
-    fn count_received(&mut self, grown: u64) -> Result<(), Error> {
-        self.data_received += grown;
-        if self.data_received > self.data_limit { Err(Error::FlowControl) } else { Ok(()) }
     }
 
     /// `len` bytes of connection credit are free again.
@@ -942,26 +531,6 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
             self.pending.max_streams = true;
         }
     }
-
-    /// Once per limit, the peer is told that more could be sent (RFC 9000 4.1).
-    fn note_blocked(&mut self) {
-        let spare = self.spare_data();
-        let mut waiting = false;
-        for stream in self.slots.iter_mut().filter(|stream| stream.sending == Sending::Open) {
-            if stream.outgoing.is_blocked(stream.send_credit) {
-                if stream.blocked_at != Some(stream.send_credit) {
-                    stream.blocked_at = Some(stream.send_credit);
-                    stream.blocked_pending = true;
-                }
-            } else if spare == 0 && stream.outgoing.is_blocked(stream.outgoing.sent()) {
-                waiting = true;
-            }
-        }
-        if waiting && self.data_blocked_at != Some(self.peer.data) {
-            self.data_blocked_at = Some(self.peer.data);
-            self.pending.data_blocked = true;
-        }
-    }
 }
 
 /// Whether to tell the peer of a new limit, `window` beyond what has been consumed.
@@ -971,39 +540,4 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 const fn is_worth_raising(consumed: u64, window: u64, limit: u64, received: u64) -> bool {
     let gain = (consumed + window).saturating_sub(limit);
     gain >= window.div_ceil(2) || (gain > 0 && limit - received < window / 4)
-}
-
-/// Whether the peer permits the stream. Streams opened for 0-RTT may exceed what the server grants later.
-fn is_permitted(id: Option<StreamId>, streams: u64) -> bool {
-    id.is_some_and(|id| !id.is_client_initiated() || id.index() < streams)
-}
-
-fn has_piece<const SEND: usize>(stream: &Stream<SEND>, spare: u64, streams: u64) -> bool {
-    let credit = stream.send_credit.min(stream.outgoing.sent().saturating_add(spare));
-    stream.sending == Sending::Open
-        && is_permitted(stream.id, streams)
-        && stream.outgoing.wants_to_send(credit)
-}
-
-fn next_stream_control<const SEND: usize>(stream: &mut Stream<SEND>, window: u64) -> Option<Control> {
-    let id = stream.id?;
-    if core::mem::take(&mut stream.limit_pending) && stream.receiving == Receiving::Open {
-        stream.receive_limit = stream.receive_limit.max(stream.incoming.offset() + window);
-        return Some(Control::MaxStreamData { id, limit: stream.receive_limit });
-    }
-    if let Sending::ResetPending { code } = stream.sending {
-        stream.sending = Sending::ResetSent { code };
-        // What was never sent does not count (RFC 9000 4.5).
-        return Some(Control::ResetStream { id, code, final_size: stream.outgoing.sent() });
-    }
-    if let Stop::Pending { code } = stream.stop {
-        stream.stop = Stop::Sent { code };
-        if stream.receiving == Receiving::Unwanted {
-            return Some(Control::StopSending { id, code });
-        }
-    }
-    if core::mem::take(&mut stream.blocked_pending) {
-        return Some(Control::StreamDataBlocked { id, limit: stream.send_credit });
-    }
-    None
 }
