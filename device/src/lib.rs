@@ -79,10 +79,11 @@
 //! ```
 //!
 //! # Bounds
-//! Largest packet received 1152 bytes ([`mqtt::session::RX_PACKET_MAX`], announced to the server), largest sent
-//! the same; topics up to 128 bytes; 16 unacknowledged publications in 1280 bytes; subscriptions in 320 bytes; 16
-//! unacknowledged messages from the server (announced as receive maximum); 32 packets in flight. What does not
-//! fit is refused as [`Full`](mqtt::RequestError::Full) and leaves nothing behind.
+//! Largest packet received 1152 bytes ([`mqtt::session::RX_PACKET_MAX`], announced to the server), less with three or
+//! four streams, which share their memory ([`client::Client`]); largest sent 1152; topics up to 128 bytes; 16
+//! unacknowledged publications in 2064 bytes; subscriptions in 320 bytes; 16 unacknowledged messages from the server
+//! (announced as receive maximum); 24 sent packets remembered ([`quic::SENT_PACKETS_MAX`]). What does not fit is
+//! refused as [`Full`](mqtt::RequestError::Full) and leaves nothing behind.
 //!
 //! # Not supported
 //! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.

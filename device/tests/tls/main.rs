@@ -2,6 +2,7 @@
 
 mod handshake;
 mod hostile;
+mod over_quic;
 mod records;
 mod resumption;
 mod script;

@@ -142,7 +142,7 @@ pub(crate) fn signer(authority: &Authority) -> Signer {
 }
 
 /// The server while it plays.
-struct Server {
+pub(crate) struct Server {
     script: Script,
     transcript: Vec<u8>,
     early: Secret,
@@ -152,7 +152,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(script: Script, hello: &[u8]) -> Self {
+    pub(crate) fn new(script: Script, hello: &[u8]) -> Self {
         let none = Secret::zero(32);
         let early = extract::<Software>(HASH, &[], none.as_bytes());
         let mut server = Self {
@@ -196,7 +196,13 @@ impl Server {
         }
     }
 
-    fn message(&mut self, kind: u8) -> Vec<u8> {
+    /// The handshake secrets of client and server, once the ServerHello is out.
+    pub(crate) const fn secrets(&self) -> (&Secret, &Secret) {
+        (&self.client_secret, &self.server_secret)
+    }
+
+    /// The message of this type, as the script wants it.
+    pub(crate) fn message(&mut self, kind: u8) -> Vec<u8> {
         let script = &self.script;
         let body = match kind {
             SERVER_HELLO => {
