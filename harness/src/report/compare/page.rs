@@ -20,7 +20,8 @@ pub(super) fn page(comparison: &Comparison) -> String {
     let body = html! {
         header {
             p class="eyebrow" { b { "Comparison" } }
-            h1 { (comparison.before) " → " (comparison.after) }
+            h1 { "What changed between two runs?" }
+            p { "Before: " (comparison.before) br; "After: " (comparison.after) }
             div class={ "verdict " (class) } {
                 div class="word" { (word) }
                 p class="answer" { (comparison.summary) }
