@@ -198,6 +198,18 @@ fn a_cable_pulled_in_the_run_is_named() {
 }
 
 #[test]
+fn a_board_that_panics_in_the_run_and_starts_again_is_dead_and_its_panic_is_told() {
+    let script = Script { panics_after: Some(Duration::from_secs(2)), ..Script::default() };
+    let bench = Bench::new(script);
+    let (output, took) = bench.run("lossy-wifi", &[]);
+    let told = format!("{}{}", errors(&output), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("restarted by itself, reset cause USB_UART_CHIP_RESET"), "{told}");
+    assert!(bench.report("lossy-wifi", "console.log").contains("no room left"));
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
 fn a_board_that_answers_after_the_port_was_opened_again_is_used_and_the_recovery_told() {
     let script = Script { start: Start::Silence, recovers_after: Some(2), ..Script::default() };
     let bench = Bench::new(script);

@@ -75,6 +75,8 @@ pub struct Script {
     pub without_dhcp: bool,
     /// The cable is pulled so long after the network was joined.
     pub pulled_after: Option<Duration>,
+    /// The firmware panics so long after the network was joined, and the chip starts again.
+    pub panics_after: Option<Duration>,
     /// Noise between the firmware's words.
     pub noisy: bool,
 }
@@ -159,6 +161,11 @@ fn words(start: Start) -> &'static [u8] {
     }
 }
 
+/// A crash report as the firmware writes it, over a frame that was cut short.
+const PANIC: &[u8] =
+    b"\x00\r\nCRASH cause=panic sp=0x3fc9a000 panicked at src/radio.rs:7:5: no room left\r\nCRASH stack \
+    0x42001234 0x3fc9b000\r\nCRASH end\r\n";
+
 /// A board without our firmware: whatever it is told resets it, as lines would do on a real port.
 fn dwell(pty: &mut Pty, _: Start, stop: &AtomicBool) -> End {
     let mut bytes = [0; 256];
@@ -198,6 +205,10 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
             return End::Stopped;
         }
         if board.rebooted {
+            return End::Reset;
+        }
+        if board.is_due(script.panics_after) {
+            pty.say(PANIC);
             return End::Reset;
         }
         if board.is_pulled() {
@@ -332,8 +343,13 @@ impl Silicon {
     }
 
     fn is_pulled(&self) -> bool {
+        self.is_due(self.script.pulled_after)
+    }
+
+    /// Whether the network was joined so long ago.
+    fn is_due(&self, after: Option<Duration>) -> bool {
         let since = self.joined.map(|joined| joined.elapsed());
-        matches!((self.script.pulled_after, since), (Some(after), Some(since)) if since >= after)
+        matches!((after, since), (Some(after), Some(since)) if since >= after)
     }
 }
 

@@ -216,6 +216,9 @@ impl TetheredMachine {
             outgoing.send(command(Request::Wifi(wifi.clone())).1);
             self.wait_for_network(&wifi, &mut incoming, &mut evidence, &mut before).await?;
         }
+        if let Some(session) = &self.session {
+            session.expect_no_restart();
+        }
         incoming.give_back(before);
         Ok(Connection { from_board: Box::new(incoming), to_board: Box::new(outgoing) })
     }
@@ -336,10 +339,15 @@ impl TetheredMachine {
     fn examine(&mut self) -> Autopsy {
         let Some(memory) = &self.memory else { return Autopsy::default() };
         let mut crash = decode_crash(self.elf.as_deref(), &memory.last_words());
-        if crash.is_empty() && memory.end().is_none() {
+        if crash.is_empty() && memory.end().is_none() && !memory.restarted() {
             crash = self.look();
         }
+        let cause = || {
+            Banner::last_in(&memory.last_words())
+                .map_or_else(String::new, |b| format!(", reset cause {}", b.reset))
+        };
         let status = match memory.end() {
+            None if memory.restarted() => Some(format!("the chip restarted by itself{}", cause())),
             Some(_) if !self.path.exists() => Some(Fault::Pulled { port: self.path.clone() }.to_string()),
             Some(cause) => Some(format!("{} ({cause})", Fault::Pulled { port: self.path.clone() })),
             None => None,

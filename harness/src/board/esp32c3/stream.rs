@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use device::control::frame::{Decoder, FRAME_MAX, Piece};
 use device::control::{Answer, Event, Refusal, Report, WifiFailure};
@@ -43,6 +43,9 @@ struct Shared {
     last_words: Mutex<VecDeque<u8>>,
     /// Why the port ended, once it did.
     ended: Mutex<Option<io::Error>>,
+    /// The board runs: a start of the ROM from now on is one that nobody asked for.
+    running: AtomicBool,
+    restarted: AtomicBool,
 }
 
 impl Session {
@@ -86,6 +89,11 @@ impl Session {
         Ok(Outgoing(sender))
     }
 
+    /// From now on the board's restart ends the console: what ran before is dead, as a process would be.
+    pub fn expect_no_restart(&self) {
+        self.shared.running.store(true, Ordering::Relaxed);
+    }
+
     /// A look at the last words that outlives this session.
     pub fn memory(&self) -> Memory {
         Memory(Arc::clone(&self.shared))
@@ -127,6 +135,11 @@ impl Memory {
         String::from_utf8_lossy(&words.iter().copied().collect::<Vec<_>>()).into_owned()
     }
 
+    /// Whether the chip started again without being asked.
+    pub fn restarted(&self) -> bool {
+        self.0.restarted.load(Ordering::Relaxed)
+    }
+
     /// Why the port ended, if it did.
     pub fn end(&self) -> Option<String> {
         let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,11 +149,19 @@ impl Memory {
 
 fn read(mut tty: TTYPort, shared: &Shared, chunks: &mpsc::UnboundedSender<Vec<u8>>) {
     let mut buffer = vec![0; 16 * 1024];
+    let mut watch = Watch::default();
     while !shared.stop.load(Ordering::Relaxed) {
+        if watch.is_over() {
+            shared.restarted.store(true, Ordering::Relaxed);
+            return;
+        }
         let error = match tty.read(&mut buffer) {
             Ok(0) => io::Error::from(ErrorKind::UnexpectedEof),
             Ok(len) => {
                 shared.remember(&buffer[..len]);
+                if shared.running.load(Ordering::Relaxed) {
+                    watch.look(&buffer[..len]);
+                }
                 if chunks.send(buffer[..len].to_vec()).is_err() {
                     return;
                 }
@@ -151,6 +172,33 @@ fn read(mut tty: TTYPort, shared: &Shared, chunks: &mpsc::UnboundedSender<Vec<u8
         };
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         return;
+    }
+}
+
+/// Looks out for the ROM's first words.
+#[derive(Default)]
+struct Watch {
+    tail: Vec<u8>,
+    seen: Option<Instant>,
+}
+
+/// What the ROM says first.
+const ROM_START: &[u8] = b"ESP-ROM:esp32c3";
+/// From there to the end of its line on the reset's cause.
+const ROM_TALK: Duration = Duration::from_millis(200);
+
+impl Watch {
+    fn look(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        if self.seen.is_none() && self.tail.windows(ROM_START.len()).any(|words| words == ROM_START) {
+            self.seen = Some(Instant::now());
+        }
+        let kept = self.tail.len().min(ROM_START.len() - 1);
+        self.tail.drain(..self.tail.len() - kept);
+    }
+
+    fn is_over(&self) -> bool {
+        self.seen.is_some_and(|seen| seen.elapsed() >= ROM_TALK)
     }
 }
 
