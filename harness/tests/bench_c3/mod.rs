@@ -1,6 +1,5 @@
 //! A bench without silicon: an emulated ROM loader and a scripted board, each behind a pseudo-terminal.
 #![allow(dead_code, reason = "each test uses the part it needs")]
-#![expect(clippy::allow_attributes, reason = "a test that uses all of it would not fulfil an expectation")]
 
 pub mod device;
 pub mod elf;
