@@ -21,6 +21,9 @@ const PIECE: usize = 1000;
 /// Transport parameters by identifier, each below 64.
 type Parameters = Vec<(u8, Vec<u8>)>;
 
+/// Breaks transport parameters.
+type Adjust = Box<dyn Fn(&mut Parameters)>;
+
 /// A long header's parts behind the identifiers: where the packet number is and where the packet ends.
 fn bounds(packet: &[u8]) -> (usize, usize) {
     let is_initial = packet[0] & 0x30 == 0;
@@ -184,7 +187,7 @@ fn a_correct_server_is_accepted() {
 #[test]
 fn wrong_transport_parameters_are_told_as_such() {
     let long = |byte: u8, rest: &[u8]| [&[byte], rest].concat();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Parameters)>)> = vec![
+    let cases: Vec<(&str, Adjust)> = vec![
         ("no original destination", Box::new(|p| drop(p.remove(0)))),
         ("another original destination", Box::new(|p| p[0].1[0] ^= 1)),
         ("no initial source", Box::new(|p| drop(p.remove(1)))),
@@ -245,7 +248,8 @@ fn a_certificate_that_does_not_hold_ends_with_its_alert() {
     let stranger = Authority::with_root_name(&PKCS_ECDSA_P256_SHA256, "another root");
     let code = code_after(&authority, now_s(), Script::new(&stranger), |_| {});
     assert_eq!(code, alert(tls::Alert::UNKNOWN_CA));
-    let leaves: [(tls::Alert, fn(&mut CertificateParams)); 5] = [
+    type Spoil = fn(&mut CertificateParams);
+    let leaves: [(tls::Alert, Spoil); 5] = [
         (tls::Alert::CERTIFICATE_EXPIRED, |leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1)),
         (tls::Alert::CERTIFICATE_EXPIRED, |leaf| leaf.not_before = rcgen::date_time_ymd(3000, 1, 1)),
         (tls::Alert::BAD_CERTIFICATE, |leaf| {
@@ -256,7 +260,7 @@ fn a_certificate_that_does_not_hold_ends_with_its_alert() {
             leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         }),
         (tls::Alert::UNSUPPORTED_CERTIFICATE, |leaf| {
-            leaf.key_usages = vec![KeyUsagePurpose::KeyEncipherment]
+            leaf.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
         }),
     ];
     for (expected, adjust) in leaves {
