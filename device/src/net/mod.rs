@@ -229,6 +229,14 @@ impl<'s> Net<'s> {
         interface.poll_egress(stack_time(now), &mut nic, &mut self.sockets);
     }
 
+    /// The link came up: a DHCP client without a lease asks at once, not when its last question, which nobody heard,
+    /// is due again.
+    pub fn on_link_up(&mut self) {
+        if let (Some(dhcp), None) = (self.dhcp, self.address) {
+            self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).reset();
+        }
+    }
+
     /// What DHCP changed since the last call.
     pub fn poll_address(&mut self) -> Option<AddressChange> {
         let dhcp = self.dhcp?;

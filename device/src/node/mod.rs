@@ -240,6 +240,9 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
                 self.agent.telemetry.report(&Report::Radio(radio));
             }
             self.agent.event(now, if up { Event::LinkUp } else { Event::LinkDown });
+            if up {
+                self.net.on_link_up();
+            }
         }
     }
 

@@ -386,6 +386,24 @@ fn a_board_without_a_link_connects_once_it_has_one() {
 }
 
 #[test]
+fn an_address_is_asked_for_as_soon_as_the_link_is_up() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.board.link_down = true;
+    let dhcp = Settings { addressing: Addressing::Dhcp, ..settings() };
+    assert_eq!(world.ask(1, Request::Configure(dhcp)), Answer::Done);
+    world.poll();
+    world.nic.sent.clear();
+    // Well before the first question would be repeated.
+    world.now += 1_000_000;
+    world.poll();
+    assert!(world.nic.sent.is_empty());
+    world.board.link_down = false;
+    world.poll();
+    assert_eq!(world.nic.sent.len(), 1);
+}
+
+#[test]
 fn a_broker_that_never_answers_is_given_up_in_time_without_a_busy_loop() {
     let mut storage = Storage::new();
     let mut world = World::new(&mut storage);
