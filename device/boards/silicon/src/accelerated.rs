@@ -10,13 +10,16 @@ use core::marker::PhantomData;
 use aes::cipher::consts::{U1, U12, U16};
 use aes::cipher::inout::InOut;
 use aes::cipher::{
-    Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, ParBlocksSizeUser,
+    Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit,
+    KeyIvInit, ParBlocksSizeUser, StreamCipher, StreamCipherSeek,
 };
 use aes_gcm::AesGcm;
-use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::{AeadInOut, Nonce};
+use chacha20::ChaCha20;
+use chacha20poly1305::ChaCha20Poly1305;
 use device::control::Accelerator;
 use device::crypto::{
-    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, Software, TAG_LEN,
+    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN,
 };
 use zeroize::Zeroize;
 
@@ -41,7 +44,8 @@ impl<U: Units> Crypto for Accelerated<U> {
     type Sha256 = Sha256<U>;
 }
 
-/// AES-128 with a key, on the unit.
+/// AES-128 with a key, on the unit. Where that is not trusted, software expands the key anew for each block: slow, and
+/// for a chip with a fault only.
 struct UnitAes<U> {
     key: [u8; 16],
     units: PhantomData<U>,
@@ -50,6 +54,17 @@ struct UnitAes<U> {
 impl<U> UnitAes<U> {
     const fn new(key: [u8; 16]) -> Self {
         Self { key, units: PhantomData }
+    }
+}
+
+impl<U: Units> UnitAes<U> {
+    fn encrypt(&self, block: &mut [u8; 16]) {
+        if U::trusts(Accelerator::Aes) {
+            return U::aes128_encrypt(&self.key, block);
+        }
+        let mut text = (*block).into();
+        aes::Aes128::new((&self.key).into()).encrypt_block(&mut text);
+        *block = text.0;
     }
 }
 
@@ -71,7 +86,7 @@ impl<U> ParBlocksSizeUser for UnitAes<U> {
 impl<U: Units> BlockCipherEncBackend for UnitAes<U> {
     fn encrypt_block(&self, mut block: InOut<'_, '_, Block<Self>>) {
         let mut bytes = block.get_in().0;
-        U::aes128_encrypt(&self.key, &mut bytes);
+        self.encrypt(&mut bytes);
         *block.get_out() = bytes.into();
     }
 }
@@ -95,14 +110,10 @@ impl RawKey {
         Self { suite, bytes }
     }
 
-    fn used(&self) -> &[u8] {
-        &self.bytes[..self.suite.key_len()]
-    }
-
-    /// The cipher on the unit, where the suite and the unit allow it.
-    fn unit<U: Units>(&self) -> Option<UnitAes<U>> {
-        let is_for_unit = self.suite == CipherSuite::Aes128GcmSha256 && U::trusts(Accelerator::Aes);
-        is_for_unit.then(|| UnitAes::new(*self.bytes.first_chunk().expect("a key array has 32 bytes")))
+    /// AES with this key, if the suite asks for it.
+    fn aes<U: Units>(&self) -> Option<UnitAes<U>> {
+        (self.suite == CipherSuite::Aes128GcmSha256)
+            .then(|| UnitAes::new(*self.bytes.first_chunk().expect("a key array has 32 bytes")))
     }
 }
 
@@ -115,37 +126,48 @@ impl Drop for RawKey {
 /// [`Accelerated`]'s AEAD key: 33 bytes whatever the suite.
 pub struct AcceleratedAeadKey<U>(RawKey, PhantomData<U>);
 
-type SoftwareAead = <Software as Crypto>::AeadKey;
-type SoftwareHeader = <Software as Crypto>::HeaderKey;
-
 impl<U: Units> AeadKey for AcceleratedAeadKey<U> {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
         Self(RawKey::new(suite, key), PhantomData)
     }
 
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
-        let Some(unit) = self.0.unit::<U>() else {
-            return SoftwareAead::new(self.0.suite, self.0.used()).seal(nonce, aad, buffer);
-        };
-        let (text, tag_out) = buffer.split_at_mut(buffer.len() - TAG_LEN);
-        let tag = AesGcm::<_, U12>::from(unit)
-            .encrypt_inout_detached(nonce.into(), aad, text.into())
-            .expect("buffers are far below the AEAD's length limit");
-        tag_out.copy_from_slice(&tag);
+        match self.0.aes::<U>() {
+            Some(aes) => seal(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
+            None => seal(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer),
+        }
     }
 
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag> {
-        let Some(unit) = self.0.unit::<U>() else {
-            return SoftwareAead::new(self.0.suite, self.0.used()).open(nonce, aad, buffer);
-        };
-        let len = buffer.len().checked_sub(TAG_LEN).ok_or(BadTag)?;
-        let (text, tag) = buffer.split_at_mut(len);
-        let tag = (&*tag).try_into().map_err(|_| BadTag)?;
-        AesGcm::<_, U12>::from(unit)
-            .decrypt_inout_detached(nonce.into(), aad, text.into(), tag)
-            .map_err(|_| BadTag)?;
-        Ok(len)
+        match self.0.aes::<U>() {
+            Some(aes) => open(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
+            None => open(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer),
+        }
     }
+}
+
+fn seal<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8])
+where
+    A: AeadInOut,
+    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
+{
+    let (text, tag_out) = buffer.split_at_mut(buffer.len() - TAG_LEN);
+    let tag = cipher
+        .encrypt_inout_detached(nonce.into(), aad, text.into())
+        .expect("buffers are far below the AEAD's length limit");
+    tag_out.copy_from_slice(&tag);
+}
+
+fn open<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag>
+where
+    A: AeadInOut,
+    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
+{
+    let len = buffer.len().checked_sub(TAG_LEN).ok_or(BadTag)?;
+    let (text, tag) = buffer.split_at_mut(len);
+    let tag = (&*tag).try_into().map_err(|_| BadTag)?;
+    cipher.decrypt_inout_detached(nonce.into(), aad, text.into(), tag).map_err(|_| BadTag)?;
+    Ok(len)
 }
 
 /// [`Accelerated`]'s header protection key: 33 bytes whatever the suite.
@@ -157,13 +179,24 @@ impl<U: Units> HeaderKey for AcceleratedHeaderKey<U> {
     }
 
     fn mask(&self, sample: &[u8; 16]) -> [u8; 5] {
-        let Some(unit) = self.0.unit::<U>() else {
-            return SoftwareHeader::new(self.0.suite, self.0.used()).mask(sample);
-        };
-        let mut block = *sample;
-        U::aes128_encrypt(&unit.key, &mut block);
-        let [a, b, c, d, e, ..] = block;
-        [a, b, c, d, e]
+        match self.0.aes::<U>() {
+            Some(aes) => {
+                let mut block = *sample;
+                aes.encrypt(&mut block);
+                let [a, b, c, d, e, ..] = block;
+                [a, b, c, d, e]
+            }
+            None => {
+                // The first four bytes are the block counter, the rest is the nonce (RFC 9001 5.4.4).
+                let (counter, nonce) = sample.split_first_chunk::<4>().expect("a sample has 16 bytes");
+                let nonce: &[u8; NONCE_LEN] = nonce.first_chunk().expect("a sample has 16 bytes");
+                let mut cipher = ChaCha20::new((&self.0.bytes).into(), nonce.into());
+                let mut mask = [0; 5];
+                cipher.seek(u64::from(u32::from_le_bytes(*counter)) * 64);
+                cipher.apply_keystream(&mut mask);
+                mask
+            }
+        }
     }
 }
 
@@ -253,9 +286,12 @@ impl<U: Units> Hash for Sha256<U> {
 pub(crate) mod tests {
     use std::vec::Vec;
 
-    use aes::cipher::KeyInit;
+    use device::crypto::Software;
 
     use super::*;
+
+    type SoftwareAead = <Software as Crypto>::AeadKey;
+    type SoftwareHeader = <Software as Crypto>::HeaderKey;
 
     /// Units that work: software in their place.
     pub(crate) struct Sound;
