@@ -262,7 +262,7 @@ impl<'s> Net<'s> {
     pub fn receive(&mut self, broker: SocketAddr, datagram: &mut [u8]) -> Option<usize> {
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.udp);
         while let Ok((payload, from)) = socket.recv() {
-            if from.endpoint != IpEndpoint::from(broker) {
+            if Some(from.endpoint) != endpoint(broker) {
                 self.wire.datagrams_foreign += 1;
             } else if let Some(room) = datagram.get_mut(..payload.len()) {
                 room.copy_from_slice(payload);
@@ -285,7 +285,8 @@ impl<'s> Net<'s> {
     /// Sends one datagram. It is dropped, as any network may, while the neighbour is not known.
     pub fn send<D: Device>(&mut self, now: Instant, nic: &mut D, broker: SocketAddr, datagram: &[u8]) {
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.udp);
-        if socket.send_slice(datagram, IpEndpoint::from(broker)).is_err() {
+        let sent = endpoint(broker).is_some_and(|remote| socket.send_slice(datagram, remote).is_ok());
+        if !sent {
             self.wire.datagrams_unsent += 1;
         }
         self.egress(now, nic);
@@ -337,7 +338,8 @@ impl Tcp<'_, '_> {
     /// # Errors
     /// The stack's: the socket is open, or there is no route.
     pub fn connect(&mut self, remote: SocketAddr, port: u16) -> Result<(), tcp::ConnectError> {
-        self.socket.connect(self.interface.context(), IpEndpoint::from(remote), port)
+        let remote = endpoint(remote).ok_or(tcp::ConnectError::Unaddressable)?;
+        self.socket.connect(self.interface.context(), remote, port)
     }
 }
 
@@ -349,6 +351,17 @@ fn stack_time(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// `address` for the stack; `None` for IPv6 in a build without it.
+fn endpoint(address: SocketAddr) -> Option<IpEndpoint> {
+    match address {
+        SocketAddr::V4(address) => Some(address.into()),
+        #[cfg(feature = "ipv6")]
+        SocketAddr::V6(address) => Some(address.into()),
+        #[cfg(not(feature = "ipv6"))]
+        SocketAddr::V6(_) => None,
+    }
+}
+
 fn cidr(address: IpAddr, prefix: u8) -> Result<IpCidr, BadAddress> {
     let bits = if address.is_ipv4() { 32 } else { 128 };
     if prefix > bits || address.is_unspecified() || address.is_multicast() {
@@ -356,7 +369,10 @@ fn cidr(address: IpAddr, prefix: u8) -> Result<IpCidr, BadAddress> {
     }
     Ok(match address {
         IpAddr::V4(address) => IpCidr::Ipv4(Ipv4Cidr::new(address, prefix)),
+        #[cfg(feature = "ipv6")]
         IpAddr::V6(_) => IpCidr::new(address.into(), prefix),
+        #[cfg(not(feature = "ipv6"))]
+        IpAddr::V6(_) => return Err(BadAddress),
     })
 }
 
@@ -373,7 +389,10 @@ fn set_gateway(interface: &mut Interface, gateway: IpAddr) -> Result<(), BadAddr
     let routes = interface.routes_mut();
     let added = match gateway {
         IpAddr::V4(gateway) => routes.add_default_ipv4_route(gateway).is_ok(),
+        #[cfg(feature = "ipv6")]
         IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).is_ok(),
+        #[cfg(not(feature = "ipv6"))]
+        IpAddr::V6(_) => false,
     };
     if added { Ok(()) } else { Err(BadAddress) }
 }
