@@ -17,6 +17,7 @@ mod nic;
 mod once;
 mod power;
 mod radio;
+mod shorter;
 mod trap;
 #[cfg(feature = "accelerators")]
 mod units;
