@@ -5,6 +5,7 @@ pub mod board;
 pub mod broker;
 pub mod certificates;
 pub mod command;
+pub mod cost;
 pub mod count;
 pub mod energy;
 pub mod firmware;

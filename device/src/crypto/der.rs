@@ -3,7 +3,6 @@
 use crate::codec::{DecodeError, Reader};
 
 pub(crate) const BOOLEAN: u8 = 0x01;
-#[cfg(feature = "rsa")]
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
@@ -41,7 +40,6 @@ pub(crate) fn any_value<'a>(
 }
 
 /// The digits of a positive INTEGER, without leading zeros.
-#[cfg(feature = "rsa")]
 pub(crate) fn positive<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
     match value(reader, INTEGER, field)? {
         [0, digits @ ..] if digits.first().is_some_and(|&first| first & 0x80 != 0) => Ok(digits),

@@ -1,6 +1,8 @@
 //! Ephemeral Diffie-Hellman over X25519 (RFC 7748) and P-256 (RFC 8446 4.2.8.2).
 
 use crate::entropy::Entropy;
+use p256::AffinePoint;
+use p256::elliptic_curve::point::AffineCoordinates;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -98,12 +100,10 @@ impl PrivateKey {
             }
             NamedGroup::P256 => {
                 // Compressed and hybrid encodings are not allowed (RFC 8446 4.2.8.2).
-                if peer.len() != SHARE_LEN_MAX || peer[0] != 4 {
-                    return None;
-                }
-                let peer = p256::PublicKey::from_sec1_bytes(peer).ok()?;
+                let (4, [x, y]) = split_point(peer)? else { return None };
+                let peer = AffinePoint::from_coordinates(x.into(), y.into()).into_option()?;
                 let secret = self.p256()?;
-                let agreed = p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), peer.as_affine());
+                let agreed = p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), peer);
                 shared.copy_from_slice(agreed.raw_secret_bytes());
             }
         }
@@ -113,6 +113,14 @@ impl PrivateKey {
     fn p256(&self) -> Option<p256::SecretKey> {
         p256::SecretKey::from_slice(&self.scalar).ok()
     }
+}
+
+/// The tag and the coordinates of an uncompressed point (SEC 1 2.3.3).
+pub(super) fn split_point(bytes: &[u8]) -> Option<(u8, [&[u8; 32]; 2])> {
+    let bytes: &[u8; SHARE_LEN_MAX] = bytes.try_into().ok()?;
+    let (tag, coordinates) = bytes.split_first()?;
+    let (x, y) = coordinates.split_first_chunk()?;
+    Some((*tag, [x, y.try_into().ok()?]))
 }
 
 impl Drop for PrivateKey {

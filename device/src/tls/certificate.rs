@@ -23,6 +23,7 @@ pub(super) struct ExpectCertificate {
 }
 
 impl ExpectCertificate {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &mut self,
         common: &mut Common<C>,
@@ -50,6 +51,7 @@ pub(super) struct ExpectCertificateVerify {
 }
 
 impl ExpectCertificateVerify {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &self,
         common: &mut Common<C>,

@@ -15,6 +15,7 @@ pub(super) struct ExpectEncryptedExtensions {
 }
 
 impl ExpectEncryptedExtensions {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &self,
         common: &mut Common<C>,

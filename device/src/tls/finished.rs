@@ -29,6 +29,7 @@ pub(super) struct ExpectFinished {
 }
 
 impl ExpectFinished {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &self,
         common: &mut Common<C>,

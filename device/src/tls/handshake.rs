@@ -206,6 +206,8 @@ impl<C: Crypto> Handshake<C> {
         }
     }
 
+    /// Each state's handler has a frame of its own: inlined here, all of them together would lie under the chain's
+    /// verification, which needs the stack most.
     fn dispatch<'m>(
         &mut self,
         config: &Config<'_>,

@@ -40,6 +40,7 @@ struct ServerHello<'m> {
 }
 
 impl ExpectServerHello {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &mut self,
         common: &mut Common<C>,

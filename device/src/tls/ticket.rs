@@ -161,6 +161,7 @@ pub(super) struct ExpectTicket {
 }
 
 impl ExpectTicket {
+    #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &self,
         common: &Common<C>,

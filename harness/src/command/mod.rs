@@ -6,6 +6,7 @@ mod boards;
 mod broker;
 mod build;
 mod compare;
+mod cost;
 mod demo;
 mod doctor;
 mod energy;
@@ -97,6 +98,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Lay a power analyser's trace over a recorded run.
     Energy(energy::Arguments),
+    /// Instructions, stack and bytes of the client's handshakes and messages on RV32IMC, against their budgets.
+    Cost(cost::Arguments),
     /// Flash and RAM of a firmware by section, crate and layer, against its budgets.
     Size(size::Arguments),
     /// Shell completions on stdout.
@@ -154,6 +157,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Monitor(monitor) => monitor::run(&monitor),
         Command::Demo(demo) => demo::run(&demo),
         Command::Energy(energy) => energy::run(&energy, arguments.common.format),
+        Command::Cost(cost) => cost::run(&cost, arguments.common.format),
         Command::Size(size) => size::run(&size, arguments.common.format),
         Command::Completions { shell } => {
             let mut script = Vec::new();

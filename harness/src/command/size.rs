@@ -62,7 +62,7 @@ fn firmwares(board: Board) -> Vec<(&'static str, Firmware)> {
 /// Addresses that are RAM (QEMU `virt`: board's `memory.x`; ESP32-C3 TRM 3.3: internal SRAM on both buses).
 fn ram(firmware: Firmware) -> std::ops::Range<u64> {
     match firmware {
-        Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly => crate::board::qemu::RAM,
+        Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly | Firmware::Cost => crate::board::qemu::RAM,
         Firmware::Esp32c3 => 0x3fc8_0000..0x403e_0000,
     }
 }
@@ -102,7 +102,8 @@ fn table(text: &mut String, title: &str, parts: &[Part]) {
     }
 }
 
-fn grouped(bytes: u64) -> String {
+/// A number with commas between its thousands.
+pub(super) fn grouped(bytes: u64) -> String {
     let digits = bytes.to_string();
     let first = digits.len() % 3;
     let groups = (first > 0).then(|| &digits[..first]).into_iter();

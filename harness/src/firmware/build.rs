@@ -15,6 +15,8 @@ pub enum Firmware {
     QemuStreams,
     /// The smallest program that links the client: what its code costs without a board around it.
     ClientOnly,
+    /// The client alone, which the harness drives over the console to count its instructions.
+    Cost,
     /// The ESP32-C3 with Wi-Fi.
     Esp32c3,
 }
@@ -23,7 +25,7 @@ impl Firmware {
     /// The folder under `device/boards/`.
     pub fn folder(self) -> &'static str {
         match self {
-            Self::Qemu | Self::QemuStreams | Self::ClientOnly => "qemu",
+            Self::Qemu | Self::QemuStreams | Self::ClientOnly | Self::Cost => "qemu",
             Self::Esp32c3 => "esp32c3",
         }
     }
@@ -34,7 +36,7 @@ impl Firmware {
             // So that a scenario can make it fail.
             Self::Qemu => &["--features", "faults"],
             Self::QemuStreams => &["--features", "faults,streams"],
-            Self::ClientOnly | Self::Esp32c3 => &[],
+            Self::ClientOnly | Self::Cost | Self::Esp32c3 => &[],
         }
     }
 
@@ -43,6 +45,7 @@ impl Firmware {
         match self {
             Self::Qemu | Self::QemuStreams => "device-qemu",
             Self::ClientOnly => "client-only",
+            Self::Cost => "cost",
             Self::Esp32c3 => "device-esp32c3",
         }
     }

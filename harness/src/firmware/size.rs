@@ -114,8 +114,26 @@ fn owner(symbol: &str) -> (String, String) {
 pub struct Budgets {
     /// Firmware by name: `qemu`, `client-only`, `esp32c3`.
     pub firmware: BTreeMap<String, FirmwareBudget>,
-    /// The client's state in RAM.
+    /// The client's state in RAM, and what it sends.
     pub client: ClientBudget,
+    /// What the client computes.
+    pub instructions: InstructionBudget,
+}
+
+/// Ceilings of the client on RV32IMC, in instructions.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct InstructionBudget {
+    /// A full handshake, leaf <- intermediate <- root P-256 verified, the first Initial included.
+    pub handshake: u64,
+    /// The same in percent of its public-key operations.
+    pub handshake_percent: u64,
+    /// From the end of the handshake to CONNACK.
+    pub connect: u64,
+    /// A 64 B message, sent.
+    pub publish_qos0: u64,
+    /// A 64 B message, acknowledged.
+    pub publish_qos1: u64,
 }
 
 /// Ceilings of one firmware. Bytes.
@@ -138,6 +156,8 @@ pub struct ClientBudget {
     pub stack: u64,
     /// State, stack and all.
     pub ram: u64,
+    /// UDP payload that the client sends up to CONNACK.
+    pub bytes_to_connack: u64,
 }
 
 impl Budgets {

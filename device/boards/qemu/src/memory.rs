@@ -54,9 +54,7 @@ pub fn init() {
 /// Paints the stack below the caller's frame, so that [`stack_high_water`] starts anew.
 #[inline(never)]
 pub fn repaint() {
-    let sp: usize;
-    // SAFETY: reads the stack pointer, touches neither memory nor flags.
-    unsafe { asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    let sp = stack_pointer();
     let mut word = stack_bottom();
     // Leave room for what this loop itself may push.
     while word < sp - 64 {
@@ -64,6 +62,15 @@ pub fn repaint() {
         unsafe { (word as *mut u32).write_volatile(PAINT) };
         word += 4;
     }
+}
+
+/// The lower end of the calling function's frame.
+#[inline(always)]
+pub fn stack_pointer() -> usize {
+    let sp: usize;
+    // SAFETY: reads the stack pointer, touches neither memory nor flags.
+    unsafe { asm!("mv {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
 }
 
 /// Reads on past the end of RAM, as a walk over an exhausted pool would; the machine traps.

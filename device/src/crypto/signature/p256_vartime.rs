@@ -7,12 +7,15 @@
 //!
 //! Formulas: dbl-2001-b and the usual additions of the Explicit-Formulas Database, for a = -3.
 
+use crate::crypto::key_exchange::split_point;
 use p256::elliptic_curve::hazmat::FieldArithmetic;
-use p256::elliptic_curve::sec1::ToSec1Point;
-use p256::{FieldBytes, NistP256, PublicKey, Scalar};
+use p256::{FieldBytes, NistP256, Scalar};
 
 /// An element of the field of P-256's coordinates.
 type Field = <NistP256 as FieldArithmetic>::FieldElement;
+
+/// A public key: a point on the curve, not at infinity.
+pub(super) struct Key(Affine);
 
 /// A point as x and y; never the point at infinity.
 #[derive(Clone, Copy)]
@@ -37,10 +40,29 @@ struct Cached {
     z3: Field,
 }
 
+impl Key {
+    /// The key of an uncompressed encoding (SEC 1 2.3.4), if that is a point on the curve.
+    #[inline(never)]
+    pub(super) fn from_sec1(bytes: &[u8]) -> Option<Self> {
+        let (4, [x, y]) = split_point(bytes)? else { return None };
+        let point = Affine { x: field(x.into())?, y: field(y.into())? };
+        point.is_on_curve().then_some(Self(point))
+    }
+}
+
+impl Affine {
+    /// y^2 = x^3 - 3 x + b (SEC 2 2.4.2).
+    fn is_on_curve(&self) -> bool {
+        let cube = mul(&square(&self.x), &self.x);
+        let thrice = self.x.double().add(&self.x);
+        square(&self.y) == cube.sub(&thrice).add(&CURVE_B)
+    }
+}
+
 /// Whether the x coordinate of `u1` G + `u2` `key`, reduced modulo the group's order, is `r`.
-pub(super) fn x_matches(u1: &Scalar, u2: &Scalar, key: &PublicKey, r: &Scalar) -> bool {
-    let Some(key) = affine_of(key) else { return false };
-    let sum = multiply_and_add(u1, u2, &key);
+#[inline(never)]
+pub(super) fn x_matches(u1: &Scalar, u2: &Scalar, key: &Key, r: &Scalar) -> bool {
+    let sum = multiply_and_add(u1, u2, &key.0);
     if sum.is_infinity() {
         return false;
     }
@@ -50,11 +72,6 @@ pub(super) fn x_matches(u1: &Scalar, u2: &Scalar, key: &PublicKey, r: &Scalar) -
     let Some(r) = field(&bytes) else { return false };
     let matches = |candidate: &Field| mul(candidate, &z2) == sum.x;
     matches(&r) || (bytes.as_slice() < P_MINUS_N.as_slice() && matches(&r.add(&ORDER)))
-}
-
-fn affine_of(key: &PublicKey) -> Option<Affine> {
-    let point = key.to_sec1_point(false);
-    Some(Affine { x: field(point.x()?)?, y: field(point.y()?)? })
 }
 
 /// Out of line: inlined at each of its 40 uses, p256's unrolled multiplication would take 17 KB of flash.
@@ -219,6 +236,9 @@ const GENERATOR_WINDOW: usize = 7;
 /// Eight multiples of the key, computed anew for each signature: the cheapest width there.
 const KEY_WINDOW: usize = 5;
 
+/// The curve's b (SEC 2 2.4.2).
+const CURVE_B: Field =
+    Field::from_hex_vartime("5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b");
 /// The group's order n as a field element.
 const ORDER: Field =
     Field::from_hex_vartime("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
@@ -366,7 +386,7 @@ mod tests {
     use crate::entropy::Entropy;
     use p256::elliptic_curve::ops::Reduce;
     use p256::elliptic_curve::sec1::ToSec1Point;
-    use p256::{ProjectivePoint, U256};
+    use p256::{ProjectivePoint, PublicKey, U256};
 
     struct SplitMix(u64);
 
@@ -395,8 +415,12 @@ mod tests {
         ProjectivePoint::GENERATOR * u1 + key.to_projective() * u2
     }
 
+    fn affine_of(key: &PublicKey) -> Affine {
+        Key::from_sec1(key.to_sec1_point(false).as_bytes()).expect("a public key").0
+    }
+
     fn assert_same(u1: &Scalar, u2: &Scalar, key: &PublicKey) {
-        let sum = multiply_and_add(u1, u2, &affine_of(key).expect("a public key"));
+        let sum = multiply_and_add(u1, u2, &affine_of(key));
         let Ok(expected) = PublicKey::from_affine(expected(u1, u2, key).to_affine()) else {
             return assert!(sum.is_infinity(), "{u1:?} {u2:?}");
         };
@@ -412,9 +436,27 @@ mod tests {
     }
 
     #[test]
+    fn only_uncompressed_points_on_the_curve_are_keys() {
+        let point = key(&small(7)).to_sec1_point(false);
+        let good = point.as_bytes();
+        assert!(Key::from_sec1(good).is_some());
+        let mut bytes = [0; 65];
+        for (changed, what) in [(0, "another tag"), (1, "another x"), (64, "another y")] {
+            bytes.copy_from_slice(good);
+            bytes[changed] ^= 1;
+            assert!(Key::from_sec1(&bytes).is_none(), "{what}");
+        }
+        assert!(Key::from_sec1(&good[..64]).is_none(), "cut off");
+        assert!(Key::from_sec1(key(&small(7)).to_sec1_point(true).as_bytes()).is_none(), "compressed");
+        bytes[1..].fill(0xff);
+        bytes[0] = 4;
+        assert!(Key::from_sec1(&bytes).is_none(), "coordinates above p");
+    }
+
+    #[test]
     fn generator_table_holds_odd_multiples() {
         for (index, entry) in GENERATOR_MULTIPLES.iter().enumerate() {
-            let expected = affine_of(&key(&small(2 * index as u64 + 1))).expect("a point");
+            let expected = affine_of(&key(&small(2 * index as u64 + 1)));
             assert!(entry.x == expected.x && entry.y == expected.y, "multiple {index}");
         }
     }

@@ -16,7 +16,7 @@ const FLASH_LEN: u64 = 4 << 20;
 const BANK_LEN: u64 = 32 << 20;
 
 /// Writes `elf`'s flash contents to `path`.
-pub(super) fn write(elf: &Elf, path: &Path) -> Result<(), BoardError> {
+pub(crate) fn write(elf: &Elf, path: &Path) -> Result<(), BoardError> {
     let image = elf
         .flash_image(FLASH_BASE, FLASH_LEN)
         .map_err(|error| start_error(error.to_string(), "see `harness size --board qemu`"))?;

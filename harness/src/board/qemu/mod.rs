@@ -27,6 +27,7 @@ use qmp::Qmp;
 use relay::Relay;
 
 pub use crash::decode;
+pub(crate) use image::write as write_flash;
 
 /// The emulator, from Debian's `qemu-system-misc`.
 const QEMU: &str = "qemu-system-riscv32";
@@ -305,9 +306,20 @@ impl Machine for QemuMachine {
 
 /// The NIC's socket in the machine's directory.
 const NIC_SOCKET: &str = "nic";
-const INSTALL: &str =
+pub(crate) const INSTALL: &str =
     "install QEMU 7.2 or newer: `apt-get install qemu-system-misc` (Debian), `brew install qemu` (macOS)";
-const REBUILD: &str = "build it again with `harness build --board qemu`";
+pub(crate) const REBUILD: &str = "build it again with `harness build --board qemu`";
+
+/// A machine without a NIC whose console connects to the socket `console`, its instructions counted exactly: for
+/// programs that measure themselves.
+pub(crate) fn bare_command(flash: &Path, console: &Path) -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.args([tether::SUBCOMMAND, QEMU, "-M", "virt", "-cpu", CPU, "-m", "320K", "-bios", "none"]);
+    command.args(["-display", "none", "-nodefaults", "-icount", "shift=0", "-drive"]);
+    command.arg(with_path("if=pflash,unit=0,format=raw,readonly=on,file=", flash));
+    command.arg("-serial").arg(unix(console));
+    Ok(command)
+}
 
 fn start_error(what: String, remedy: &str) -> BoardError {
     BoardError::Start { what, remedy: remedy.to_owned() }
