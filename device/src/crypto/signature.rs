@@ -5,6 +5,7 @@
 mod ecdsa;
 #[cfg(feature = "ed25519")]
 mod ed25519;
+mod p256_field;
 mod p256_vartime;
 #[cfg(feature = "rsa")]
 mod rsa;

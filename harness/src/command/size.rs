@@ -25,11 +25,18 @@ struct Measured {
     name: &'static str,
     sizes: Sizes,
     flash_budget: Option<u64>,
+    /// Ceiling of the client's state, where the firmware tells that.
+    state_budget: u64,
 }
 
 impl Measured {
     fn within_budget(&self) -> bool {
-        self.flash_budget.is_none_or(|budget| self.sizes.flash <= budget)
+        let state = self.state().is_none_or(|bytes| bytes <= self.state_budget);
+        state && self.flash_budget.is_none_or(|budget| self.sizes.flash <= budget)
+    }
+
+    fn state(&self) -> Option<u64> {
+        self.sizes.states.iter().find(|part| part.name == "client").map(|part| part.bytes)
     }
 }
 
@@ -43,7 +50,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         let measure = Elf::open(&path).and_then(|elf| Sizes::measure(&elf, ram(firmware)));
         let sizes = measure.map_err(|error| Failure::environment(miette::Report::msg(error)))?;
         let flash_budget = budgets.firmware.get(name).map(|budget| budget.flash);
-        all.push(Measured { name, sizes, flash_budget });
+        all.push(Measured { name, sizes, flash_budget, state_budget: budgets.client.state });
     }
     print(&match format {
         Format::Human => human(&all),
@@ -62,7 +69,9 @@ fn firmwares(board: Board) -> Vec<(&'static str, Firmware)> {
 /// Addresses that are RAM (QEMU `virt`: board's `memory.x`; ESP32-C3 TRM 3.3: internal SRAM on both buses).
 fn ram(firmware: Firmware) -> std::ops::Range<u64> {
     match firmware {
-        Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly | Firmware::Cost => crate::board::qemu::RAM,
+        Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly | Firmware::Cost => {
+            crate::board::qemu::RAM
+        }
         Firmware::Esp32c3 => 0x3fc8_0000..0x403e_0000,
     }
 }
@@ -70,7 +79,7 @@ fn ram(firmware: Firmware) -> std::ops::Range<u64> {
 fn human(all: &[Measured]) -> String {
     let mut text = String::new();
     for measured in all {
-        let Sizes { flash, ram_static, sections, crates, layers } = &measured.sizes;
+        let Sizes { flash, ram_static, sections, crates, layers, states } = &measured.sizes;
         let verdict = match measured.flash_budget {
             Some(budget) if flash <= &budget => format!("within its budget of {}", grouped(budget)),
             Some(budget) => format!("OVER its budget of {} by {}", grouped(budget), grouped(flash - budget)),
@@ -83,7 +92,18 @@ fn human(all: &[Measured]) -> String {
             grouped(*flash),
             grouped(*ram_static)
         );
-        for (title, parts) in [("section", sections), ("crate (flash)", crates), ("layer (flash)", layers)] {
+        if let Some(bytes) = measured.state() {
+            let verdict = if bytes <= measured.state_budget { "within" } else { "OVER" };
+            let (bytes, budget) = (grouped(bytes), grouped(measured.state_budget));
+            let _ = writeln!(text, "  the client's state: {bytes} B, {verdict} its budget of {budget}");
+        }
+        let tables = [
+            ("section", sections),
+            ("crate (flash)", crates),
+            ("layer (flash)", layers),
+            ("client and parts (RAM, size_of)", states),
+        ];
+        for (title, parts) in tables.into_iter().filter(|(_, parts)| !parts.is_empty()) {
             table(&mut text, title, parts);
         }
         text.push('\n');
@@ -129,6 +149,8 @@ fn json_text(all: &[Measured]) -> String {
                 "sections": parts(&measured.sizes.sections),
                 "crates": parts(&measured.sizes.crates),
                 "layers": parts(&measured.sizes.layers),
+                "states": parts(&measured.sizes.states),
+                "state_budget_bytes": measured.state_budget,
             })
         })
         .collect();
@@ -149,8 +171,18 @@ mod tests {
     #[test]
     fn a_firmware_over_its_budget_fails_and_says_by_how_much() {
         let sizes = Sizes { flash: 200_001, ..Sizes::default() };
-        let measured = Measured { name: "client-only", sizes, flash_budget: Some(200_000) };
+        let measured =
+            Measured { name: "client-only", sizes, flash_budget: Some(200_000), state_budget: 16_384 };
         assert!(!measured.within_budget());
         assert!(human(&[measured]).contains("OVER its budget of 200,000 by 1"));
+    }
+
+    #[test]
+    fn a_client_whose_state_is_over_its_budget_fails() {
+        let state = Part { name: "client".into(), bytes: 16_385 };
+        let sizes = Sizes { states: vec![state], ..Sizes::default() };
+        let measured = Measured { name: "client-only", sizes, flash_budget: None, state_budget: 16_384 };
+        assert!(!measured.within_budget());
+        assert!(human(&[measured]).contains("16,385 B, OVER its budget of 16,384"));
     }
 }

@@ -20,6 +20,8 @@ pub struct Sizes {
     pub crates: Vec<Part>,
     /// Flash of crate `device` by module.
     pub layers: Vec<Part>,
+    /// The client and its parts in RAM, in a program that has markers for them.
+    pub states: Vec<Part>,
 }
 
 /// One row of a size table.
@@ -30,6 +32,9 @@ pub struct Part {
     /// Its bytes.
     pub bytes: u64,
 }
+
+/// How the names of statics begin whose only purpose is to tell the size of a type on the target.
+const SIZE_MARKER: &str = "SIZE_OF_";
 
 /// The name under which flash without a symbol is listed.
 pub const UNATTRIBUTED: &str = "(constants and padding)";
@@ -62,7 +67,10 @@ impl Sizes {
         };
         let (mut crates, mut layers) = (BTreeMap::new(), BTreeMap::new());
         let mut attributed = 0;
-        for symbol in elf.symbols()?.iter().filter(|symbol| in_flash(symbol)) {
+        let symbols = elf.symbols()?;
+        let states: Vec<_> = symbols.iter().filter_map(state).collect();
+        let markers: u64 = states.iter().map(|state| state.bytes).sum();
+        for symbol in symbols.iter().filter(|symbol| in_flash(symbol)) {
             let (owner, module) = owner(&symbol.name);
             attributed += symbol.len;
             *crates.entry(owner.clone()).or_default() += symbol.len;
@@ -73,7 +81,8 @@ impl Sizes {
         crates.insert(UNATTRIBUTED.to_owned(), flash.saturating_sub(attributed));
         Ok(Self {
             flash,
-            ram_static,
+            ram_static: ram_static.saturating_sub(markers),
+            states,
             sections: sections
                 .into_iter()
                 .map(|section| Part { name: section.name, bytes: section.len })
@@ -88,6 +97,12 @@ fn largest_first(parts: BTreeMap<String, u64>) -> Vec<Part> {
     let mut parts: Vec<_> = parts.into_iter().map(|(name, bytes)| Part { name, bytes }).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
     parts
+}
+
+/// What a marker tells: `SIZE_OF_TLS_HANDSHAKE` the size of the `tls handshake`.
+fn state(symbol: &Symbol) -> Option<Part> {
+    let name = symbol.name.rsplit("::").next()?.strip_prefix(SIZE_MARKER)?;
+    Some(Part { name: name.to_ascii_lowercase().replace('_', " "), bytes: symbol.len })
 }
 
 /// The crate that a symbol's code comes from, and the module below it.
@@ -187,6 +202,14 @@ mod tests {
         for (symbol, owner_crate, module) in cases {
             assert_eq!(owner(symbol), (owner_crate.to_owned(), module.to_owned()), "{symbol}");
         }
+    }
+
+    #[test]
+    fn a_marker_tells_the_size_of_its_type() {
+        let symbol = |name: &str| Symbol { name: name.into(), address: 0, len: 7 };
+        let part = state(&symbol("client_only::SIZE_OF_TLS_HANDSHAKE"));
+        assert_eq!(part, Some(Part { name: "tls handshake".into(), bytes: 7 }));
+        assert_eq!(state(&symbol("client_only::main")), None);
     }
 
     #[test]
