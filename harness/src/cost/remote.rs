@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use device::client::EarlyData;
 use device::mqtt::Qos;
+use device::quic::PathChange;
 use simulate::{ClientSide, Clock};
 use tempfile::TempDir;
 
@@ -265,7 +266,7 @@ impl ClientSide for Remote {
         self.due.filter(|_| self.failure.is_none())
     }
 
-    fn on_local_address_changed(&mut self, _: Clock) {}
+    fn on_local_address_changed(&mut self, _: Clock, _: PathChange) {}
 }
 
 fn phase(event: u8) -> Option<Phase> {

@@ -56,7 +56,7 @@ impl Sizes {
             .collect();
         let stored = |section: &&Section| section.stored;
         let flash: u64 = sections.iter().filter(stored).map(|section| section.len).sum();
-        let ram_static =
+        let ram_static: u64 =
             sections.iter().filter(|section| ram.contains(&section.address)).map(|section| section.len).sum();
 
         let in_flash = |symbol: &Symbol| {
