@@ -378,7 +378,9 @@ impl Engine {
             self.migration = Migration::NotNeeded;
         }
         let policy = &settings.policy;
-        if stall.timeouts > 0 && stall.unreadable >= UNREADABLE_MIN {
+        // Before CONNACK they are as likely the last connection's: its server may not have heard that it was left.
+        let online = matches!(self.state, State::Online);
+        if online && stall.timeouts > 0 && stall.unreadable >= UNREADABLE_MIN {
             return self.down(now, Cause::Forgotten, settings, transport);
         }
         let give_up = policy.give_up_after_timeouts;

@@ -238,6 +238,20 @@ fn a_transport_that_cannot_migrate_is_not_asked_to() {
 }
 
 #[test]
+fn packets_of_the_connection_before_do_not_end_one_that_has_no_connack_yet() {
+    let stray = Stall { timeouts: 1, received: 0, unreadable: UNREADABLE_MIN };
+    let mut world = World::new();
+    world.engine.connect(world.now);
+    world.drain();
+    world.wire.status = OPEN;
+    world.wire.stall = stray;
+    assert!(!world.drain().iter().any(|event| matches!(event, Event::Disconnected(_))));
+    let mut world = World::online();
+    world.wire.stall = stray;
+    assert_eq!(world.drain()[0], Event::Disconnected(Cause::Forgotten));
+}
+
+#[test]
 fn migration_is_asked_for_once_until_something_comes_through() {
     let mut world = World::online();
     world.wire.migratable = true;
