@@ -319,9 +319,9 @@ mod tests {
                     open(connection, Instant::now(), Duration::from_secs(1), Log::default());
                 let mut damaged = whole.to_vec();
                 if flipped {
-                    damaged[cut] ^= 0x40
+                    damaged[cut] ^= 0x40;
                 } else {
-                    damaged.truncate(cut)
+                    damaged.truncate(cut);
                 }
                 far.write_all(&damaged).await.expect("it is read");
                 far.write_all(whole).await.expect("it is read");

@@ -149,7 +149,8 @@ impl LinkLog {
     /// arrived. Processor time does not count, and losses count as far as they cost a flight.
     fn round_trips(&self, from_us: u64, to_us: u64) -> Option<f64> {
         // Flights that have arrived on each side, with their times.
-        let (mut at_broker, mut at_board): (Vec<(u64, u32)>, Vec<(u64, u32)>) = (Vec::new(), Vec::new());
+        let mut at_broker: Vec<(u64, u32)> = Vec::new();
+        let mut at_board: Vec<(u64, u32)> = Vec::new();
         let seen = |arrived: &[(u64, u32)], now_us: u64| {
             arrived.iter().filter(|(at, _)| *at <= now_us).map(|(_, flight)| *flight).max().unwrap_or(0)
         };
