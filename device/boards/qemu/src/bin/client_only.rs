@@ -6,7 +6,7 @@
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
-use device::client::{Client, Config, Context, Engine, Filter, Output, Policy, Publication, Slot};
+use device::client::{Client, Config, Context, Engine, Filter, Output, PathChange, Policy, Publication, Slot};
 use device::crypto::Software;
 use device::entropy::Entropy;
 use device::time::Instant;
@@ -69,7 +69,7 @@ fn main() -> ! {
             4 => {
                 let _ = client.unsubscribe(&mut context, black_box(Slot::CONTROL), black_box(&["t"]));
             }
-            5 => drop(black_box(client.migrate(&mut context))),
+            5 => drop(black_box(client.migrate(&mut context, black_box(PathChange::Port)))),
             6 => client.update_keys(&mut context),
             7 => client.handle_datagram(&mut context, black_box(&mut datagram[..])),
             8 => client.handle_timeout(&mut context),
