@@ -82,7 +82,8 @@ fn square(a: &Field) -> Field {
 fn multiply_and_add(u1: &Scalar, u2: &Scalar, key: &Affine) -> Jacobian {
     let generator_digits = signed_digits(u1, GENERATOR_WINDOW);
     let key_digits = signed_digits(u2, KEY_WINDOW);
-    let table = odd_multiples(key);
+    let mut table = [Cached::NONE; 1 << (KEY_WINDOW - 2)];
+    fill_odd_multiples(key, &mut table);
     let mut sum = Jacobian::INFINITY;
     for (&generator_digit, &key_digit) in generator_digits.iter().zip(&key_digits).rev() {
         sum = sum.double();
@@ -107,15 +108,15 @@ const fn index(digit: i8) -> usize {
     (digit.unsigned_abs() / 2) as usize
 }
 
-/// 1, 3, 5 ... times `key`.
-fn odd_multiples(key: &Affine) -> [Cached; 1 << (KEY_WINDOW - 2)] {
+/// 1, 3, 5 ... times `key`. Filled in place: returned by value the table would be on the stack twice.
+fn fill_odd_multiples(key: &Affine, table: &mut [Cached; 1 << (KEY_WINDOW - 2)]) {
     let first = Jacobian { x: key.x, y: key.y, z: Field::ONE };
     let twice = Cached::new(first.double());
-    let mut table = [Cached::new(first); 1 << (KEY_WINDOW - 2)];
-    for index in 1..table.len() {
-        table[index] = Cached::new(table[index - 1].point.add(&twice));
+    let mut sum = first;
+    for entry in table {
+        *entry = Cached::new(sum);
+        sum = sum.add(&twice);
     }
-    table
 }
 
 /// The digits of `scalar` from the lowest up: odd and below 2^(window - 1) in size, or zero, with at least
@@ -149,6 +150,7 @@ impl Jacobian {
         self.z.is_zero()
     }
 
+    #[inline(never)]
     fn double(&self) -> Self {
         let delta = square(&self.z);
         let gamma = square(&self.y);
@@ -163,6 +165,7 @@ impl Jacobian {
         Self { x, y, z }
     }
 
+    #[inline(never)]
     fn add(&self, other: &Cached) -> Self {
         let Cached { point, z2, z3 } = other;
         if self.is_infinity() {
@@ -176,6 +179,8 @@ impl Jacobian {
         self.add_scaled(u1, s1, &point.x, &point.y, |h| mul(&mul(&self.z, &point.z), h))
     }
 
+    /// Out of line, as [`Self::add`] is: its temporaries need not lie beside the tables.
+    #[inline(never)]
     fn add_affine(&self, other: &Affine) -> Self {
         if self.is_infinity() {
             return Self { x: other.x, y: other.y, z: Field::ONE };
@@ -208,6 +213,8 @@ impl Jacobian {
 }
 
 impl Cached {
+    const NONE: Self = Self { point: Jacobian::INFINITY, z2: Field::ZERO, z3: Field::ZERO };
+
     fn new(point: Jacobian) -> Self {
         let z2 = square(&point.z);
         let z3 = mul(&point.z, &z2);
