@@ -271,7 +271,7 @@ async fn one(
 ) -> Result<Exit, Failure> {
     let Prepared { spec, baseline, write_baseline, trust } = prepare(arguments, scenario)?;
     let board = &board(arguments, scenario, tethered)?;
-    let secrets = Secrets::of(arguments.pcap, &spec)?;
+    let secrets = Secrets::of(arguments.pcap, &spec).await?;
     let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {
         return Err(Failure::environment(miette::miette!(
             "interrupted while the broker started; nothing ran"

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failure, talk};
-use crate::broker::BrokerSpec;
+use crate::broker::{BrokerSpec, settle};
 use crate::run::Capturing;
 
 /// The TLS secrets of a captured run. They stay in a file only this user can read, and only until the run ends;
@@ -19,11 +19,12 @@ pub(super) enum Secrets {
 
 impl Secrets {
     /// Makes room for the secrets of a run with that broker, if it is captured.
-    pub(super) fn of(captured: bool, broker: &BrokerSpec) -> Result<Self, Failure> {
+    pub(super) async fn of(captured: bool, broker: &BrokerSpec) -> Result<Self, Failure> {
         if !captured {
             return Ok(Self::NotWanted);
         }
-        if *broker != BrokerSpec::Embedded {
+        let (broker, _) = settle(broker.clone()).await;
+        if broker != BrokerSpec::Embedded {
             talk(
                 "this broker does not give its TLS secrets: captures stay encrypted, unlike with --broker embedded",
             );
