@@ -1,7 +1,11 @@
 //! `harness build --board BOARD`.
 
+use std::path::Path;
+
 use super::{Exit, Failure, print, talk};
+use crate::board::esp32c3::image::{Image, Layout};
 use crate::firmware::build::{self, Firmware};
+use crate::firmware::secrets;
 
 /// Arguments of `harness build`.
 #[derive(Debug, clap::Args)]
@@ -30,14 +34,62 @@ impl Board {
     }
 }
 
-/// Builds and prints the ELF's path.
+/// Builds and prints the ELF's path, and the image's where the board is flashed with one.
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let elf = build_with_talk(arguments.board.firmware())?;
     print(&format!("{}\n", elf.display()));
+    if arguments.board == Board::Esp32c3 {
+        let path = elf.with_extension("bin");
+        std::fs::write(&path, merged(&image(&elf)?)).map_err(|error| {
+            let text = format!("cannot write {}: {error}", path.display());
+            Failure::environment(miette::Report::msg(text))
+        })?;
+        print(&format!("{}\n", path.display()));
+    }
     Ok(Exit::Passed)
+}
+
+/// The flashable image of an ESP32-C3 firmware: bootloader, partition table, application. Checked: the application
+/// fits its partition, and there is no secret in it.
+pub fn image(elf: &Path) -> Result<Image, Failure> {
+    let image = Image::open(elf, &Layout::default())
+        .map_err(|fault| Failure::environment(miette::Report::new(fault)))?;
+    for region in &image.regions {
+        let variables = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        secrets::check(&region.bytes, variables)
+            .map_err(|secret| Failure::environment(miette::Report::msg(secret.to_string())))?;
+    }
+    Ok(image)
+}
+
+/// All regions in one file for address 0; what lies between them is erased flash.
+fn merged(image: &Image) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for region in &image.regions {
+        let start = region.address as usize;
+        if bytes.len() < start + region.bytes.len() {
+            bytes.resize(start + region.bytes.len(), 0xff);
+        }
+        bytes[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
+    }
+    bytes
 }
 
 /// Builds `firmware`, cargo's lines going to stderr.
 pub fn build_with_talk(firmware: Firmware) -> Result<std::path::PathBuf, Failure> {
     build::build(firmware, talk).map_err(|error| Failure::environment(miette::Report::msg(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::esp32c3::image::Region;
+
+    #[test]
+    fn regions_lie_at_their_addresses_in_the_merged_image() {
+        let region = |address, byte| Region { address, bytes: vec![byte; 4] };
+        let image = Image { path: "fw".into(), regions: vec![region(8, 2), region(0, 1)], application: None };
+        assert_eq!(merged(&image), [1, 1, 1, 1, 0xff, 0xff, 0xff, 0xff, 2, 2, 2, 2]);
+    }
 }

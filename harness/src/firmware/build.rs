@@ -40,6 +40,17 @@ impl Firmware {
         }
     }
 
+    /// Compiler flags of its own, each after a space.
+    fn flags(self, workspace: &Path) -> String {
+        match self {
+            Self::Esp32c3 => {
+                // Its `shorter.rs` has the routines that this feature calls.
+                format!(" -Ctarget-feature=+save-restore{}", super::toolchain::without_folders(workspace))
+            }
+            _ => String::new(),
+        }
+    }
+
     /// The binary's name.
     pub fn binary(self) -> &'static str {
         match self {
@@ -119,7 +130,7 @@ pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathB
     cargo.args(["build", "--release", "--locked", "--bin", firmware.binary()]);
     cargo.args(firmware.features());
     cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&target_dir);
-    toolchain.configure(&mut cargo);
+    toolchain.configure(&mut cargo, &firmware.flags(&workspace));
     cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
     let mut child = cargo.spawn().map_err(BuildError::NoCargo)?;

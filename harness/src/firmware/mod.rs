@@ -2,5 +2,6 @@
 
 pub mod build;
 pub mod elf;
+pub mod secrets;
 pub mod size;
 pub mod toolchain;

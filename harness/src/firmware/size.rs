@@ -14,6 +14,8 @@ pub struct Sizes {
     pub flash: u64,
     /// `.data` and `.bss`.
     pub ram_static: u64,
+    /// RAM that linking left for the main stack: what no section takes.
+    pub stack_room: u64,
     /// Sections that occupy memory.
     pub sections: Vec<Part>,
     /// Flash by crate; what has no symbol (strings, tables, padding) is one part of its own.
@@ -39,9 +41,10 @@ const SIZE_MARKER: &str = "SIZE_OF_";
 /// The name under which flash without a symbol is listed.
 pub const UNATTRIBUTED: &str = "(constants and padding)";
 
+/// The section in which linker scripts reserve the rest of RAM for the main stack.
+const STACK: &str = ".stack";
 /// Sections that linker scripts reserve without content: riscv-rt's stack and heap, esp-hal's dummies.
-const RESERVATIONS: [&str; 6] =
-    [".stack", ".heap", ".uninit", ".rotext_dummy", ".rwdata_dummy", ".text.dummy"];
+const RESERVATIONS: [&str; 6] = [STACK, ".heap", ".uninit", ".rotext_dummy", ".rwdata_dummy", ".text.dummy"];
 
 impl Sizes {
     /// Measures `elf`; addresses in `ram` are RAM, all others flash.
@@ -49,11 +52,10 @@ impl Sizes {
     /// # Errors
     /// [`ElfError`], if the file cannot be read as a firmware.
     pub fn measure(elf: &Elf, ram: std::ops::Range<u64>) -> Result<Self, ElfError> {
-        let sections: Vec<Section> = elf
-            .sections()?
-            .into_iter()
-            .filter(|section| !RESERVATIONS.contains(&section.name.as_str()))
-            .collect();
+        let all = elf.sections()?;
+        let stack_room = all.iter().filter(|section| section.name == STACK).map(|section| section.len).sum();
+        let sections: Vec<Section> =
+            all.into_iter().filter(|section| !RESERVATIONS.contains(&section.name.as_str())).collect();
         let stored = |section: &&Section| section.stored;
         let flash: u64 = sections.iter().filter(stored).map(|section| section.len).sum();
         let ram_static: u64 =
@@ -82,6 +84,7 @@ impl Sizes {
         Ok(Self {
             flash,
             ram_static: ram_static.saturating_sub(markers),
+            stack_room,
             states,
             sections: sections
                 .into_iter()
@@ -157,8 +160,10 @@ pub struct InstructionBudget {
 pub struct FirmwareBudget {
     /// Flash image.
     pub flash: u64,
-    /// `.data` and `.bss`.
+    /// Data, bss, code in RAM, and heap.
     pub ram_static: Option<u64>,
+    /// Least room for the main stack.
+    pub stack_room: Option<u64>,
 }
 
 /// Ceilings of the client wherever it runs. Bytes.

@@ -85,8 +85,8 @@ impl Toolchain {
         }
     }
 
-    /// Sets up a `cargo` command to build for [`TARGET`].
-    pub fn configure(&self, cargo: &mut Command) {
+    /// Sets up a `cargo` command to build for [`TARGET`], with `flags` for the compiler besides the usual ones.
+    pub fn configure(&self, cargo: &mut Command, flags: &str) {
         // A cargo that runs this harness exports these for the host build; they must not reach the firmware's.
         for variable in
             ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC"]
@@ -94,7 +94,7 @@ impl Toolchain {
             cargo.env_remove(variable);
         }
         cargo.args(["--target", TARGET]);
-        cargo.env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS", RUSTFLAGS);
+        cargo.env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS", format!("{RUSTFLAGS}{flags}"));
         if let Self::BuildStd { rustc, linker, .. } = self {
             cargo
                 .arg("-Zbuild-std=core,alloc")
@@ -104,6 +104,24 @@ impl Toolchain {
                 .env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER", linker);
         }
     }
+}
+
+/// Flags that take this machine's folders out of an image: they begin the names of source files in panic messages,
+/// fifteen kilobytes of them, and are nobody's business.
+pub fn without_folders(workspace: &Path) -> String {
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    });
+    let sources = cargo_home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
+    let registries = sources.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let folders = registries.chain([DEBIAN_LIBRARY.into(), workspace.to_owned()]);
+    folders
+        .map(|folder| folder.display().to_string())
+        // Flags are parted by spaces.
+        .filter(|folder| !folder.contains(char::is_whitespace))
+        .map(|folder| format!(" --remap-path-prefix={folder}/="))
+        .collect()
 }
 
 fn target_is_installed(rustc: &str) -> Option<String> {
@@ -142,7 +160,7 @@ mod tests {
     #[test]
     fn an_installed_target_needs_no_further_flags() {
         let mut cargo = Command::new("cargo");
-        Toolchain::Installed { version: "rustc 1.95.0".into() }.configure(&mut cargo);
+        Toolchain::Installed { version: "rustc 1.95.0".into() }.configure(&mut cargo, "");
         let arguments: Vec<_> = cargo.get_args().collect();
         assert_eq!(arguments, ["--target", TARGET]);
     }
@@ -155,7 +173,7 @@ mod tests {
             linker: "/l/rust-lld".into(),
             version: String::new(),
         };
-        toolchain.configure(&mut cargo);
+        toolchain.configure(&mut cargo, "");
         let set = |name: &str| {
             let value = cargo.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
             value.map(|value| value.to_string_lossy().into_owned())
@@ -165,6 +183,22 @@ mod tests {
         assert!(cargo.get_args().any(|argument| argument == "-Zbuild-std=core,alloc"));
         let flags = set("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS");
         assert_eq!(flags.as_deref(), Some(RUSTFLAGS));
+    }
+
+    #[test]
+    fn flags_of_a_board_follow_the_usual_ones() {
+        let mut cargo = Command::new("cargo");
+        Toolchain::Installed { version: String::new() }.configure(&mut cargo, " -Cmore");
+        let flags =
+            cargo.get_envs().find_map(|(key, value)| key.to_str()?.ends_with("_RUSTFLAGS").then_some(value?));
+        assert_eq!(flags.unwrap().to_str(), Some(format!("{RUSTFLAGS} -Cmore").as_str()));
+    }
+
+    #[test]
+    fn the_checkout_s_folder_is_taken_out_of_images() {
+        let flags = without_folders(Path::new("/home/somebody/checkout"));
+        assert!(flags.contains(" --remap-path-prefix=/home/somebody/checkout/="), "{flags}");
+        assert!(!without_folders(Path::new("/with a space")).contains("space"));
     }
 
     #[test]
