@@ -111,6 +111,12 @@ fn a_regression_against_a_baseline_fails_the_run() {
     let baseline = bench.path("baseline.toml").display().to_string();
     bench.run(&["scenario", &path, "--write-baseline", &baseline]).expect(0, &["PASSED"]);
     bench.run(&["scenario", &path, "--baseline", &baseline]).expect(0, &["baseline: delivery.ratio"]);
+    let failing = bench.file("failing.toml", &tiny(", \"lost >= 1\"", "").replace("\"tiny\"", "\"failing\""));
+    let unwritten = bench.path("unwritten.toml");
+    let target = unwritten.display().to_string();
+    let arguments = ["scenario", &failing, "--write-baseline", &target];
+    bench.run(&arguments).expect(1, &["no baseline was written"]);
+    assert!(!unwritten.exists(), "a run that failed is nothing to measure others by");
     let text = std::fs::read_to_string(&baseline).expect("it was written");
     let line = text.lines().find(|line| line.starts_with("at_most")).expect("a limit");
     let tightened = bench.file("tightened.toml", &text.replacen(line, "at_most = 0.0", 1));

@@ -352,7 +352,11 @@ fn conclude(conclusion: Conclusion<'_>, record: RunRecord) -> Result<Exit, Failu
     // Whatever else fails, the run has its report.
     folder.write(&report).map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     applied.map_err(|error| Failure::usage(miette::Report::msg(error)))?;
-    if let Some(path) = &write_baseline {
+    if let Some(path) = &write_baseline
+        && !report.verdict.passed
+    {
+        talk(&format!("no baseline was written to {}: the run did not pass", path.display()));
+    } else if let Some(path) = &write_baseline {
         write_new(path, &Baseline::from_report(&report).to_toml())?;
     }
     print(&match format {
