@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn image_with(secret: &[u8]) -> Vec<u8> {
-        let mut image: Vec<u8> = (0..5_000u32).map(|index| (index * 31 >> 3) as u8).collect();
+        let mut image: Vec<u8> = (0..5_000u32).map(|index| ((index * 31) >> 3) as u8).collect();
         image.extend_from_slice(secret);
         image.extend_from_slice(&[0xff; 100]);
         image
