@@ -266,7 +266,12 @@ fn add(verdict: &mut Verdict, outcomes: Vec<Outcome>) {
     let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.status != Status::Passed).collect();
     if let Some(first) = failed.first() {
         let more = if failed.len() > 1 { format!(" and {} more", failed.len() - 1) } else { String::new() };
-        verdict.answer += &format!(" Regression against the baseline: {}{more}.", first.explanation);
+        let regression = format!("Regression against the baseline: {}{more}.", first.explanation);
+        // A failed run is not to open with the scenario's own Yes.
+        verdict.answer = match verdict.answer.strip_prefix("Yes. ") {
+            Some(answer) => format!("No. {regression} Its own expectations hold: {answer}"),
+            None => format!("{} {regression}", verdict.answer),
+        };
         verdict.passed = false;
     }
     verdict.outcomes.extend(outcomes);
@@ -325,9 +330,9 @@ mod tests {
         assert!(more_memory.verdict.passed, "{}", more_memory.verdict.answer);
         baseline.apply(&mut more_memory).unwrap();
         assert!(!more_memory.verdict.passed);
-        assert!(
-            more_memory.verdict.answer.contains("Regression against the baseline: ram.client is 29,664 B")
-        );
+        let answer = &more_memory.verdict.answer;
+        assert!(answer.starts_with("No. Regression against the baseline: ram.client is 29,664 B"), "{answer}");
+        assert!(answer.contains("Its own expectations hold: 100 % of 600 messages arrived"), "{answer}");
 
         let mut slower = report(|record| {
             for message in record.trials.iter_mut().flat_map(|trial| &mut trial.messages) {
