@@ -1,18 +1,18 @@
 //! The host that the board talks to: smoltcp with one UDP and one TCP port, and the broker behind them.
 
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use device::control::Transport;
 use simulate::{Clock, Seeded};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::Medium;
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr};
 
 use super::quic::QuicBroker;
 use super::stream::StreamBroker;
+use crate::link::Wire;
 
 /// The board's address.
 pub(super) const BOARD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -49,7 +49,7 @@ enum Broker {
 
 impl Host {
     pub(super) fn new(transport: Transport, seeded: &Seeded, seed: u64) -> Self {
-        let mut wire = Wire::default();
+        let mut wire = Wire::new(Medium::Ethernet, MTU + EthernetFrame::<&[u8]>::header_len());
         let mut config = Config::new(MAC.into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
@@ -124,51 +124,4 @@ pub(super) fn is_arp(frame: &[u8]) -> bool {
 
 fn instant(now: Clock) -> Instant {
     Instant::from_micros(now.as_micros() as i64)
-}
-
-/// The stack's network device: two queues.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: VecDeque<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-
-struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Incoming(frame), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MTU + EthernetFrame::<&[u8]>::header_len();
-        capabilities
-    }
-}
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
 }

@@ -26,6 +26,7 @@ mod shaper;
 mod stats;
 mod stream_proxy;
 mod udp_proxy;
+mod wire;
 mod writer;
 
 #[cfg(test)]
@@ -40,3 +41,4 @@ pub use rtt::{RttError, RttMethod, RttProbe, probe_rtt};
 pub use stats::{Count, DirectionStats, SchedulingError, Stats};
 pub use stream_proxy::StreamProxy;
 pub use udp_proxy::{Clients, UdpProxy};
+pub(crate) use wire::Wire;

@@ -331,7 +331,10 @@ mod tests {
         baseline.apply(&mut more_memory).unwrap();
         assert!(!more_memory.verdict.passed);
         let answer = &more_memory.verdict.answer;
-        assert!(answer.starts_with("No. Regression against the baseline: ram.client is 29,664 B"), "{answer}");
+        assert!(
+            answer.starts_with("No. Regression against the baseline: ram.client is 29,664 B"),
+            "{answer}"
+        );
         assert!(answer.contains("Its own expectations hold: 100 % of 600 messages arrived"), "{answer}");
 
         let mut slower = report(|record| {

@@ -17,7 +17,7 @@ use crate::certificates::{Certificates, Flaw};
 /// How long a stopping broker has until it is killed, in seconds.
 const STOP_S: i32 = 10;
 /// What the daemon gets for stopping it: that, and its own time.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(STOP_S.unsigned_abs() as u64 + DAEMON_LIMIT.as_secs());
 
 impl Containerized {
     pub(in crate::broker) async fn apply(

@@ -14,7 +14,7 @@ use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::Medium;
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, TcpPacket, TcpSeqNumber};
@@ -22,6 +22,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, TcpPacket, TcpSeqNumber
 use super::{GatewayConfig, MTU, Protocol, TcpAfterRebinding, Verdict};
 use crate::link::event_loop::{Interest, Token};
 use crate::link::outside::Outside;
+use crate::link::wire::Wire;
 
 /// Buffer towards the board and from it, per connection: a window no microcontroller fills.
 const BUFFER: usize = 64 * 1024;
@@ -95,7 +96,7 @@ impl Tcp {
     pub(super) fn new(config: &GatewayConfig) -> Self {
         let rto_min = config.tcp_rto_min.max(Duration::from_millis(1));
         let pace = (STACK_RTO_MIN.as_millis() / rto_min.as_millis()).clamp(1, 1000) as u32;
-        let mut wire = Wire::default();
+        let mut wire = Wire::new(Medium::Ip, MTU);
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wire, Instant::ZERO);
         let (address, prefix_len) = (config.address, config.prefix_len);
         interface.update_ip_addrs(|addresses| {
@@ -407,51 +408,4 @@ fn connection(host: &TcpStream) -> Connection {
 fn reset(host: &TcpStream) {
     // On failure it closes with a FIN instead: the broker learns of the end either way.
     let _ = socket2::SockRef::from(host).set_linger(Some(Duration::ZERO));
-}
-
-/// The stack's network device: two queues.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: VecDeque<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-
-struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Incoming(packet), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
-        capabilities
-    }
-}
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
 }
