@@ -12,7 +12,7 @@ pub mod signature;
 mod software;
 
 pub use secret::{SECRET_LEN_MAX, Secret};
-pub use software::Software;
+pub use software::{Software, chacha20_open, chacha20_seal};
 
 /// The cipher suites of TLS 1.3 that this client speaks (RFC 8446 B.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,6 @@
 use super::{AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN};
-use aes::cipher::{BlockCipherEncrypt, KeyInit, KeyIvInit, StreamCipher, StreamCipherSeek};
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes_gcm::aead::{AeadInOut, Nonce};
-use chacha20::ChaCha20;
-use chacha20poly1305::ChaCha20Poly1305;
 use sha2::Digest;
 use zeroize::Zeroize;
 
@@ -63,7 +61,7 @@ impl AeadKey for SoftwareAeadKey {
                 seal(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer);
             }
             CipherSuite::ChaCha20Poly1305Sha256 => {
-                seal(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer);
+                chacha20_seal(&self.0.bytes, nonce, aad, buffer);
             }
         }
     }
@@ -77,9 +75,7 @@ impl AeadKey for SoftwareAeadKey {
             CipherSuite::Aes256GcmSha384 => {
                 open(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer)
             }
-            CipherSuite::ChaCha20Poly1305Sha256 => {
-                open(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer)
-            }
+            CipherSuite::ChaCha20Poly1305Sha256 => chacha20_open(&self.0.bytes, nonce, aad, buffer),
         }
     }
 }
@@ -108,6 +104,27 @@ where
     Ok(len)
 }
 
+/// [`AeadKey::seal`] with ChaCha20-Poly1305.
+pub fn chacha20_seal(key: &[u8; KEY_LEN_MAX], nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
+    let (text, tag) = buffer.split_last_chunk_mut::<TAG_LEN>().expect("the caller left room for the tag");
+    *tag = chachapoly::seal(key, nonce, aad, text);
+}
+
+/// [`AeadKey::open`] with ChaCha20-Poly1305.
+///
+/// # Errors
+/// [`BadTag`].
+pub fn chacha20_open(
+    key: &[u8; KEY_LEN_MAX],
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Result<usize, BadTag> {
+    let (text, tag) = buffer.split_last_chunk_mut::<TAG_LEN>().ok_or(BadTag)?;
+    chachapoly::open(key, nonce, aad, text, tag).map_err(|chachapoly::BadTag| BadTag)?;
+    Ok(text.len())
+}
+
 /// [`Software`]'s header protection key: 33 bytes whatever the suite.
 pub struct SoftwareHeaderKey(RawKey);
 
@@ -121,7 +138,7 @@ impl HeaderKey for SoftwareHeaderKey {
             CipherSuite::Aes128GcmSha256 => aes_mask(&aes::Aes128::new(self.0.aes128().into()), sample),
             #[cfg(feature = "aes256")]
             CipherSuite::Aes256GcmSha384 => aes_mask(&aes::Aes256::new((&self.0.bytes).into()), sample),
-            CipherSuite::ChaCha20Poly1305Sha256 => chacha20_mask(&self.0.bytes, sample),
+            CipherSuite::ChaCha20Poly1305Sha256 => chachapoly::header_mask(&self.0.bytes, sample),
         }
     }
 }
@@ -134,17 +151,6 @@ where
     cipher.encrypt_block(&mut block);
     let [a, b, c, d, e, ..] = block.0;
     [a, b, c, d, e]
-}
-
-/// The first four bytes of the sample are the block counter, the rest is the nonce (RFC 9001 5.4.4).
-fn chacha20_mask(key: &[u8; 32], sample: &[u8; 16]) -> [u8; 5] {
-    let [c0, c1, c2, c3, nonce @ ..] = sample;
-    let counter = u32::from_le_bytes([*c0, *c1, *c2, *c3]);
-    let mut cipher = ChaCha20::new(key.into(), nonce.into());
-    let mut mask = [0; 5];
-    cipher.seek(u64::from(counter) * 64);
-    cipher.apply_keystream(&mut mask);
-    mask
 }
 
 /// [`Software`]'s SHA-256.

@@ -11,15 +11,14 @@ use aes::cipher::consts::{U1, U12, U16};
 use aes::cipher::inout::InOut;
 use aes::cipher::{
     Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit,
-    KeyIvInit, ParBlocksSizeUser, StreamCipher, StreamCipherSeek,
+    ParBlocksSizeUser,
 };
 use aes_gcm::AesGcm;
 use aes_gcm::aead::{AeadInOut, Nonce};
-use chacha20::ChaCha20;
-use chacha20poly1305::ChaCha20Poly1305;
 use device::control::Accelerator;
 use device::crypto::{
-    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN,
+    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN, chacha20_open,
+    chacha20_seal,
 };
 use zeroize::Zeroize;
 
@@ -134,14 +133,14 @@ impl<U: Units> AeadKey for AcceleratedAeadKey<U> {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
         match self.0.aes::<U>() {
             Some(aes) => seal(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
-            None => seal(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer),
+            None => chacha20_seal(&self.0.bytes, nonce, aad, buffer),
         }
     }
 
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag> {
         match self.0.aes::<U>() {
             Some(aes) => open(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
-            None => open(&ChaCha20Poly1305::new((&self.0.bytes).into()), nonce, aad, buffer),
+            None => chacha20_open(&self.0.bytes, nonce, aad, buffer),
         }
     }
 }
@@ -186,16 +185,7 @@ impl<U: Units> HeaderKey for AcceleratedHeaderKey<U> {
                 let [a, b, c, d, e, ..] = block;
                 [a, b, c, d, e]
             }
-            None => {
-                // The first four bytes are the block counter, the rest is the nonce (RFC 9001 5.4.4).
-                let (counter, nonce) = sample.split_first_chunk::<4>().expect("a sample has 16 bytes");
-                let nonce: &[u8; NONCE_LEN] = nonce.first_chunk().expect("a sample has 16 bytes");
-                let mut cipher = ChaCha20::new((&self.0.bytes).into(), nonce.into());
-                let mut mask = [0; 5];
-                cipher.seek(u64::from(u32::from_le_bytes(*counter)) * 64);
-                cipher.apply_keystream(&mut mask);
-                mask
-            }
+            None => chachapoly::header_mask(&self.0.bytes, sample),
         }
     }
 }
