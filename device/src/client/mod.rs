@@ -50,7 +50,7 @@ impl<C: Crypto, const STREAMS: usize> Default for Client<C, STREAMS> {
 
 impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// An idle client.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { engine: Engine::new(), quic: quic::Quic::new() }
     }
 

@@ -70,7 +70,7 @@ impl SessionStore for Keep<'_> {
 }
 
 impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             connection: Connection::new(),
             streams: [Stream::NONE; SLOTS],

@@ -15,7 +15,7 @@ pub(super) struct Clients<C: Crypto, const STREAMS: usize> {
 }
 
 impl<C: Crypto, const STREAMS: usize> Clients<C, STREAMS> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { quic: Client::new(), stream: StreamClient::new() }
     }
 

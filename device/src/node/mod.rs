@@ -66,7 +66,7 @@ pub struct Storage<'s, C: Crypto, const STREAMS: usize = 1> {
 
 impl<C: Crypto, const STREAMS: usize> Storage<'_, C, STREAMS> {
     /// Empty memory.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { clients: Clients::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
     }
 }

@@ -43,11 +43,9 @@ impl Firmware {
     /// Compiler flags of its own, each after a space.
     fn flags(self, workspace: &Path) -> String {
         match self {
-            Self::Esp32c3 => {
-                // Its `shorter.rs` has the routines that this feature calls.
-                format!(" -Ctarget-feature=+save-restore{}", super::toolchain::without_folders(workspace))
-            }
-            _ => String::new(),
+            Self::Esp32c3 => super::toolchain::without_folders(workspace),
+            // One copy of functions that came out the same; no address of a function is compared here.
+            _ => " -Clink-arg=--icf=all".to_owned(),
         }
     }
 

@@ -16,10 +16,11 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The directory that `rust-web-src` fills, under the compiler's sysroot.
 const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library";
 
-/// For both ways: SHA-256 and AES in loops rather than unrolled, and code that the linker may shorten: most of its
-/// calls then take 4 bytes instead of 8.
-const RUSTFLAGS: &str =
-    "--cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\" -Ctarget-feature=+relax";
+/// For both ways: SHA-256 and AES in loops rather than unrolled; code that the linker may shorten: most of its calls
+/// then take 4 bytes instead of 8; registers saved and restored in shared routines, which each board brings
+/// (`device/boards/save_restore.s`).
+const RUSTFLAGS: &str = "--cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\" \
+                         -Ctarget-feature=+relax,+save-restore";
 
 /// A compiler that reaches [`TARGET`], and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

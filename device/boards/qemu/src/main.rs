@@ -15,6 +15,7 @@ mod mmio;
 mod nic;
 mod once;
 mod power;
+mod shorter;
 mod trap;
 mod uart;
 

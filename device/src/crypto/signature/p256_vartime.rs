@@ -228,8 +228,8 @@ const fn affine(x: &str, y: &str) -> Affine {
 
 /// A scalar's bits, and one for the last carry.
 const DIGITS: usize = 257;
-/// Every eighth digit of the generator's scalar takes an addition, from a table of 2 KB in flash.
-const GENERATOR_WINDOW: usize = 7;
+/// Every seventh digit of the generator's scalar takes an addition, from a table of 1 KB in flash.
+const GENERATOR_WINDOW: usize = 6;
 /// Eight multiples of the key, computed anew for each signature: the cheapest width there.
 const KEY_WINDOW: usize = 5;
 
@@ -243,8 +243,8 @@ const P_MINUS_N: [u8; 32] = [
     0x46, 0x35, 0x3d, 0x03, 0x9c, 0xda, 0xae,
 ];
 
-/// 1, 3, 5 ... 63 times the generator; a test recomputes them.
-const GENERATOR_MULTIPLES: [Affine; 32] = [
+/// 1, 3, 5 ... 31 times the generator; a test recomputes them.
+const GENERATOR_MULTIPLES: [Affine; 16] = [
     affine(
         "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296",
         "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
@@ -308,70 +308,6 @@ const GENERATOR_MULTIPLES: [Affine; 32] = [
     affine(
         "301d9e502dc7e05da85da026a7ae9aa0fac9db7d52a95b3e3e3f9aa0a1b45b8b",
         "6551b6f6b3061223e0d23c026b017d72298d9ae46887ca61d58db6aea17ee267",
-    ),
-    affine(
-        "9807d699fcd81356fa9aa25b89d9d34ea03b0a533aa872fd65c100f3cb2cd793",
-        "c2a59cdccab11bf286a01a4d1d091b2fffe630b96c5878532f6bf92479634af4",
-    ),
-    affine(
-        "d58d4a589ed27d168ffa3ad7326c48ca94e8e1fe92af9700a12d389033bb291a",
-        "d45514d102726b8576ea92632dc7fef667271c163b034979a5b0c9c6f586b9d5",
-    ),
-    affine(
-        "419a6a646ddb817dd6b0978611a826aae0d21379246bfd4473a92894502b3348",
-        "332544cf1102f584545c9fb1954c2fd513c6d072f3dee1e2db1d6c81b09214b2",
-    ),
-    affine(
-        "22a682f7c3996d4d42014976a179046e547b942dd2d138d4a0c199ddfb2776c4",
-        "4f4606b0102223eeb918c9835a54356c979dcc310265b0685347f649cbaa285d",
-    ),
-    affine(
-        "67a6bec240dee0651cf258d2e6cfe8aa6067c5c3d4175a593a7de694995d2fa2",
-        "de692b7022d131586c249b49464d44991542c7ee209aca6c49c24ce1441feed5",
-    ),
-    affine(
-        "986ae2506f1ff104d04230861d8f4b498f4bc4c6d009b30f7544dc129b82d28d",
-        "003cccc0a6460e0ae328a4d97d3c7b61d86fc6289c189f2525110c441bb07e97",
-    ),
-    affine(
-        "a891d06670bde99b3ecd0f5ddff0672e0f5f609edd29d6d979c78080fae0ba03",
-        "b596cd922cbfa1c1419a88c4033c1ce71c6b38f0feb0f2ccefc3edc8166934ae",
-    ),
-    affine(
-        "42c315cc48958708595361ea83071bbcdd5b31583e19066d51d689227b1c0d7c",
-        "649a61ce571b95852914d1dfbb7a799074f1a1e1eb87f164d6c4a72bb2f9b1b9",
-    ),
-    affine(
-        "f785b0e098068875bb22b146866e6c0528fb7ea9758fd4fd7d228ce6a5674455",
-        "73fdb0bf6080da6ee15c767f0d9f5b414b04b6fd5f3aa60ae7bc490c10d62408",
-    ),
-    affine(
-        "672c4a514d9de43eaadee6863c1d68bc95f7eb56e81008ff044360f0018e22b1",
-        "548c7e9196a25bfe611de5a4ace203f7136246589704d9419935399191f37104",
-    ),
-    affine(
-        "6f01bd49c9d952455a47802254b88039982b1ca78de9b983f126ec9f7449d036",
-        "1562080ff1d5deab11a0f21a608776cea78551bfc3749b08360233dd989e17db",
-    ),
-    affine(
-        "079dba7ba068c9267571a109fe7fea2cc2a595b762c1eadadec1dff7df6e60a0",
-        "dc1e19b743d4d1811d223f9d2a9588ab83eb2df35751a397fb0da5aeb4824dea",
-    ),
-    affine(
-        "c116e30ebb4d2865126d45a8ea907f86289d406e2d6c6bd88abd97b1d0f56077",
-        "e9478823c35b30c2b8b16d9bb13b87657d5bd5e89e59c8c5313fd7fda410c206",
-    ),
-    affine(
-        "665f1a6ffe0c6437765b2784fca9bdf7e50941119e8dc8eca2b6ea0e0faa4b45",
-        "490e2ca49ffd18c26e8cca29f7eac37f7dede5bf81e215bc6e25a6602b7f4ccf",
-    ),
-    affine(
-        "059ccb19edd3da9a2d3a6b3d8d9900013e7910a08b724fd55939ac380d32af0e",
-        "bb6ad7eccad49159da65281b9345638e1621f7a33956cecd928e1e3c97fe91d1",
-    ),
-    affine(
-        "6a9501d85bf5dc802a1f28a08acc7d8fdf53c8af01a7cd3832a290825d8bdac1",
-        "ca640ad19347374381c6c6e44a3c56a3f8461b5c697a6f3530aff53d5f1ef1a3",
     ),
 ];
 

@@ -195,7 +195,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 {
     /// A connection at rest.
     #[expect(clippy::new_without_default, reason = "large: belongs into a static")]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         const { assert!(BLOCKS * stream::BLOCK >= CRYPTO_RECEIVE_LEN, "the handshake needs 4096 bytes") };
         Self {
             state: State::Idle,

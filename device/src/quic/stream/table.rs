@@ -131,9 +131,10 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Default for Streams
 
 impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BLOCKS> {
     /// A table at rest: no streams, and no credit for any.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            slots: [const { Stream::vacant() }; N],
+            // Each on the spot: of an array's constant, an image of all the buffers' zeros would lie in flash.
+            slots: core::array::from_fn(|_| Stream::vacant()),
             memory: ReceiveMemory::new(),
             stop_codes: [0; N],
             limits: Limits {

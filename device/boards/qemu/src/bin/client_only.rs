@@ -3,10 +3,15 @@
 #![no_std]
 #![no_main]
 
+#[path = "../shorter.rs"]
+mod shorter;
+
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
-use device::client::{Client, Config, Context, Engine, Filter, Output, PathChange, Policy, Publication, Slot};
+use device::client::{
+    Client, Config, Context, Engine, Filter, Output, PathChange, Policy, Publication, Slot,
+};
 use device::crypto::Software;
 use device::entropy::Entropy;
 use device::time::Instant;

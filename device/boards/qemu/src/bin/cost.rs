@@ -46,6 +46,8 @@ mod once;
 #[expect(dead_code, reason = "no reset of its own")]
 #[path = "../power.rs"]
 mod power;
+#[path = "../shorter.rs"]
+mod shorter;
 #[path = "../trap.rs"]
 mod trap;
 #[path = "../uart.rs"]
