@@ -29,6 +29,10 @@ const PENDING_MAX: usize = 4;
 /// gains a reconnect that was near anyway.
 const UNREADABLE_MIN: u32 = 3;
 
+/// How often a server that owes CONNACK is asked for a sign of life. If CONNACK was lost, a server that has not measured
+/// the path yet repeats it after a second, then two, then four; what answers the nudge tells it of the loss at once.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,8 +61,8 @@ enum State {
     Idle,
     /// A transport is being opened.
     Opening { until: Instant },
-    /// CONNECT is written.
-    Opened,
+    /// CONNECT is written. The server is asked for a sign of life then, see [`NUDGE_INTERVAL`].
+    Opened { nudge_at: Instant },
     /// CONNACK came.
     Online,
     /// The next attempt starts then.
@@ -149,7 +153,7 @@ impl Engine {
                 self.state = State::Waiting { until: now };
             }
             State::Waiting { .. } => self.state = State::Waiting { until: now },
-            State::Opening { .. } | State::Opened | State::Online | State::Closing { .. } => {}
+            State::Opening { .. } | State::Opened { .. } | State::Online | State::Closing { .. } => {}
         }
     }
 
@@ -158,7 +162,7 @@ impl Engine {
         match self.state {
             State::Idle | State::Closing { .. } => {}
             State::Waiting { .. } => self.stop(Cause::Requested),
-            State::Opening { .. } | State::Opened | State::Online => {
+            State::Opening { .. } | State::Opened { .. } | State::Online => {
                 self.session.disconnect(ReasonCode::SUCCESS, transport);
                 transport.close(now, Close::Graceful);
                 self.state = State::Closing { until: now + CLOSING_TIMEOUT };
@@ -194,7 +198,8 @@ impl Engine {
         match self.state {
             State::Idle => None,
             State::Opening { until } | State::Waiting { until } | State::Closing { until } => Some(until),
-            State::Opened | State::Online => self.session.next_timeout(),
+            State::Opened { nudge_at } => self.session.next_timeout().into_iter().chain([nudge_at]).min(),
+            State::Online => self.session.next_timeout(),
         }
     }
 
@@ -249,7 +254,7 @@ impl Engine {
                 self.opening(now, until, settings, transport, rx);
                 None
             }
-            State::Opened | State::Online => self.run(now, settings, transport, rx),
+            State::Opened { .. } | State::Online => self.run(now, settings, transport, rx),
             State::Closing { until } => {
                 self.closing(now, until, transport);
                 None
@@ -298,7 +303,7 @@ impl Engine {
             match self.session.begin(now, settings.mqtt, replay, transport, rx) {
                 Ok(()) => {
                     self.on_phase(now, Phase::ConnectSent);
-                    self.state = State::Opened;
+                    self.state = State::Opened { nudge_at: now + NUDGE_INTERVAL };
                     return;
                 }
                 Err(BeginError::Options) => {
@@ -326,6 +331,12 @@ impl Engine {
         if let Status::Closed(failure) = transport.status() {
             self.down(now, Cause::Transport(failure), settings, transport);
             return None;
+        }
+        if let State::Opened { nudge_at } = self.state
+            && now >= nudge_at
+        {
+            transport.nudge();
+            self.state = State::Opened { nudge_at: now + NUDGE_INTERVAL };
         }
         self.watch(now, settings, transport);
         None
@@ -433,7 +444,7 @@ impl Engine {
 
     /// What failed before CONNACK is not tried in the same way again. Silence says nothing about the ticket.
     fn learn(&mut self, cause: Cause, transport: &mut dyn Transport) {
-        let was_opening = matches!(self.state, State::Opening { .. } | State::Opened);
+        let was_opening = matches!(self.state, State::Opening { .. } | State::Opened { .. });
         if !was_opening || self.attempt.resumption == Resumption::Never {
             return;
         }

@@ -354,8 +354,13 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
         }
     }
 
+    fn nudge(&mut self) {
+        self.quic.connection.ping();
+    }
+
     fn can_migrate(&self) -> bool {
-        matches!(self.quic.status, Status::Open { .. })
+        // Before that a server may drop what comes from another port: the handshake would only stall (RFC 9000 9).
+        matches!(self.quic.status, Status::Open { .. }) && self.quic.connection.is_confirmed()
     }
 
     fn has_ticket(&self) -> bool {

@@ -24,6 +24,10 @@ pub trait Transport: Streams {
     /// How long the peer has been silent while it owed an answer.
     fn stall(&self) -> Stall;
 
+    /// Asks the peer for a sign of life, which tells it what of its own was lost. A transport whose peer repeats what
+    /// was lost without being asked does nothing.
+    fn nudge(&mut self) {}
+
     /// Whether the connection could move to a new local address or port now.
     fn can_migrate(&self) -> bool {
         false

@@ -5,5 +5,6 @@ mod first_light;
 mod lossy;
 mod outage;
 mod policy;
+mod storm;
 mod throughput;
 mod world;

@@ -377,6 +377,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.pending.key_update = self.state == State::Open;
     }
 
+    /// Sends a PING with the next packet that has nothing else to be acknowledged (RFC 9000 10.1.2).
+    pub const fn ping(&mut self) {
+        self.pending.ping = Some(Ping::Presence);
+    }
+
     /// Whether the connection is open, or opening.
     pub fn is_active(&self) -> bool {
         self.state == State::Open
@@ -421,7 +426,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.phase >= Phase::Complete
     }
 
-    fn is_confirmed(&self) -> bool {
+    /// Whether the handshake is confirmed: the server is known to have completed it (RFC 9001 4.1.2).
+    pub fn is_confirmed(&self) -> bool {
         self.phase >= Phase::Confirmed
     }
 }

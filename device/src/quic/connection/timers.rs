@@ -104,6 +104,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 }
                 if space == Space::Application {
                     repair.path.on_probe_timeout(recovery.backoff());
+                } else if let Some(record) = recovery.unacked(Space::Application).next() {
+                    // Before the handshake is confirmed such a packet has no timeout of its own: a lost CONNECT would
+                    // wait for the server's HANDSHAKE_DONE. It goes with the handshake's probe (RFC 9002 6.2.4).
+                    repair.on_lost(&record);
                 }
             }
             expired

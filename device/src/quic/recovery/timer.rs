@@ -112,7 +112,9 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
     /// RFC 9002 A.8, GetPtoTimeAndSpace.
     ///
     /// Unlike the pseudocode, 0-RTT packets in flight do not disarm the anti-deadlock timer: before
-    /// confirmation they have no timeout of their own, so nothing would ever fire (RFC 9002 6.2.2.1).
+    /// confirmation they have no timeout of their own, so nothing would ever fire (RFC 9002 6.2.2.1). Nor does the
+    /// first acknowledgement of a Handshake packet: a server without an RTT sample repeats what was lost of its flight
+    /// after 1 s, 2 s, 4 s. The probes' acknowledgements make it find out within a round trip.
     pub(super) fn probe_timeout(&self, now: Instant) -> Option<(Instant, Space)> {
         let factor = 1 << self.backoff;
         let mut duration = self.rtt.pto();
@@ -132,7 +134,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
                 }
             }
         }
-        if earliest.is_none() && self.phase < Phase::AddressValidated {
+        if earliest.is_none() && self.phase < Phase::Confirmed {
             let space = if self.phase == Phase::InitialKeys { Space::Initial } else { Space::Handshake };
             earliest = Some((now + duration.saturating_mul(factor), space));
         }
