@@ -7,7 +7,7 @@ use serde_json::json;
 use super::build::{Board, build_with_talk};
 use super::size::grouped;
 use super::{Exit, Failure, Format, print};
-use crate::cost::{Costs, Part, Phase, measure};
+use crate::cost::{Connecting, Costs, Part, measure};
 use crate::firmware::build::{Firmware, workspace};
 use crate::firmware::size::Budgets;
 
@@ -60,8 +60,8 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
 
 /// What the budgets name, measured. `None` if a part or phase is missing.
 fn checks(costs: &Costs, budgets: &Budgets) -> Option<Vec<Check>> {
-    let handshake = costs.phase("full", None, Phase::HandshakeComplete)?;
-    let connect = costs.phase("full", Some(Phase::HandshakeComplete), Phase::Connected)?;
+    let Connecting { handshake, tickets, connect } = costs.connecting("full")?;
+    let handshake = handshake + tickets;
     let most = |name| costs.parts(name).map(|part| part.instructions).max();
     let check = |name, value, ceiling, unit| Check { name, value, ceiling, unit };
     let ceilings = &budgets.instructions;
@@ -104,6 +104,17 @@ fn human(costs: &Costs, checks: &[Check]) -> String {
         grouped(costs.key_exchange),
         grouped(costs.verification)
     );
+    let [chacha, aes] = costs.sealing.map(grouped);
+    let _ = writeln!(text, "  a packet of 100 bytes sealed: ChaCha20-Poly1305 {chacha}, AES-128-GCM {aes}");
+    if let Some(Connecting { handshake, tickets, connect }) = costs.connecting("full") {
+        let _ = writeln!(
+            text,
+            "  the full connection: handshake {} + its ticket {} + CONNECT to CONNACK {}",
+            grouped(handshake),
+            grouped(tickets),
+            grouped(connect)
+        );
+    }
     let _ = writeln!(
         text,
         "\n  {:<26} {:>14} {:>10} {:>12} {:>12}",
@@ -160,6 +171,8 @@ fn json_text(costs: &Costs, checks: &[Check]) -> String {
             json!({
                 "name": part.name,
                 "instructions": part.instructions,
+                "handshake_packets_after_completion": part.handshake_packets,
+                "tickets": part.tickets,
                 "stack_bytes": part.stack,
                 "sent_bytes": part.bytes,
                 "sent_datagrams": part.datagrams,
@@ -172,6 +185,7 @@ fn json_text(costs: &Costs, checks: &[Check]) -> String {
         "state_bytes": costs.state,
         "key_exchange_instructions": costs.key_exchange,
         "verification_instructions": costs.verification,
+        "sealing_instructions": { "chacha20_poly1305": costs.sealing[0], "aes_128_gcm": costs.sealing[1] },
         "parts": parts,
     });
     format!("{document:#}\n")
@@ -180,16 +194,26 @@ fn json_text(costs: &Costs, checks: &[Check]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::Phase;
 
     fn costs() -> Costs {
         let phases = vec![(Phase::HandshakeComplete, 24_000_000), (Phase::Connected, 24_050_000)];
-        let full =
-            Part { name: "full", instructions: 24_060_000, stack: 9_000, bytes: 2_400, datagrams: 3, phases };
+        let full = Part {
+            name: "full",
+            instructions: 24_090_000,
+            handshake_packets: 10_000,
+            tickets: 20_000,
+            stack: 9_000,
+            bytes: 2_400,
+            datagrams: 3,
+            phases,
+        };
         let message = |name, instructions| Part { name, instructions, ..Part::default() };
         Costs {
             state: 16_000,
             key_exchange: 6_000_000,
             verification: 6_000_000,
+            sealing: [12_000, 50_000],
             parts: vec![full, message("qos0", 20_000), message("qos0", 40_000), message("qos1", 40_000)],
         }
     }
@@ -214,6 +238,13 @@ mod tests {
         assert_eq!((ratio.value, ratio.holds()), (115, true));
         costs.verification = 4_900_000;
         assert!(!self::checks(&costs, &budgets()).expect("all phases").iter().all(Check::holds));
+    }
+
+    #[test]
+    fn a_connection_is_the_sum_of_its_handshake_its_tickets_and_connect() {
+        let connecting = costs().connecting("full").expect("all phases are there");
+        let Connecting { handshake, tickets, connect } = connecting;
+        assert_eq!((handshake, tickets, connect), (24_010_000, 20_000, 60_000));
     }
 
     #[test]

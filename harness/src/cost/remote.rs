@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use device::client::EarlyData;
+use device::crypto::CipherSuite;
 use device::mqtt::Qos;
 use device::quic::PathChange;
 use simulate::{ClientSide, Clock};
@@ -110,6 +111,11 @@ impl Remote {
         self.figure(b'K', &[])
     }
 
+    /// Instructions of sealing a packet of 100 bytes.
+    pub(super) fn sealing(&mut self, suite: CipherSuite) -> Result<u64, CostError> {
+        self.figure(b'A', &[u8::from(suite == CipherSuite::Aes128GcmSha256)])
+    }
+
     /// Instructions of one P-256 verification.
     pub(super) fn verification(
         &mut self,
@@ -129,7 +135,7 @@ impl Remote {
     /// Ends a part of the session.
     pub(super) fn mark(&mut self, name: &'static str) -> Result<Part, CostError> {
         let figures = self.figures(b'M', &[])?;
-        let [instructions, stack, phases @ ..] = figures.as_slice() else {
+        let [instructions, stack, handshake, tickets, phases @ ..] = figures.as_slice() else {
             return Err(CostError::Program("too few figures at the end of a part".into()));
         };
         let phases = phases.as_chunks::<2>().0.iter();
@@ -137,6 +143,8 @@ impl Remote {
             name,
             instructions: *instructions,
             stack: *stack,
+            handshake_packets: *handshake,
+            tickets: *tickets,
             bytes: std::mem::take(&mut self.bytes),
             datagrams: std::mem::take(&mut self.datagrams),
             phases: phases.filter_map(|&[event, until]| Some((phase(event as u8)?, until))).collect(),

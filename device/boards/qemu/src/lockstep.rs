@@ -30,7 +30,10 @@ const NEVER: u64 = u64::MAX;
 
 /// What the harness asks for.
 enum Order {
-    Step { time_us: u64, frames: u8 },
+    Step {
+        time_us: u64,
+        frames: u8,
+    },
     /// Done already: the answer.
     Measured([u64; 2]),
 }

@@ -14,6 +14,7 @@
 //! | `H` | the world: wall clock at time 0 in seconds since 1970 (`u64`), seed (`u64`), then behind a `u16` length each the server's name, the trust anchor's subject and its public key info |
 //! | `K` | measure X25519 on its own: share, then agreement |
 //! | `V` | measure a P-256 verification on its own: key (65 bytes), `u16` length and signature, message |
+//! | `A` | measure the sealing of a packet of 100 bytes on its own: 1 with AES-128-GCM, else with ChaCha20-Poly1305 |
 //! | `C` | connect: time in microseconds (`u64`), then 1 if 0-RTT data may be sent, else 0 |
 //! | `D` | a datagram arrives: time, datagram |
 //! | `T` | a timer expires: time |
@@ -26,7 +27,7 @@
 //! | `S` | a datagram to be sent |
 //! | `E` | an event: one byte, see [`event`] |
 //! | `W` | the client waits: time, or nothing if for no time |
-//! | `R` | figures, `u64` each: of `M` instructions, stack in bytes below the caller of the client, then for each phase that was reached its event and the instructions up to there; of `K` and `V` instructions; of `H` nothing |
+//! | `R` | figures, `u64` each: of `M` instructions, stack in bytes below the caller of the client, instructions for handshake packets and for tickets after the handshake's completion (`ledger.rs`), then for each phase that was reached its event and the instructions up to there; of `K`, `V` and `A` instructions; of `H` nothing |
 //! | `!` | the request was not understood or not taken: why, as text |
 #![no_std]
 #![no_main]
@@ -35,6 +36,8 @@
 #[expect(dead_code, reason = "no sleep and no clock of its own")]
 #[path = "../clock.rs"]
 mod clock;
+#[path = "cost/ledger.rs"]
+mod ledger;
 #[expect(dead_code, reason = "the stack's marks only")]
 #[path = "../memory.rs"]
 mod memory;
@@ -58,7 +61,7 @@ use core::hint::black_box;
 use device::client::{Client, Config, Context, EarlyData, Event, Output, Phase, Policy, Publication};
 use device::codec::{DecodeError, Reader};
 use device::crypto::key_exchange::{NamedGroup, PrivateKey, SHARE_LEN_MAX};
-use device::crypto::{Software, signature};
+use device::crypto::{AeadKey, CipherSuite, Crypto, Software, signature};
 use device::entropy::Entropy;
 use device::mqtt::{Options, Qos};
 use device::time::Instant;
@@ -67,6 +70,7 @@ use pki_types::{Der, TrustAnchor};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use ledger::Ledger;
 use once::Once;
 
 /// Longest request: a datagram and its time.
@@ -78,7 +82,7 @@ const PHASES_MAX: usize = 8;
 /// Of the DER a certificate's name and key are, at most.
 const DER_LEN_MAX: usize = 256;
 
-static CLIENT: Once<Client<Software>> = Once::new();
+static CLIENT: Once<Client<Ledger>> = Once::new();
 static WORLD: Once<World> = Once::new();
 static REQUEST: Once<[u8; REQUEST_LEN_MAX]> = Once::new();
 static DATAGRAM: Once<[u8; DATAGRAM_LEN_MAX]> = Once::new();
@@ -92,7 +96,7 @@ fn main() -> ! {
     let request = REQUEST.fill([0; REQUEST_LEN_MAX]);
     let mut count = Count::new(DATAGRAM.fill([0; DATAGRAM_LEN_MAX]));
     // Ready: what came before the console was set up is lost.
-    send_figure(size_of::<Client<Software>>() as u64);
+    send_figure(size_of::<Client<Ledger>>() as u64);
     memory::repaint();
     loop {
         let (tag, len) = receive(request);
@@ -104,7 +108,7 @@ fn main() -> ! {
 
 /// Out of line, so that the client's way into its place leaves the stack.
 #[inline(never)]
-fn client() -> &'static mut Client<Software> {
+fn client() -> &'static mut Client<Ledger> {
     CLIENT.fill(Client::new())
 }
 
@@ -204,6 +208,20 @@ fn exchange_keys(entropy: &mut dyn Entropy) {
     send_figure(after - before);
 }
 
+/// A packet's encryption, its key's expansion included: a header of 10 bytes, 74 of frames, the tag.
+#[inline(never)]
+fn seal(is_aes: bool) {
+    let suite = if is_aes { CipherSuite::Aes128GcmSha256 } else { CipherSuite::ChaCha20Poly1305Sha256 };
+    let key = <Software as Crypto>::AeadKey::new(suite, &[1; 32][..suite.key_len()]);
+    let mut packet = black_box([2; 100]);
+    let (header, text) = packet.split_at_mut(10);
+    let before = clock::instructions();
+    key.seal(&[3; 12], header, text);
+    let after = clock::instructions();
+    black_box(packet);
+    send_figure(after - before);
+}
+
 /// ECDSA P-256 with SHA-256, as certificates and CertificateVerify are checked.
 #[inline(never)]
 fn verify(mut body: Reader<'_>) -> Result<(), Refused> {
@@ -220,6 +238,9 @@ fn verify(mut body: Reader<'_>) -> Result<(), Refused> {
 /// What is counted between two marks.
 struct Count {
     instructions: u64,
+    /// Of these, for handshake packets since the handshake is complete; and for the keys of tickets.
+    handshake: u64,
+    tickets: u64,
     phases: heapless::Vec<(u8, u64), PHASES_MAX>,
     /// The lower end of the frame from which the client is called.
     frame: usize,
@@ -228,12 +249,12 @@ struct Count {
 
 impl Count {
     fn new(datagram: &'static mut [u8; DATAGRAM_LEN_MAX]) -> Self {
-        Self { instructions: 0, phases: heapless::Vec::new(), frame: 0, datagram }
+        Self { instructions: 0, handshake: 0, tickets: 0, phases: heapless::Vec::new(), frame: 0, datagram }
     }
 
     fn answer(
         &mut self,
-        client: &mut Client<Software>,
+        client: &mut Client<Ledger>,
         world: &mut World,
         tag: u8,
         contents: &[u8],
@@ -246,6 +267,7 @@ impl Count {
             }
             b'K' => exchange_keys(&mut world.entropy),
             b'V' => verify(body)?,
+            b'A' => seal(contents == [1]),
             b'M' => self.mark(),
             _ => self.step(client, world, tag, body)?,
         }
@@ -256,7 +278,7 @@ impl Count {
     #[inline(never)]
     fn step(
         &mut self,
-        client: &mut Client<Software>,
+        client: &mut Client<Ledger>,
         world: &mut World,
         tag: u8,
         mut body: Reader<'_>,
@@ -280,14 +302,27 @@ impl Count {
         };
         let ctx =
             &mut Context { now: Instant::from_micros(now), config: &config, entropy: &mut world.entropy };
+        let (before, was_complete) = (self.instructions, self.has_reached(b'c'));
         self.call(client, ctx, tag, body)?;
         self.drain(client, ctx);
+        let [handshake, tickets] = ledger::take();
+        self.tickets += tickets;
+        // What the server sends between its Finished and CONNACK, it sends before it has CONNECT, or for the handshake.
+        self.handshake += if tag == b'D' && was_complete && !self.has_reached(b'C') {
+            self.instructions - before - tickets
+        } else {
+            handshake
+        };
         Ok(())
+    }
+
+    fn has_reached(&self, event: u8) -> bool {
+        self.phases.iter().any(|&(reached, _)| reached == event)
     }
 
     fn call(
         &mut self,
-        client: &mut Client<Software>,
+        client: &mut Client<Ledger>,
         ctx: &mut Context<'_>,
         tag: u8,
         mut body: Reader<'_>,
@@ -318,17 +353,25 @@ impl Count {
         Ok(())
     }
 
-    fn drain(&mut self, client: &mut Client<Software>, ctx: &mut Context<'_>) {
+    fn drain(&mut self, client: &mut Client<Ledger>, ctx: &mut Context<'_>) {
         loop {
             let before = clock::instructions();
+            ledger::enter(before);
             let output = client.poll_output(ctx, self.datagram);
-            self.instructions += clock::instructions() - before;
+            let after = clock::instructions();
+            ledger::leave(after);
+            self.instructions += after - before;
             match output {
                 Output::Transmit(len) => send(b'S', &[&self.datagram[..len]]),
                 Output::WaitUntil(None) => return send(b'W', &[]),
                 Output::WaitUntil(Some(due)) => return send(b'W', &[&due.as_micros().to_be_bytes()]),
                 Output::Event { event, .. } => {
                     let event = self::event(&event);
+                    if event == b'c' {
+                        // What came before is the handshake's anyway.
+                        ledger::take();
+                        (self.handshake, self.tickets) = (0, 0);
+                    }
                     if event != b'?' {
                         // Room for all phases there are; one more would only be missing in the output.
                         let _ = self.phases.push((event, self.instructions));
@@ -342,8 +385,11 @@ impl Count {
     #[inline(always)]
     fn counted<R>(&mut self, call: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> R) -> R {
         let before = clock::instructions();
+        ledger::enter(before);
         let result = call(self.datagram);
-        self.instructions += clock::instructions() - before;
+        let after = clock::instructions();
+        ledger::leave(after);
+        self.instructions += after - before;
         result
     }
 
@@ -352,11 +398,16 @@ impl Count {
     fn mark(&mut self) {
         let lowest = memory::stack_range().end - memory::stack_high_water();
         let stack = self.frame.saturating_sub(lowest) as u64;
-        let mut figures = heapless::Vec::<[u8; 8], { 2 + 2 * PHASES_MAX }>::new();
+        let mut figures = heapless::Vec::<[u8; 8], { 4 + 2 * PHASES_MAX }>::new();
         let phases = self.phases.iter().flat_map(|&(event, instructions)| [u64::from(event), instructions]);
-        figures.extend([self.instructions, stack].into_iter().chain(phases).map(u64::to_be_bytes));
+        figures.extend(
+            [self.instructions, stack, self.handshake, self.tickets]
+                .into_iter()
+                .chain(phases)
+                .map(u64::to_be_bytes),
+        );
         send(b'R', &[figures.as_flattened()]);
-        self.instructions = 0;
+        (self.instructions, self.handshake, self.tickets) = (0, 0, 0);
         self.phases.clear();
         memory::repaint();
     }
