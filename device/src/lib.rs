@@ -87,7 +87,7 @@
 //!
 //! # Not supported
 //! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.
-//! * TLS: versions before 1.3, RSA signatures, certificates with a compressed P-256 key, external
+//! * TLS: versions before 1.3, RSA signatures without the feature `rsa`, certificates with a compressed P-256 key, external
 //!   pre-shared keys, CRLs and OCSP.
 //! * MQTT: extended authentication (AUTH is refused), subscription identifiers of our own, an identifier assigned
 //!   by the server, a session that outlives a reboot of the device.

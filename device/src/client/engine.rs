@@ -466,7 +466,7 @@ impl Engine {
 /// How to close a transport that is still up.
 const fn close_for(cause: Cause) -> Close {
     match cause {
-        Cause::Protocol(_) => Close::Abort(AbortReason::Protocol),
+        Cause::Protocol(error) => Close::Abort(AbortReason::Protocol(error.reason)),
         Cause::Refused(_) | Cause::ServerDisconnect(_) | Cause::ControlStreamEnded(_) => Close::Now,
         _ => Close::Abort(AbortReason::Unresponsive),
     }

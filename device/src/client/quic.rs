@@ -338,7 +338,7 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
                 0
             }
             Close::Now => 0,
-            Close::Abort(AbortReason::Protocol) => ReasonCode::PROTOCOL_ERROR.0.into(),
+            Close::Abort(AbortReason::Protocol(reason)) => reason.0.into(),
             Close::Abort(AbortReason::Unresponsive) => ReasonCode::KEEP_ALIVE_TIMEOUT.0.into(),
         };
         quic.connection.close(now, code, "");

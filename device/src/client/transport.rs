@@ -4,7 +4,7 @@
 //! they agree on everything below. An implementation is a view made for one call: it may borrow sockets,
 //! keys, entropy and configuration, and none of that is stored in the client.
 
-use crate::mqtt::{Slot, Streams};
+use crate::mqtt::{ReasonCode, Slot, Streams};
 use crate::time::Instant;
 
 /// A connection that carries byte streams.
@@ -111,8 +111,8 @@ pub enum Close {
 /// Why a connection is aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AbortReason {
-    /// The peer broke the MQTT protocol.
-    Protocol,
+    /// The peer broke the MQTT protocol, in the way this code names.
+    Protocol(ReasonCode),
     /// The peer stopped answering.
     Unresponsive,
 }

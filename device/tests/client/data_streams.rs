@@ -1,6 +1,6 @@
 //! EMQX's data streams, end to end.
 
-use device::client::{Event, Publication, Slot};
+use device::client::{Event, Phase, Publication, Slot};
 use device::mqtt::Qos;
 use simulate::{MqttOptions, PairOptions};
 
@@ -64,6 +64,24 @@ fn streams_wait_for_credit() {
     let now = world.now();
     world.server.wake(now);
     world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+}
+
+#[test]
+fn connect_waits_for_a_server_that_starts_without_stream_credit() {
+    // As EMQX 5.8 does: zero in its transport parameters, MAX_STREAMS after the handshake.
+    let mut options = PairOptions::seeded(24);
+    options.server.streams = 0;
+    let mut world: World<3> = with(options, MqttOptions::default());
+    let now = world.now();
+    world.client.connect(now);
+    world.run_for(core::time::Duration::from_secs(1));
+    assert!(world.client.has(|event| *event == Event::Phase(Phase::HandshakeConfirmed)));
+    assert!(!world.client.has(|event| *event == Event::Phase(Phase::ConnectSent)));
+    let quic = world.server.connection().expect("connected");
+    quic.set_max_concurrent_streams(quinn_proto::Dir::Bi, 10_u32.into());
+    let now = world.now();
+    world.server.wake(now);
+    world.until(1, "CONNACK", |world| world.client.connections() == 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod data_streams;
 mod first_light;
+mod hostile;
 mod lossy;
 mod outage;
 mod policy;

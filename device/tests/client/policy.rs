@@ -94,8 +94,12 @@ fn refused_early_data_costs_a_round_trip_and_no_message() {
     world.until(5, "end", |world| !world.client.causes().is_empty());
     world.publish(&Publication { replay: Replay::Safe, ..AT_LEAST_ONCE });
     world.until(30, "acknowledgement", |world| world.client.acknowledged() == 1);
+    let offered = |event: &Event<'static>| matches!(event, Event::Attempt { early_data: true, .. });
+    assert!(world.client.has(offered), "0-RTT was tried");
     assert_eq!(world.client.stats().policy.early_data_accepted, 0);
     assert_eq!(world.server.service.published.len(), 1);
+    let first = &world.server.service.published[0];
+    assert_eq!(first.duplicate, Duplicate::No, "the server has never seen the refused copy");
 }
 
 #[test]
@@ -215,6 +219,8 @@ fn a_certificate_for_another_name_is_told_as_such() {
         panic!("{:?}", world.client.causes())
     };
     assert_eq!(failure.kind, FailureKind::Tls, "{failure}");
+    // CRYPTO_ERROR with the alert bad_certificate (RFC 9001 4.8).
+    assert_eq!(failure.code, 0x100 + 42, "{failure}");
 }
 
 #[test]
@@ -343,4 +349,43 @@ fn keep_alive_keeps_a_quiet_connection_for_ten_minutes() {
     assert_eq!(world.client.causes(), []);
     let pings = world.client.stats().session.pings_sent;
     assert!((28..=30).contains(&pings), "{pings}");
+}
+
+#[test]
+fn every_step_of_a_reconnect_is_told_with_its_time() {
+    let mut world = dropped(MqttOptions::default());
+    world.until(30, "second CONNACK", |world| world.client.connections() == 2);
+    world.run_for(Duration::from_secs(1));
+    let mut steps = world.client.told.iter().map(|(at, told)| (at.as_micros(), told));
+    let mut at = 0;
+    let mut next = |what: &str, wanted: &dyn Fn(&Event<'static>) -> bool| {
+        let found = steps.find(|(_, told)| matches!(told, Told::Event(event) if wanted(event)));
+        let (time, _) = found.unwrap_or_else(|| panic!("no {what}"));
+        assert!(time >= at, "{what} at {time} after {at}");
+        at = time;
+        time
+    };
+    let phase = |wanted: Phase| move |event: &Event<'static>| *event == Event::Phase(wanted);
+    for resuming in [false, true] {
+        let first = next(
+            "attempt",
+            &|event| matches!(event, Event::Attempt { number, resuming: is, .. } if *is == resuming && *number == 1 + u32::from(resuming)),
+        );
+        next("ServerHello", &phase(Phase::ServerHello));
+        if !resuming {
+            next("certificate", &phase(Phase::CertificateVerified));
+        }
+        next("handshake", &phase(Phase::HandshakeComplete));
+        let connack = {
+            next("CONNECT", &phase(Phase::ConnectSent));
+            next("CONNACK", &phase(Phase::Connack))
+        };
+        next("session", &|event| matches!(event, Event::Connected(_)));
+        assert!((60_000..75_000).contains(&(connack - first)), "{connack} - {first}");
+        if !resuming {
+            let down = next("end", &|event| matches!(event, Event::Disconnected(_)));
+            let retry = next("wait", &|event| matches!(event, Event::RetryAt { number: 2, .. }));
+            assert_eq!(down, retry);
+        }
+    }
 }

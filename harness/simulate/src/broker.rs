@@ -73,6 +73,8 @@ pub struct Broker {
     sessions: BTreeMap<String, Channel>,
     kick: Option<ReasonCode>,
     reset: Option<u64>,
+    /// Bytes that are to go out as they are, and on which stream of a connection.
+    injected: Option<(u64, Vec<u8>)>,
 }
 
 /// A connection.
@@ -139,6 +141,11 @@ impl Broker {
     /// Resets every data stream; to be followed by `Server::wake`.
     pub fn reset_data_streams(&mut self, code: u64) {
         self.reset = Some(code);
+    }
+
+    /// Sends bytes as they are on the `stream`-th stream of a connection; to be followed by `Server::wake`.
+    pub fn inject(&mut self, stream: u64, bytes: &[u8]) {
+        self.injected = Some((stream, bytes.to_vec()));
     }
 
     /// Forgets all sessions of clients that are away.
@@ -345,6 +352,13 @@ impl Service for Broker {
                 self.handle(now, handle, id, &bytes, quic);
             }
         }
+        if let (Some((number, bytes)), Some(client)) =
+            (self.injected.take(), self.connections.get_mut(&handle))
+        {
+            let mut streams = client.streams.iter_mut();
+            let stream = streams.find(|(id, _)| VarInt::from(**id).into_inner() >> 2 == number);
+            stream.expect("an open stream").1.outgoing.extend(bytes);
+        }
         if let (Some(reason), Some(client)) = (self.kick, self.connections.get_mut(&handle)) {
             self.kick = None;
             client.closes_at = Some(now + CLOSE_DELAY);
@@ -358,6 +372,12 @@ impl Service for Broker {
 
     fn poll_timeout(&self) -> Option<Clock> {
         self.connections.values().filter_map(|client| client.closes_at).min()
+    }
+
+    fn on_closed(&mut self, now: Clock, connection: ConnectionHandle, quic: &mut Connection) {
+        for (id, bytes) in self.read(connection.0, quic) {
+            self.handle(now, connection.0, id, &bytes, quic);
+        }
     }
 
     fn on_lost(&mut self, _: Clock, connection: ConnectionHandle) {

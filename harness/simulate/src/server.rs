@@ -90,6 +90,9 @@ pub trait Service {
     /// Something arrived or became possible on `connection`; called after each batch of events.
     fn poll(&mut self, now: Clock, connection: ConnectionHandle, quic: &mut Connection);
 
+    /// The peer has closed the connection; what came before that can still be read.
+    fn on_closed(&mut self, _now: Clock, _connection: ConnectionHandle, _quic: &mut Connection) {}
+
     /// The connection is gone.
     fn on_lost(&mut self, now: Clock, connection: ConnectionHandle);
 
@@ -421,6 +424,7 @@ impl<S: Service> Server<S> {
                 idle = false;
                 if let Event::ConnectionLost { reason } = event {
                     self.ended.push(Ended { reason, stats: connection.stats() });
+                    self.service.on_closed(now, handle, connection);
                     self.service.on_lost(now, handle);
                 }
             }

@@ -31,6 +31,11 @@ enum Cause {
 }
 
 impl Closing {
+    /// Whether nothing has come in since, so that what is sent now is no repetition.
+    pub(super) const fn is_first(&self) -> bool {
+        self.received == 0
+    }
+
     /// The frame for a packet of `space`. Before the handshake is complete an application's reasons are
     /// nobody's business (RFC 9000 10.2.3).
     pub(super) const fn frame(&self, space: Space) -> ConnectionClose<'static> {

@@ -10,14 +10,14 @@ use crate::time::Instant;
 
 use super::super::config::DATAGRAM_LEN_MIN;
 use super::super::error::{TransportCode, TransportError};
-use super::super::frame::{self, Ack, PathChallenge, PathResponse, kind};
+use super::super::frame::{self, Ack, ConnectionClose, PathChallenge, PathResponse, kind};
 use super::super::packet::{
     LongKind, encode_long_header, encode_short_header, finish_long_header, number_len,
 };
 use super::super::path::Validation;
 use super::super::protection::{SAMPLE_OFFSET, protect};
 use super::super::recovery::{PacketKind, Permit, Space};
-use super::super::stream::Control;
+use super::super::stream::{Control, StreamPiece};
 use super::record::{Record, SentFrame};
 use super::timers::encoded_ack_delay;
 use super::{Connection, Context, Ping, State};
@@ -26,6 +26,8 @@ use super::{Connection, Context, Ping, State};
 const PACKET_LEN_MIN: usize = 64;
 /// Less room than this is not worth a STREAM frame.
 const STREAM_ROOM_MIN: usize = 16;
+/// What CONNECTION_CLOSE needs without its reason, which is cut to what is left.
+const CLOSE_ROOM: usize = 16;
 
 /// What a packet has got so far.
 struct Draft {
@@ -304,13 +306,27 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             && w.remaining() >= STREAM_ROOM_MIN
             && let Some(piece) = self.streams.next_piece(w.remaining())
         {
-            let written = frame::Stream::encode_header(piece.id, piece.offset, piece.len, piece.fin, w);
-            debug_assert!(written.is_ok(), "next_piece left room for the header");
-            if let Ok(data) = w.skip(piece.len) {
-                self.streams.copy(&piece, data);
-            }
-            draft.record.push(SentFrame::Stream(piece.record()));
+            self.write_piece(&piece, draft, w);
         }
+    }
+
+    /// What the application wrote just before it closed the connection, such as DISCONNECT: nobody repeats it.
+    fn write_last_words(&mut self, draft: &mut Draft, w: &mut Writer<'_>) {
+        if let Some(room) = w.remaining().checked_sub(CLOSE_ROOM)
+            && room >= STREAM_ROOM_MIN
+            && let Some(piece) = self.streams.next_piece(room)
+        {
+            self.write_piece(&piece, draft, w);
+        }
+    }
+
+    fn write_piece(&mut self, piece: &StreamPiece, draft: &mut Draft, w: &mut Writer<'_>) {
+        let written = frame::Stream::encode_header(piece.id, piece.offset, piece.len, piece.fin, w);
+        debug_assert!(written.is_ok(), "next_piece left room for the header");
+        if let Ok(data) = w.skip(piece.len) {
+            self.streams.copy(piece, data);
+        }
+        draft.record.push(SentFrame::Stream(piece.record()));
     }
 
     /// Pads the datagram to what it needs, and the packet so that header protection finds its sample.
@@ -402,11 +418,15 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             let number = self.next_number[space.index()];
             let mut w = Writer::new(&mut buffer[len..limit - TAG_LEN]);
             let Some(number_at) = self.write_header(space, number, &mut w) else { break };
-            if closing.frame(space).encode(&mut w).is_err() {
-                break;
-            }
             let pad_to = if is_keyed[0] && is_last { limit } else { 0 };
             let mut draft = Draft { record: Record::new(), kind: PacketKind::AckOnly, pad_to };
+            let frame = closing.frame(space);
+            if closing.is_first() && matches!(frame, ConnectionClose::Application { .. }) {
+                self.write_last_words(&mut draft, &mut w);
+            }
+            if frame.encode(&mut w).is_err() {
+                break;
+            }
             self.write_padding(&mut draft, len, number_at.start, &mut w);
             let packet_len = w.len() + TAG_LEN;
             self.seal(space, number, number_at, &mut buffer[len..len + packet_len]);
