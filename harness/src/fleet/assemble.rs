@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use device::crypto::Software;
 use device::node::{Node, Storage};
@@ -213,7 +213,14 @@ fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, e
     }
     let phases: &[Phase] =
         if which == Which::Fleet { &[Phase::Ramp, Phase::Work] } else { &[Phase::Storm, Phase::Check] };
-    let cpu: std::time::Duration = phases.iter().map(|phase| stage.control.cpu(*phase)).sum();
+    let cpu: Duration = phases.iter().map(|phase| stage.control.cpu(*phase)).sum();
+    let published = trial.messages.len();
+    trial.notes.push(shares(
+        stage.control.cpu(phases[0]),
+        stage.control.cpu(phases[1]),
+        stage.devices,
+        published,
+    ));
     let grown = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
     trial.fleet = Some(record::Fleet {
         devices: stage.devices,
@@ -247,6 +254,18 @@ fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, e
         trial.notes.extend(marks.failures.iter().cloned());
     }
     trial
+}
+
+/// Where the processor time went: what a device costs to connect, and what each message costs once it is connected.
+/// Fleets of different sizes are compared by these, for the one sum per device also holds what the time of waiting and
+/// the process itself cost, which more devices share.
+fn shares(connecting: Duration, publishing: Duration, devices: u32, messages: usize) -> String {
+    let each = |spent: Duration, count: usize| spent.as_secs_f64() * 1e3 / count.max(1) as f64;
+    format!(
+        "Processor time: {:.2} ms to connect each device, {:.3} ms for each message while all were connected.",
+        each(connecting, devices as usize),
+        each(publishing, messages),
+    )
 }
 
 /// The account of a trial's messages.
