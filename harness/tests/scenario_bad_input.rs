@@ -175,7 +175,8 @@ fn a_client_pointed_at_a_wrong_authority_fails_the_run_and_says_why() {
     let bench = Bench::new();
     let wrong = bench.file("wrong.pem", &Certificates::generate().expect("an authority").root_pem());
     let main_job = include_str!("../../scenarios/lossy-wifi.toml");
-    let path = bench.file("lossy-wifi.toml", &format!("{main_job}\n[limits]\nconnect = \"3 s\"\n"));
+    let hurried = main_job.replace("[limits]\n", "[limits]\nconnect = \"3 s\"\n");
+    let path = bench.file("lossy-wifi.toml", &hurried);
     let ended = bench.run(&["scenario", &path, "--repeat", "1", "--ca", &wrong]);
     ended.expect(1, &["FAILED", "TlsRefused", "certificate"]);
     let report = bench.report();
