@@ -31,8 +31,10 @@ pub struct BadTag;
 /// Encrypts `text` in place and returns the tag over it and `aad` (RFC 8439 2.8).
 #[must_use]
 pub fn seal(key: &[u8; KEY_LEN], nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
-    let (mut stream, mac) = start(key, nonce);
-    apply(&mut stream, text);
+    let mut block = [0; BLOCK_LEN];
+    let (mut stream, mac) = start(key, nonce, &mut block);
+    apply(&mut stream, &mut block, text);
+    wipe(&mut block);
     tag(mac, aad, text)
 }
 
@@ -47,12 +49,14 @@ pub fn open(
     text: &mut [u8],
     tag: &[u8; TAG_LEN],
 ) -> Result<(), BadTag> {
-    let (mut stream, mac) = start(key, nonce);
-    if !bool::from(self::tag(mac, aad, text).ct_eq(tag)) {
-        return Err(BadTag);
+    let mut block = [0; BLOCK_LEN];
+    let (mut stream, mac) = start(key, nonce, &mut block);
+    let is_good = bool::from(self::tag(mac, aad, text).ct_eq(tag));
+    if is_good {
+        apply(&mut stream, &mut block, text);
     }
-    apply(&mut stream, text);
-    Ok(())
+    wipe(&mut block);
+    if is_good { Ok(()) } else { Err(BadTag) }
 }
 
 /// The mask that hides a QUIC header: the sample's first four bytes are the block counter, the rest is the nonce
@@ -65,7 +69,7 @@ pub fn header_mask(key: &[u8; KEY_LEN], sample: &[u8; 16]) -> [u8; 5] {
     let mut block = [0; BLOCK_LEN];
     keystream(&mut stream, &mut block);
     let [a, b, c, d, e, ..] = block;
-    block.zeroize();
+    wipe(&mut block);
     [a, b, c, d, e]
 }
 
@@ -77,26 +81,27 @@ fn keystream(stream: &mut Stream, block: &mut [u8; BLOCK_LEN]) {
     stream.write_keystream_block(block.into());
 }
 
-/// The cipher, behind the block whose first half is the key of the authenticator (RFC 8439 2.6).
-fn start(key: &[u8; KEY_LEN], nonce: &[u8; NONCE_LEN]) -> (Stream, Poly1305) {
-    let mut stream = Stream::new(key.into(), nonce.into());
-    let mut block = [0; BLOCK_LEN];
-    keystream(&mut stream, &mut block);
-    let key: &[u8; KEY_LEN] = block.first_chunk().expect("a block has 64 bytes");
-    let mac = Poly1305::new(key.into());
+/// Keystream is a secret. Out of line, for its 64 stores.
+#[inline(never)]
+fn wipe(block: &mut [u8; BLOCK_LEN]) {
     block.zeroize();
-    (stream, mac)
 }
 
-/// Encrypts or decrypts.
+/// The cipher, behind the block whose first half is the key of the authenticator (RFC 8439 2.6); that stays in `block`.
+fn start(key: &[u8; KEY_LEN], nonce: &[u8; NONCE_LEN], block: &mut [u8; BLOCK_LEN]) -> (Stream, Poly1305) {
+    let mut stream = Stream::new(key.into(), nonce.into());
+    keystream(&mut stream, block);
+    let key: &[u8; KEY_LEN] = block.first_chunk().expect("a block has 64 bytes");
+    (stream, Poly1305::new(key.into()))
+}
+
+/// Encrypts or decrypts, leaving keystream in `block`.
 #[inline(never)]
-fn apply(stream: &mut Stream, text: &mut [u8]) {
-    let mut block = [0; BLOCK_LEN];
+fn apply(stream: &mut Stream, block: &mut [u8; BLOCK_LEN], text: &mut [u8]) {
     for chunk in text.chunks_mut(BLOCK_LEN) {
-        keystream(stream, &mut block);
-        chunk.iter_mut().zip(&block).for_each(|(byte, key)| *byte ^= key);
+        keystream(stream, block);
+        chunk.iter_mut().zip(&*block).for_each(|(byte, key)| *byte ^= key);
     }
-    block.zeroize();
 }
 
 /// The tag over `aad` and ciphertext, each filled up to a block, and their lengths.
