@@ -402,13 +402,15 @@ pub struct Cost {
 pub enum Operation {
     /// From the start of a QUIC connection to its first datagram.
     FirstFlight,
-    /// From the start of a connection to the end of a full TLS handshake.
+    /// From the start of a connection to the end of a full TLS handshake, and what it leaves over: all that arrives after it
+    /// and before CONNACK, such as HANDSHAKE_DONE and tickets.
     HandshakeFull,
     /// The same with a ticket.
     HandshakeResumed,
     /// The same with a ticket and accepted 0-RTT data, CONNECT included.
     HandshakeEarly,
-    /// From the end of the handshake (TCP: from the established connection) to CONNACK.
+    /// From the end of the handshake (TCP: from the established connection) until something arrives, and CONNACK's receipt.
+    /// The client's Finished, which leaves with CONNECT, is counted here.
     Connect,
     /// A PUBLISH of QoS 0 until nothing of it is left to be sent.
     PublishQos0,

@@ -33,6 +33,8 @@ struct Attempt {
     encrypted: bool,
     /// At the end of the TLS handshake, or (TCP) when the connection stood.
     secured: Option<u64>,
+    /// Before the first datagram or bytes that arrived after that: the end of Finished and CONNECT.
+    asked: Option<u64>,
     /// What the TLS handshake took; `None` without TLS.
     handshake: Option<u64>,
 }
@@ -75,8 +77,11 @@ impl Meter {
     }
 
     /// Bytes from the network are about to be handed to the client.
-    pub(super) const fn on_arrival(&mut self) {
+    pub(super) fn on_arrival(&mut self) {
         self.arrived = self.spent;
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.secured.is_some()) {
+            attempt.asked = attempt.asked.or(self.spent);
+        }
     }
 
     /// The client wrote a datagram.
@@ -113,6 +118,7 @@ impl Meter {
                     launched: false,
                     encrypted: false,
                     secured: None,
+                    asked: None,
                     handshake: None,
                 });
             }
@@ -148,13 +154,18 @@ impl Meter {
             client::Phase::HandshakeComplete => {
                 attempt.handshake = attempt.encrypted.then(|| spent - attempt.started);
                 attempt.secured = Some(spent);
+                attempt.asked = None;
             }
             _ => {}
         }
     }
 
     fn on_connected(&mut self, connected: Connected, spent: u64, costs: &mut Costs) {
-        let Some(Attempt { secured, handshake, .. }) = self.attempt.take() else { return };
+        let Some(Attempt { secured, asked, handshake, .. }) = self.attempt.take() else { return };
+        // What came before CONNACK's datagram belongs to the handshake: HANDSHAKE_DONE, tickets, connection identifiers.
+        let between = self.arrived.zip(asked).filter(|_| handshake.is_some());
+        let between = between.map_or(0, |(arrived, asked)| arrived.saturating_sub(asked));
+        let handshake = handshake.map(|instructions| instructions + between);
         let operation = match (connected.early_data_accepted, connected.resumed) {
             (true, _) => Operation::HandshakeEarly,
             (false, true) => Operation::HandshakeResumed,
@@ -163,7 +174,7 @@ impl Meter {
         costs.extend(handshake.map(|instructions| Cost { operation, instructions }));
         // With 0-RTT, CONNECT is part of the handshake.
         let connect = secured.filter(|_| operation != Operation::HandshakeEarly);
-        let instructions = connect.map(|secured| spent - secured);
+        let instructions = connect.map(|secured| (spent - secured).saturating_sub(between));
         costs.extend(instructions.map(|instructions| Cost { operation: Operation::Connect, instructions }));
     }
 
@@ -222,6 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_connack_belongs_to_the_handshake() {
+        let mut meter = Meter::new();
+        call(&mut meter, 10);
+        assert!(meter.on_event(&ATTEMPT).is_empty());
+        call(&mut meter, 40);
+        meter.on_event(&Event::Phase(Phase::ServerHello));
+        meter.on_event(&Event::Phase(Phase::HandshakeComplete));
+        // CONNECT leaves.
+        call(&mut meter, 5);
+        // A ticket and what it leads to.
+        meter.on_arrival();
+        call(&mut meter, 300);
+        call(&mut meter, 20);
+        // CONNACK.
+        meter.on_arrival();
+        call(&mut meter, 4);
+        let costs = meter.on_event(&Event::Connected(CONNECTED));
+        assert_eq!(costs[..], [cost(Operation::HandshakeFull, 370), cost(Operation::Connect, 9)]);
+    }
+
+    #[test]
     fn early_data_carries_connect_within_the_handshake() {
         let mut meter = Meter::new();
         call(&mut meter, 1);
@@ -233,6 +265,25 @@ mod tests {
         let connected = Connected { resumed: true, early_data_accepted: true, ..CONNECTED };
         let costs = meter.on_event(&Event::Connected(connected));
         assert_eq!(costs[..], [cost(Operation::HandshakeEarly, 10)]);
+    }
+
+    #[test]
+    fn a_handshake_over_tcp_is_counted_once() {
+        let mut meter = Meter::new();
+        call(&mut meter, 1);
+        meter.on_event(&ATTEMPT);
+        meter.on_event(&Event::Phase(Phase::TcpEstablished));
+        meter.on_arrival();
+        call(&mut meter, 70);
+        meter.on_event(&Event::Phase(Phase::ServerHello));
+        meter.on_arrival();
+        call(&mut meter, 30);
+        meter.on_event(&Event::Phase(Phase::HandshakeComplete));
+        call(&mut meter, 5);
+        meter.on_arrival();
+        call(&mut meter, 4);
+        let costs = meter.on_event(&Event::Connected(CONNECTED));
+        assert_eq!(costs[..], [cost(Operation::HandshakeFull, 101), cost(Operation::Connect, 9)]);
     }
 
     #[test]

@@ -30,11 +30,19 @@ pub struct BrokerOptions {
     pub refuse: Option<ReasonCode>,
     /// Whether the broker hears but never answers.
     pub mute: bool,
+    /// How long it thinks over a CONNECT, as one does that asks elsewhere who the client is.
+    pub connack_delay: core::time::Duration,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { receive_maximum: 32, topic_alias_maximum: 16, refuse: None, mute: false }
+        Self {
+            receive_maximum: 32,
+            topic_alias_maximum: 16,
+            refuse: None,
+            mute: false,
+            connack_delay: core::time::Duration::ZERO,
+        }
     }
 }
 
@@ -86,6 +94,8 @@ struct Client {
     keeps_session: bool,
     control: Option<StreamId>,
     connected: bool,
+    /// When CONNACK goes out, and what follows it, if that is not yet.
+    answers_at: Option<Clock>,
     /// When the connection is closed, after a DISCONNECT had time to arrive.
     closes_at: Option<Clock>,
     streams: BTreeMap<StreamId, Stream>,
@@ -212,7 +222,6 @@ impl Broker {
     }
 
     fn on_connect(&mut self, now: Clock, handle: usize, id: StreamId, connect: &Connect<'_>) {
-        let _ = now;
         if let Some(reason) = self.options.refuse {
             let client = self.connections.get_mut(&handle).expect("just polled");
             client.version = connect.version;
@@ -242,6 +251,7 @@ impl Broker {
         client.version = connect.version;
         client.control = Some(id);
         client.connected = true;
+        client.answers_at = Some(now + self.options.connack_delay);
         client.keeps_session = match connect.version {
             Version::V3_1_1 => !connect.clean_start,
             Version::V5 => expiry.unwrap_or(0) > 0,
@@ -302,6 +312,10 @@ impl Broker {
 
     fn write(&mut self, now: Clock, handle: usize, quic: &mut Connection) {
         let Some(client) = self.connections.get_mut(&handle) else { return };
+        if client.answers_at.is_some_and(|at| now < at) {
+            return;
+        }
+        client.answers_at = None;
         for (&id, stream) in &mut client.streams {
             stream.channel.deliver(client.receive_maximum, client.version, &mut stream.outgoing);
             while !stream.outgoing.is_empty() {
@@ -371,7 +385,8 @@ impl Service for Broker {
     }
 
     fn poll_timeout(&self) -> Option<Clock> {
-        self.connections.values().filter_map(|client| client.closes_at).min()
+        let timers = self.connections.values().flat_map(|client| [client.answers_at, client.closes_at]);
+        timers.flatten().min()
     }
 
     fn on_closed(&mut self, now: Clock, connection: ConnectionHandle, quic: &mut Connection) {
@@ -394,6 +409,7 @@ impl Client {
             keeps_session: false,
             control: None,
             connected: false,
+            answers_at: None,
             closes_at: None,
             streams: BTreeMap::new(),
         }

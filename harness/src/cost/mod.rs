@@ -28,6 +28,9 @@ const PAYLOAD: [u8; 64] = [0x5a; 64];
 const TOPIC: &str = "bench/0001";
 /// One-way delay of the simulated link, in milliseconds.
 const DELAY_MS: u64 = 10;
+/// How long the broker thinks over CONNECT, so that HANDSHAKE_DONE, tickets and connection IDs have come before CONNACK and
+/// their cost is not taken for CONNECT's: the C stack's figure was taken on a settled connection.
+const CONNACK_DELAY: Duration = Duration::from_millis(50);
 /// Virtual time that a part of the session may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Virtual time after which acknowledgements, tickets and path probes are over.
@@ -87,8 +90,7 @@ pub struct Part {
 
 /// What a connection took; the sum is the whole.
 ///
-/// The client sends CONNECT beside its Finished, and CONNACK comes beside HANDSHAKE_DONE and tickets, so its calls do not
-/// tell them apart. Where a packet begins and ends within a call, header protection tells (the board's `ledger.rs`).
+/// The client sends CONNECT beside its Finished in one call, and CONNACK may come beside HANDSHAKE_DONE and tickets. Where a packet begins and ends within a call, header protection tells (the board's `ledger.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connecting {
     /// From the first Initial to the server's Finished; after it, packets with a long header, and datagrams that came
@@ -97,7 +99,7 @@ pub struct Connecting {
     /// Deriving the keys of tickets that came before CONNACK.
     pub tickets: u64,
     /// All else: CONNECT's building, sealing and sending, the receipt of the packet with CONNACK (whatever other frames
-    /// it has: HANDSHAKE_DONE, the ticket but for its key), and the acknowledgement that leaves with it.
+    /// it has), and an acknowledgement if one leaves with it.
     pub connect: u64,
 }
 
@@ -194,7 +196,8 @@ pub fn measure(elf: &Path, seed: u64) -> Result<Costs, CostError> {
 
     let options = ServerOptions { identity, ..ServerOptions::default() };
     let path = link::Path { delay: Some(link::units::Time::from_millis(DELAY_MS)), ..Default::default() };
-    let server = Server::new(options, seed, Broker::default());
+    let mut server = Server::new(options, seed, Broker::default());
+    server.service.options.connack_delay = CONNACK_DELAY;
     let mut session =
         Session { pair: Pair::new(board, server, &LinkConfig::symmetric(path), seed), parts: Vec::new() };
     session.run()?;

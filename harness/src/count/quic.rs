@@ -1,6 +1,7 @@
 //! The broker over QUIC: quinn-proto, seeded throughout.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use simulate::{Clock, Seeded, Server, ServerOptions, Service};
 use smoltcp::socket::udp;
@@ -8,6 +9,8 @@ use smoltcp::wire::IpEndpoint;
 
 use super::responder::Responder;
 
+/// How long CONNACK waits, so that HANDSHAKE_DONE, tickets and connection IDs come before it and are not taken for its cost.
+const CONNACK_DELAY: Duration = Duration::from_millis(50);
 /// Longest datagram read.
 const DATAGRAM_MAX: usize = 1_500;
 
@@ -51,19 +54,22 @@ impl QuicBroker {
 #[derive(Default)]
 struct OnStream {
     at: Option<(quinn_proto::ConnectionHandle, quinn_proto::StreamId)>,
+    /// When the first answer, CONNACK, may go out.
+    answers_at: Option<Clock>,
     responder: Responder,
 }
 
 impl Service for OnStream {
     fn poll(
         &mut self,
-        _: Clock,
+        now: Clock,
         connection: quinn_proto::ConnectionHandle,
         quic: &mut quinn_proto::Connection,
     ) {
         while let Some(id) = quic.streams().accept(quinn_proto::Dir::Bi) {
             self.at = Some((connection, id));
             self.responder = Responder::default();
+            self.answers_at = Some(now + CONNACK_DELAY);
         }
         let Some((_, id)) = self.at.filter(|(at, _)| *at == connection) else { return };
         if let Ok(mut chunks) = quic.recv_stream(id).read(true) {
@@ -72,6 +78,10 @@ impl Service for OnStream {
             }
             let _ = chunks.finalize();
         }
+        if self.answers_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.answers_at = None;
         let outgoing = self.responder.outgoing();
         if let Ok(written) = quic.send_stream(id).write(outgoing) {
             outgoing.drain(..written);
@@ -80,5 +90,12 @@ impl Service for OnStream {
 
     fn on_lost(&mut self, _: Clock, connection: quinn_proto::ConnectionHandle) {
         self.at = self.at.filter(|(at, _)| *at != connection);
+        if self.at.is_none() {
+            self.answers_at = None;
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Clock> {
+        self.answers_at
     }
 }
