@@ -2,6 +2,7 @@
 
 use std::alloc::Layout;
 use std::hint::black_box;
+use std::io::{Read, Seek, SeekFrom};
 use std::{alloc, fs, thread};
 
 use device::control::{Fault, ResetReason};
@@ -114,24 +115,32 @@ struct Stack {
 }
 
 impl Stack {
-    /// Deepest use below [`HostBoard::on_boot`]'s frame in bytes, rounded up to pages: the kernel tells
-    /// how many pages of the stack's mapping were ever touched, and they are touched from the top.
-    /// `None` where it does not tell.
+    /// Deepest use below [`HostBoard::on_boot`]'s frame in bytes, rounded up to pages: the pages of a
+    /// stack are touched from the top down without a gap (every frame larger than a page probes
+    /// each), and the kernel tells of each page whether it ever was. `None` where it does not tell.
+    ///
+    /// The resident size of the stack's mapping would not do: the kernel joins a mapping with its
+    /// neighbours, and then counts their pages too.
     fn high_water(&self) -> Option<u32> {
-        let maps = fs::read_to_string("/proc/self/smaps").ok()?;
-        let mut lines = maps.lines();
-        let end = lines.find_map(|line| {
-            let (range, _) = line.split_once(' ')?;
-            let (start, end) = range.split_once('-')?;
-            let start = usize::from_str_radix(start, 16).ok()?;
-            let end = usize::from_str_radix(end, 16).ok()?;
-            (start..end).contains(&self.top).then_some(end)
-        })?;
-        let resident = lines.find_map(|line| line.strip_prefix("Rss:"))?;
-        let resident: usize = resident.trim().strip_suffix(" kB")?.parse().ok()?;
-        u32::try_from(self.top.checked_sub(end - resident * 1024)?).ok()
+        let page = rustix::param::page_size();
+        let first = self.top.checked_sub(self.size)? / page;
+        let last = self.top / page;
+        let mut pagemap = fs::File::open("/proc/self/pagemap").ok()?;
+        pagemap.seek(SeekFrom::Start(u64::try_from(first * PAGEMAP_ENTRY).ok()?)).ok()?;
+        let mut entries = vec![0; (last - first + 1) * PAGEMAP_ENTRY];
+        pagemap.read_exact(&mut entries).ok()?;
+        let touched = |entry: &&[u8; PAGEMAP_ENTRY]| u64::from_le_bytes(**entry) & PAGE_TOUCHED != 0;
+        let (entries, _) = entries.as_chunks();
+        let pages = entries.iter().rev().take_while(touched).count();
+        u32::try_from(self.top.checked_sub((last + 1).checked_sub(pages)? * page)?).ok()
     }
 }
+
+/// Bytes of one page's entry in `/proc/self/pagemap`.
+const PAGEMAP_ENTRY: usize = 8;
+
+/// Bits 63 and 62 of an entry, "page present" and "page swapped" (Linux, `admin-guide/mm/pagemap`).
+const PAGE_TOUCHED: u64 = 0b11 << 62;
 
 #[cfg(test)]
 mod tests {
