@@ -108,8 +108,11 @@ fn the_same_seed_gives_the_same_packets_the_same_fate() {
 fn a_regression_against_a_baseline_fails_the_run() {
     let bench = Bench::new();
     let path = bench.file("tiny.toml", &tiny("", ""));
-    let baseline = bench.path("baseline.toml").display().to_string();
-    bench.run(&["scenario", &path, "--write-baseline", &baseline]).expect(0, &["PASSED"]);
+    // A folder that is not there yet.
+    let folder = bench.path("baselines");
+    let baseline = folder.join("tiny-host.toml").display().to_string();
+    let folder = folder.display().to_string();
+    bench.run(&["scenario", &path, "--write-baseline", &folder]).expect(0, &["PASSED"]);
     bench.run(&["scenario", &path, "--baseline", &baseline]).expect(0, &["baseline: delivery.ratio"]);
     let failing = bench.file("failing.toml", &tiny(", \"lost >= 1\"", "").replace("\"tiny\"", "\"failing\""));
     let unwritten = bench.path("unwritten.toml");

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::interrupt::interrupt;
+use super::replay::CommandLine;
 use super::{Exit, Failure, Format, colour, print, talk};
 use crate::broker::BrokerSpec;
 use crate::fleet::{DEVICES_MAX, Fleet, FleetError, ORIGIN, Options, Progress, Shard, Storm, source};
@@ -135,6 +137,29 @@ fn checked(arguments: &Arguments) -> Result<(Options, BrokerSpec), Failure> {
     Ok((options, broker))
 }
 
+/// The command that repeats the run: everything that decides its outcome, spelt out.
+fn replay(arguments: &Arguments, options: &Options, broker: &BrokerSpec) -> String {
+    let value = |storm: Storm| storm.to_possible_value().expect("none is hidden").get_name().to_owned();
+    let ms = |time: Duration| format!("{}ms", time.as_millis());
+    let mut line = CommandLine::new("fleet");
+    line.option("devices", Some(options.devices));
+    line.option("broker", Some(broker));
+    line.path("ca", arguments.ca.as_deref());
+    line.option("shard", (options.shard != Shard::WHOLE).then_some(options.shard));
+    line.option("ramp", Some(options.ramp_per_s));
+    line.option("connecting", Some(options.connecting));
+    line.option("messages", Some(options.messages));
+    line.option("interval", Some(ms(options.interval)));
+    line.option("size", Some(options.size));
+    line.option("qos", Some(options.qos));
+    line.option("storm", Some(value(options.storm)));
+    line.option("down", Some(ms(options.down)));
+    line.option("network", arguments.network.as_ref());
+    line.option("threads", Some(options.threads));
+    line.option("seed", Some(options.seed));
+    line.finish()
+}
+
 /// One for each core of the machine.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -160,10 +185,10 @@ async fn one(
     let folder = Folder::create(&arguments.reports, &scenario.name, started.as_micros() as u64, options.seed)
         .map_err(|error| Failure::environment(miette::Report::msg(error)))?;
     let fleet = Fleet {
+        replay: replay(arguments, options, &broker),
         options,
         scenario,
         broker,
-        network: arguments.network.as_deref(),
         folder: folder.path(),
         command_line: std::env::args().collect(),
         cancel,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::build::build_with_talk;
 use super::interrupt::interrupt;
 use super::progress::Talk;
+use super::replay::CommandLine;
 use super::secrets::Secrets;
 use super::tethered;
 use super::{Exit, Failure, Format, print, talk};
@@ -60,10 +61,11 @@ pub struct Arguments {
     /// them: whoever has the report can then read that traffic. Without it, no secret leaves the run.
     #[arg(long)]
     pcap: bool,
-    /// Fail if the run is worse than this baseline, or the one of its name in this folder.
+    /// Fail if the run is worse than this baseline (`.toml`), or the one of its name in this folder.
     #[arg(long, value_name = "FILE|FOLDER")]
     baseline: Option<PathBuf>,
-    /// Make a baseline of this run, in a folder by its name; an existing file is not overwritten.
+    /// Make a baseline of this run: this file (`.toml`), or one of its name in this folder, which is made where there
+    /// is none; an existing file is not overwritten.
     #[arg(long, value_name = "FILE|FOLDER", conflicts_with = "baseline")]
     write_baseline: Option<PathBuf>,
     /// Where reports go.
@@ -241,6 +243,13 @@ fn prepare(arguments: &Arguments, scenario: &Scenario) -> Result<Prepared, Failu
             path.display()
         )));
     }
+    if let Some(folder) = write_baseline.as_deref().and_then(Path::parent) {
+        // Now, so that a run is not made in vain.
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let help = "choose a folder that can be made";
+            Failure::usage(miette::miette!(help = help, "cannot make {}: {error}", folder.display()))
+        })?;
+    }
     Ok(Prepared { spec, baseline, write_baseline, trust })
 }
 
@@ -248,7 +257,7 @@ fn prepare(arguments: &Arguments, scenario: &Scenario) -> Result<Prepared, Failu
 fn baseline(path: Option<&Path>, scenario: &Scenario, board: &str) -> Result<Option<Baseline>, Failure> {
     let Some(path) = path else { return Ok(None) };
     let file = baseline_file(path, scenario, board);
-    if path.is_dir() && !file.exists() {
+    if !file.exists() && path.is_dir() {
         talk(&format!("{}: there is no baseline {}", scenario.name, file.display()));
         return Ok(None);
     }
@@ -258,8 +267,11 @@ fn baseline(path: Option<&Path>, scenario: &Scenario, board: &str) -> Result<Opt
     Ok(Some(baseline))
 }
 
+/// `path` if it names a file, else the file of this scenario and board in the folder `path`, there or not.
 fn baseline_file(path: &Path, scenario: &Scenario, board: &str) -> PathBuf {
-    if path.is_dir() { path.join(format!("{}-{board}.toml", scenario.name)) } else { path.to_owned() }
+    let is_file =
+        path.is_file() || (!path.is_dir() && path.extension().is_some_and(|extension| extension == "toml"));
+    if is_file { path.to_owned() } else { path.join(format!("{}-{board}.toml", scenario.name)) }
 }
 
 async fn one(
@@ -406,20 +418,21 @@ fn restarts_with_sessions(scenario: &Scenario) -> bool {
 
 /// The command that repeats the run: everything that decides its outcome, spelt out.
 fn replay(arguments: &Arguments, scenario: &Scenario, broker: &str) -> String {
-    let mut command = format!("cargo run -p harness -- scenario {}", arguments.scenario_or(&scenario.name));
-    command += &format!(" --board {}", arguments.board.name().name());
-    command += &format!(" --broker {broker}");
-    if !arguments.transport.is_empty() {
-        let names: Vec<_> = arguments.transport.iter().map(|transport| transport.name()).collect();
-        command += &format!(" --transport {}", names.join(","));
-    }
+    let mut line = CommandLine::new("scenario");
+    line.word(arguments.scenario_or(&scenario.name));
+    line.option("board", Some(arguments.board.name().name()));
+    line.option("broker", Some(broker));
+    line.path("ca", arguments.ca.as_deref());
+    let transports: Vec<_> = arguments.transport.iter().map(|transport| transport.name()).collect();
+    line.option("transport", (!transports.is_empty()).then(|| transports.join(",")));
     if arguments.seed.is_some() || arguments.repeat.is_some() {
-        command += &format!(" --seed {} --repeat {}", scenario.seeds[0], scenario.seeds.len());
+        line.option("seed", scenario.seeds.first());
+        line.option("repeat", Some(scenario.seeds.len()));
     }
-    if arguments.icount {
-        command += " --icount";
-    }
-    command
+    arguments.tethered.spell(&mut line);
+    line.flag("icount", arguments.icount);
+    line.path("baseline", arguments.baseline.as_deref());
+    line.finish()
 }
 
 impl Arguments {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::build::build_with_talk;
+use super::replay::CommandLine;
 use super::{Failure, talk};
 use crate::board::esp32c3::choose::{self, Choice, Chosen, Wish};
 use crate::board::esp32c3::discover::Roots;
@@ -80,7 +81,7 @@ pub struct BoardArguments {
     pub wifi: Option<PathBuf>,
     /// Read a firmware that is not this project's by its log: log:RULES.toml, or log:esp32-quic for the proof of concept.
     #[arg(long, value_name = "log:RULES", value_parser = adapter)]
-    pub adapter: Option<Rules>,
+    pub adapter: Option<Adapter>,
     /// This machine's address in the board's network, with a port if a firewall wants a fixed one.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
@@ -89,7 +90,30 @@ pub struct BoardArguments {
     pub advertise: Option<IpAddr>,
 }
 
+/// `--adapter` as it was given, and what it means.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    given: String,
+    rules: Rules,
+}
+
 impl BoardArguments {
+    /// Adds them to the command that repeats a run.
+    pub(super) fn spell(&self, line: &mut CommandLine) {
+        let which = &self.which;
+        line.path("port", which.port.as_deref());
+        line.option("mac", which.mac.as_ref());
+        line.option("name", which.name.as_ref());
+        line.flag("any", which.any);
+        line.path("boards", which.boards.as_deref());
+        line.path("firmware", self.firmware.as_deref());
+        line.flag("no-flash", self.no_flash);
+        line.path("wifi", self.wifi.as_deref());
+        line.option("adapter", self.adapter.as_ref().map(|adapter| &adapter.given));
+        line.option("listen", self.listen);
+        line.option("advertise", self.advertise);
+    }
+
     /// Picks, locks and flashes the board, and finds its network.
     pub fn prepare(&self) -> Result<Tethered, Failure> {
         // What needs no board first: a slip shows at once.
@@ -110,7 +134,7 @@ impl BoardArguments {
         };
         let (elf, chosen, chip) = self.flash()?;
         let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
-        let adapter = self.adapter.clone();
+        let adapter = self.adapter.as_ref().map(|adapter| adapter.rules.clone());
         Ok(Tethered::new(Parts { chosen, elf, wifi, lan, chip, adapter, listener }))
     }
 
@@ -149,12 +173,13 @@ pub fn note_run(board: &Tethered, record: &RunRecord) {
     note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, fault);
 }
 
-fn adapter(text: &str) -> Result<Rules, String> {
-    match text.strip_prefix("log:") {
-        None => Err(format!("`{text}` is no adapter; there is log:RULES.toml")),
-        Some("esp32-quic") => Rules::parse(ESP32_QUIC).map_err(|error| error.to_string()),
-        Some(path) => Rules::load(std::path::Path::new(path)).map_err(|error| error.to_string()),
-    }
+fn adapter(text: &str) -> Result<Adapter, String> {
+    let rules = match text.strip_prefix("log:") {
+        None => return Err(format!("`{text}` is no adapter; there is log:RULES.toml")),
+        Some("esp32-quic") => Rules::parse(ESP32_QUIC),
+        Some(path) => Rules::load(std::path::Path::new(path)),
+    };
+    Ok(Adapter { given: text.to_owned(), rules: rules.map_err(|error| error.to_string())? })
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -131,7 +131,7 @@ pub(super) fn record(
                 certificate: Some(format!("{:?}", stage.broker.certificates().kind())),
             },
             command_line: fleet.command_line.clone(),
-            replay: options.replay(&fleet.broker.to_string(), fleet.network),
+            replay: fleet.replay.clone(),
             base_seed: options.seed,
             started_unix_us: now_us.saturating_sub(duration_us),
             duration_us,

@@ -86,36 +86,6 @@ impl Options {
     fn seed_of_shard(&self) -> u64 {
         self.seed.wrapping_add(u64::from(self.shard.index() - 1))
     }
-
-    /// The command that repeats the run.
-    fn replay(&self, broker: &str, network: Option<&str>) -> String {
-        let storm = match self.storm {
-            Storm::None => "none",
-            Storm::Stop => "stop",
-            Storm::Kill => "kill",
-        };
-        let mut command = format!(
-            "cargo run -p harness -- fleet --devices {} --broker {broker} --ramp {} --connecting {} --messages {} \
-             --interval {}ms --size {} --qos {} --storm {storm} --down {}ms --threads {} --seed {}",
-            self.devices,
-            self.ramp_per_s,
-            self.connecting,
-            self.messages,
-            self.interval.as_millis(),
-            self.size,
-            self.qos,
-            self.down.as_millis(),
-            self.threads,
-            self.seed,
-        );
-        if self.shard != Shard::WHOLE {
-            command += &format!(" --shard {}", self.shard);
-        }
-        if let Some(network) = network {
-            command += &format!(" --network {network}");
-        }
-        command
-    }
 }
 
 /// What a fleet tells while it runs.
@@ -178,12 +148,12 @@ pub struct Fleet<'f> {
     pub scenario: &'f Scenario,
     /// Which broker.
     pub broker: BrokerSpec,
-    /// Name of the scenario whose network it is, if not the quiet one.
-    pub network: Option<&'f str>,
     /// Where logs go.
     pub folder: &'f Path,
     /// The command line as it was typed.
     pub command_line: Vec<String>,
+    /// The command that repeats the run.
+    pub replay: String,
     /// Ends the run early, with a partial record.
     pub cancel: CancellationToken,
 }
