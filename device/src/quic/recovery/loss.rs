@@ -110,8 +110,8 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let mut spurious = 0;
         table.remove_acked(|packet| {
             if packet.was_lost() {
-                statistics.spurious_losses += 1;
-                spurious += u16::from(packet.signals_congestion());
+                statistics.spurious_losses += u32::from(packet.is_missed());
+                spurious += u16::from(packet.is_missed() && packet.signals_congestion());
             } else if packet.is_ack_eliciting() {
                 spaces[packet.space.index()].ack_eliciting_in_flight -= 1;
             }

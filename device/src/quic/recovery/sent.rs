@@ -74,6 +74,12 @@ impl<T> SentPacket<T> {
         !self.has(MTU_PROBE | OLD_PATH)
     }
 
+    /// Whether somebody waits for its bytes: not on an old path, and not for acknowledgements only. What does not count
+    /// when it is lost does not count when it turns up either.
+    pub(super) fn is_missed(&self) -> bool {
+        !self.has(ACK_ONLY | OLD_PATH)
+    }
+
     /// Sent in `space`, and neither acknowledged nor lost.
     pub(super) fn is_outstanding(&self, space: Space) -> bool {
         self.space == space && !self.has(LOST | ACKED)

@@ -391,6 +391,21 @@ fn a_late_acknowledgement_of_a_lost_packet_is_a_spurious_loss_and_restores_the_w
 }
 
 #[test]
+fn a_late_acknowledgement_of_what_nobody_missed_is_no_spurious_loss() {
+    let mut sender = Sender::confirmed();
+    sender.send(Space::Application);
+    let unmissed = sender.send_kind(Space::Application, 40, PacketKind::AckOnly);
+    sender.send_many(3);
+    sender.wait_ms(100);
+    sender.ack(Space::Application, &[2..=4]);
+    assert_eq!((sender.lost.as_slice(), sender.recovery.statistics().packets_lost), (&[0, unmissed][..], 1));
+    sender.wait_ms(5);
+    sender.ack(Space::Application, &[1..=4]);
+    assert_eq!(sender.recovery.statistics().spurious_losses, 0);
+    assert_eq!(sender.recovery.congestion().window(), INITIAL_WINDOW / 2, "the other one is lost");
+}
+
+#[test]
 fn a_late_acknowledgement_is_no_rtt_sample() {
     let mut sender = Sender::confirmed();
     sender.send_many(4);
