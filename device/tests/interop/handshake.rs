@@ -1,19 +1,21 @@
-//! Handshake cases of the QUIC interop runner, against quinn-proto in virtual time.
+//! Handshake cases.
 
-use core::time::Duration;
+use std::collections::BTreeSet;
 
+use device::codec::Reader;
 use device::crypto::CipherSuite;
 use device::crypto::key_exchange::NamedGroup;
+use device::quic::frame::Frame;
 use device::quic::{CloseReason, EarlyDataOutcome, Event, Phase};
 use link::{Direction, LinkConfig, Loss, LossTable, Path};
 use simulate::identity::Identity;
+use simulate::wire::{Kind, Packet, Wire};
 use simulate::{Pair, PairOptions};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::{SECOND, one_handshake, percent};
 
-fn percent(percent: f64) -> link::units::Percent {
-    link::units::Percent::new(percent).expect("a percentage")
-}
+const CLIENT_HELLO: u8 = 1;
+const CERTIFICATE: u8 = 11;
 
 fn early_data(pair: &Pair) -> Option<EarlyDataOutcome> {
     pair.client.events.iter().find_map(|(_, event)| match event {
@@ -32,14 +34,14 @@ fn close(pair: &mut Pair) {
 
 #[test]
 fn handshake() {
-    let mut pair = Pair::seeded(1);
+    let mut pair = Pair::seeded(1).captured();
     pair.run_until_connected();
     let elapsed_ms = pair.now().elapsed().as_millis();
     assert!((30..45).contains(&elapsed_ms), "{elapsed_ms} ms is more than one round trip of 30 ms");
     pair.run_until_confirmed();
     pair.echo(1024, SECOND);
+    one_handshake(&pair);
     assert_eq!(pair.server.accepted(), 1);
-    assert_eq!(pair.server.retries(), 0);
     assert_eq!(pair.client.stats().pto_count, 0);
 }
 
@@ -73,13 +75,25 @@ fn handshake_over_p256_alone() {
     pair.echo(100, SECOND);
 }
 
+/// The cipher suites in the ClientHello.
+fn offered(wire: &Wire) -> Vec<u16> {
+    let messages = wire.messages(0, Direction::Up, Kind::Initial);
+    let (CLIENT_HELLO, hello) = &messages[0] else { panic!("{messages:?}") };
+    let mut r = Reader::new(hello);
+    r.take(2 + 32, "version and random").expect("whole");
+    r.vec8("session").expect("whole");
+    let suites = r.vec16("suites").expect("whole");
+    suites.chunks(2).map(|suite| u16::from_be_bytes([suite[0], suite[1]])).collect()
+}
+
 #[test]
 fn chacha20() {
     let mut options = PairOptions::seeded(5);
     options.client.cipher_suites = vec![CipherSuite::ChaCha20Poly1305Sha256];
-    let mut pair = options.build();
+    let mut pair = options.build().captured();
     pair.run_until_connected();
     pair.echo(100_000, 10 * SECOND);
+    assert_eq!(offered(&one_handshake(&pair)), [0x1303]);
 }
 
 #[test]
@@ -95,19 +109,23 @@ fn aes128() {
 fn longrtt() {
     let mut options = PairOptions::seeded(7);
     options.link.both.delay = Some(link::units::Time::from_millis(750));
-    let mut pair = options.build();
+    let mut pair = options.build().captured();
     pair.run_until_connected();
-    // The first answer comes after 1.5 s, the first probe timeout after a second: at least two ClientHellos.
+    // The first answer comes after 1.5 s, the first probe timeout after a second.
     assert!(pair.client.stats().pto_count >= 1);
     assert_eq!(pair.server.accepted(), 1, "the repeated ClientHello opens no second connection");
     pair.echo(1024, 20 * SECOND);
+    let wire = one_handshake(&pair);
+    let is_first = |frame: &Frame<'_>| matches!(frame, Frame::Crypto(crypto) if crypto.offset == 0);
+    let hellos = wire.up().filter(|packet| packet.kind == Kind::Initial && packet.has(is_first)).count();
+    assert!(hellos >= 2, "{hellos}");
 }
 
 #[test]
 fn retry() {
     let mut options = PairOptions::seeded(8);
     options.server.retry = true;
-    let mut pair = options.build();
+    let mut pair = options.build().captured();
     pair.run_until_connected();
     assert_eq!(pair.server.retries(), 1);
     assert_eq!(pair.server.accepted(), 1, "the second Initial carried the token");
@@ -115,6 +133,19 @@ fn retry() {
     let elapsed_ms = pair.now().elapsed().as_millis();
     assert!((60..80).contains(&elapsed_ms), "{elapsed_ms} ms for two round trips of 30 ms");
     pair.echo(1024, SECOND);
+    let wire = pair.wire();
+    assert_eq!((wire.handshakes(), wire.count(Kind::Retry), wire.versions()), (1, 1, BTreeSet::from([1])));
+    let retry_at = wire.packets.iter().position(|packet| packet.kind == Kind::Retry).expect("counted");
+    let (before, after) = wire.packets.split_at(retry_at);
+    let initials = |packets: &[Packet]| -> Vec<(Vec<u8>, u64)> {
+        let of_client = |packet: &&Packet| packet.kind == Kind::Initial && packet.direction == Direction::Up;
+        packets.iter().filter(of_client).map(|packet| (packet.token.clone(), packet.number)).collect()
+    };
+    let (first, later) = (initials(before), initials(after));
+    assert!(first.iter().all(|(token, _)| token.is_empty()) && !later.is_empty());
+    assert!(later.iter().all(|(token, _)| *token == after[0].token), "each later Initial has the token");
+    let numbers: Vec<_> = first.iter().chain(&later).map(|(_, number)| *number).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "numbers go on: {numbers:?}");
 }
 
 #[test]
@@ -132,7 +163,7 @@ fn a_token_of_an_earlier_connection_spares_the_retry() {
 
 #[test]
 fn resumption() {
-    let mut pair = Pair::seeded(10);
+    let mut pair = Pair::seeded(10).captured();
     pair.run_until_connected();
     assert!(pair.run_until(SECOND, |pair| !pair.client.kept.tickets.is_empty()), "a ticket");
     close(&mut pair);
@@ -145,13 +176,21 @@ fn resumption() {
         "a resumed handshake has no certificate"
     );
     pair.echo(1024, SECOND);
+    let wire = pair.wire();
+    assert_eq!((wire.handshakes(), wire.versions()), (2, BTreeSet::from([1])));
+    let of_server = |connection| -> Vec<u8> {
+        let messages = wire.messages(connection, Direction::Down, Kind::Handshake);
+        messages.into_iter().map(|(kind, _)| kind).collect()
+    };
+    // EncryptedExtensions, Certificate, CertificateVerify, Finished; then without the two in the middle.
+    assert_eq!((of_server(0), of_server(1)), (vec![8, CERTIFICATE, 15, 20], vec![8, 20]));
 }
 
 /// Connects once for a ticket, then again with 0-RTT data on the first stream, which is echoed.
 fn zero_rtt(seed: u64, before_second: impl FnOnce(&mut Pair)) -> Pair {
     let mut options = PairOptions::seeded(seed);
     options.client.quic.early_data = device::tls::EarlyData::Offer;
-    let mut pair = options.build();
+    let mut pair = options.build().captured();
     pair.run_until_connected();
     assert!(pair.run_until(SECOND, |pair| !pair.client.kept.tickets.is_empty()), "a ticket");
     close(&mut pair);
@@ -172,12 +211,31 @@ fn zero_rtt(seed: u64, before_second: impl FnOnce(&mut Pair)) -> Pair {
 fn zerortt() {
     let pair = zero_rtt(11, |_| ());
     assert_eq!(early_data(&pair), Some(EarlyDataOutcome::Accepted));
+    let wire = pair.wire();
+    assert_eq!((wire.handshakes(), wire.versions()), (2, BTreeSet::from([1])));
+    assert_eq!(stream_bytes(&wire, Kind::ZeroRtt), 500, "the whole request");
+    assert_eq!(stream_bytes(&wire, Kind::OneRtt), 0, "nothing of it again");
+    let one_rtt = wire.up().filter(|packet| packet.connection == 1 && packet.kind == Kind::OneRtt);
+    let bytes: usize = one_rtt.map(|packet| packet.len).sum();
+    assert!(bytes <= 300, "{bytes} bytes of 1-RTT packets for acknowledgements");
+}
+
+/// Stream bytes that the client sent on the second connection in packets of `kind`.
+fn stream_bytes(wire: &Wire, kind: Kind) -> usize {
+    let packets = wire.up().filter(|packet| packet.connection == 1 && packet.kind == kind);
+    let len = |frame: Frame<'_>| match frame {
+        Frame::Stream(stream) => stream.data.len(),
+        _ => 0,
+    };
+    packets.flat_map(Packet::frames).map(len).sum()
 }
 
 #[test]
 fn refused_early_data_is_sent_again_after_the_handshake() {
     let pair = zero_rtt(12, |pair| pair.server.reconfigure(|options| options.early_data = false));
     assert_eq!(early_data(&pair), Some(EarlyDataOutcome::Rejected));
+    // The server drops what it refuses, so it logs no secret for it; what counts comes again.
+    assert_eq!(pair.server.service.received, 500);
 }
 
 #[test]
@@ -213,22 +271,32 @@ fn amplificationlimit() {
     let mut options = PairOptions::seeded(15);
     options.server.identity = Identity::long_chain();
     options.client.identity = Identity::long_chain();
-    let mut pair = options.build();
+    let mut pair = options.build().captured();
     for n in 2..=7 {
         pair = pair.drop_nth_from_client(n);
     }
-    pair.client.connect(pair.now());
-    while !pair.client.is_connected() {
-        assert!(pair.now().elapsed() < 60 * SECOND, "{:?}", pair.client.events);
-        let deadline = pair.now() + SECOND;
-        pair.step(deadline);
-        // Only the first datagram arrives before the eighth; then the address is validated or more credit earned.
-        if pair.datagrams(Direction::Up) <= 7 {
-            assert!(pair.bytes(Direction::Down) <= 3 * 1200, "{} bytes", pair.bytes(Direction::Down));
-        }
-    }
-    assert!(pair.datagrams(Direction::Up) > 7);
+    pair.run_until_connected();
     pair.echo(100, 10 * SECOND);
+    let wire = one_handshake(&pair);
+    assert!(pair.datagrams(Direction::Up) > 7);
+    // Until the server hears a Handshake packet it sends at most three times what it got, whole datagrams counted.
+    let heard = wire.up().find(|packet| packet.kind == Kind::Handshake && packet.arrived);
+    let heard = heard.expect("the handshake completed").datagram;
+    let rtt = 2 * core::time::Duration::from_millis(15);
+    let heard_at = wire.packets.iter().find(|packet| packet.datagram == heard).expect("found").at + rtt / 2;
+    let bytes = |direction: Direction, until: simulate::Clock| -> usize {
+        let sent = wire.packets.iter().filter(|packet| packet.direction == direction && packet.at <= until);
+        sent.filter(|packet| direction == Direction::Down || packet.arrived).map(|packet| packet.len).sum()
+    };
+    let mut limited = 0;
+    for packet in wire.down().filter(|packet| packet.at < heard_at) {
+        // What was sent half a round trip before is what the server has got.
+        let got_until = simulate::Clock::from_micros(packet.at.as_micros().saturating_sub(15_000));
+        let (got, sent) = (bytes(Direction::Up, got_until), bytes(Direction::Down, packet.at));
+        assert!(sent <= 3 * got, "{sent} bytes sent for {got} at {}", packet.at);
+        limited = limited.max(sent);
+    }
+    assert!(limited > 3 * 1_200 - 200, "the chain must reach the limit: {limited}");
 }
 
 /// 50 connections of 1 KB each, as the runner does; on fresh links, so that one seed is one connection.
@@ -237,7 +305,7 @@ fn fifty_handshakes(path: &Path) {
         let mut options = PairOptions::seeded(seed);
         options.link = LinkConfig::symmetric(path.clone());
         options.client.quic.handshake_timeout = device::time::Duration::from_secs(60);
-        let mut pair = options.build();
+        let mut pair = options.build().captured();
         pair.client.connect(pair.now());
         assert!(
             pair.run_until(60 * SECOND, |pair| pair.client.is_connected()),
@@ -245,6 +313,7 @@ fn fifty_handshakes(path: &Path) {
             pair.client.events
         );
         pair.echo(1024, 60 * SECOND);
+        assert_eq!(pair.wire().handshakes(), 1, "seed {seed}");
     }
 }
 
@@ -319,5 +388,74 @@ fn a_wrong_name_an_unknown_authority_and_a_wrong_date_are_refused() {
             pair.client.events
         );
         assert!(!pair.client.is_connected(), "{case}");
+    }
+}
+
+/// A server that wants to see a certificate of `Identity::p256`, and a client that shows `own`.
+fn asked_for_a_certificate(seed: u64, own: Option<std::sync::Arc<Identity>>) -> Pair {
+    let mut options = PairOptions::seeded(seed);
+    options.server.client_identity = Some(Identity::p256());
+    options.client.own_identity = own;
+    options.build().captured()
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_a_server_that_asks() {
+    let mut pair = asked_for_a_certificate(30, Some(Identity::p256()));
+    pair.run_until_connected();
+    pair.run_until_confirmed();
+    pair.echo(1024, SECOND);
+    let quic = pair.server.connection().expect("a connection");
+    let shown = quic.crypto_session().peer_identity().expect("an authenticated client");
+    let shown =
+        shown.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().expect("rustls' own type");
+    assert_eq!(*shown, Identity::p256().chain);
+    // Certificate, CertificateVerify, Finished.
+    let messages = one_handshake(&pair).messages(0, Direction::Up, Kind::Handshake);
+    assert_eq!(messages.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [CERTIFICATE, 15, 20]);
+    // With the ticket it is known: the second handshake shows it no more.
+    assert!(pair.run_until(SECOND, |pair| !pair.client.kept.tickets.is_empty()), "a ticket");
+    close(&mut pair);
+    let now = pair.now();
+    pair.client.resume(now);
+    assert!(pair.run_until(SECOND, |pair| pair.client.is_connected()));
+    pair.echo(1024, SECOND);
+    let messages = pair.wire().messages(1, Direction::Up, Kind::Handshake);
+    assert_eq!(messages.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [20]);
+}
+
+#[test]
+fn a_client_certificate_survives_loss() {
+    for seed in 31..41 {
+        let mut options = PairOptions::seeded(seed);
+        options.server.client_identity = Some(Identity::p256());
+        options.client.own_identity = Some(Identity::p256());
+        let loss = LossTable { random: Some(percent(30.0)), run_max: Some(3), ..LossTable::default() };
+        let delay = Some(link::units::Time::from_millis(15));
+        options.link = LinkConfig::symmetric(Path { delay, loss: Some(Loss(loss)), ..Path::default() });
+        options.client.quic.handshake_timeout = device::time::Duration::from_secs(60);
+        let mut pair = options.build();
+        pair.run_until_connected();
+        pair.echo(1024, 60 * SECOND);
+    }
+}
+
+#[test]
+fn a_missing_or_foreign_client_certificate_is_refused_by_the_server_with_its_alert() {
+    // The stranger's authority has the name of the trusted one, but not its key.
+    for (own, alert) in [(None, 116), (Some(Identity::fresh()), 51)] {
+        let mut pair = asked_for_a_certificate(41, own);
+        pair.client.connect(pair.now());
+        assert!(pair.run_until(5 * SECOND, |pair| pair.client.is_closed()), "{:?}", pair.client.events);
+        // CRYPTO_ERROR with certificate_required or decrypt_error (RFC 9001 4.8).
+        let code = device::quic::TransportCode::crypto(alert);
+        assert!(
+            pair.client.has(|event| matches!(
+                event,
+                Event::Closed(CloseReason::PeerTransport { code: got, .. }) if *got == code
+            )),
+            "{alert}: {:?}",
+            pair.client.events
+        );
     }
 }

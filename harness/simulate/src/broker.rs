@@ -14,7 +14,7 @@ use device::mqtt::{Duplicate, PacketId, Properties, Property, Qos, ReasonCode, R
 use quinn_proto::{Connection, ConnectionHandle, Dir, ReadableError, StreamId, VarInt, WriteError};
 
 use crate::Clock;
-use crate::server::Service;
+use crate::service::Service;
 
 /// How long a DISCONNECT has to arrive before the connection is closed behind it.
 const CLOSE_DELAY: core::time::Duration = core::time::Duration::from_millis(100);

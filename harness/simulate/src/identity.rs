@@ -34,6 +34,24 @@ impl Identity {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }
 
+    /// The leaf's certificates as the device wants them to show them itself.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<&[u8]> {
+        self.chain.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// The scalar of the leaf's P-256 key.
+    ///
+    /// # Panics
+    /// If its key is of another kind.
+    #[must_use]
+    pub fn scalar(&self) -> &[u8; 32] {
+        // PKCS#8 around RFC 5915: the scalar is behind the version and the octet string's header.
+        let marker = [0x02, 0x01, 0x01, 0x04, 0x20];
+        let at = self.key.windows(marker.len()).position(|window| window == marker).expect("a P-256 key");
+        self.key[at + marker.len()..].first_chunk().expect("32 bytes follow")
+    }
+
     /// Ed25519 throughout, from fixed keys: every byte is the same on every run.
     #[must_use]
     pub fn fixed() -> Arc<Self> {
@@ -52,12 +70,15 @@ impl Identity {
     #[must_use]
     pub fn p256() -> Arc<Self> {
         static P256: OnceLock<Arc<Identity>> = OnceLock::new();
-        P256.get_or_init(|| {
-            let mut generate =
-                |_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("ring generates P-256 keys");
-            Arc::new(Self::build(2, 0, &mut generate))
-        })
-        .clone()
+        P256.get_or_init(Self::fresh).clone()
+    }
+
+    /// As [`Self::p256`], with keys of its own: a stranger to all others.
+    #[must_use]
+    pub fn fresh() -> Arc<Self> {
+        let mut generate =
+            |_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("ring generates P-256 keys");
+        Arc::new(Self::build(2, 0, &mut generate))
     }
 
     /// A root, and `depth` certificates below it of which the last is the server's.

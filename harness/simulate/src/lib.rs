@@ -28,13 +28,14 @@ mod mqtt_client;
 mod pair;
 mod quic_client;
 mod random;
-#[cfg(test)]
-mod reference;
+pub mod reference;
 pub mod seeded;
 pub mod server;
+mod service;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod wire;
 pub mod world;
 
 pub use broker::{Broker, BrokerOptions};
@@ -44,5 +45,6 @@ pub use pair::{ClientSide, Pair, PairOptions};
 pub use quic_client::{ClientOptions, QuicClient};
 pub use random::Random;
 pub use seeded::Seeded;
-pub use server::{Echo, Server, ServerOptions, Service};
+pub use server::{Server, ServerOptions};
+pub use service::{Echo, Service, Source};
 pub use trace::Trace;

@@ -5,6 +5,7 @@ use device::crypto::{Crypto, Software};
 use device::mqtt::{Duplicate, Filter, Options, Qos, RequestError, Retain, Slot, Start, Token, Version};
 use device::tls;
 
+use crate::identity::Identity;
 use crate::pair::ClientSide;
 use crate::{ClientOptions, Clock, Random};
 
@@ -89,10 +90,14 @@ pub struct MqttClient<const STREAMS: usize = 1, C: Crypto = Software> {
 macro_rules! with_context {
     ($self:ident, $now:expr, |$client:ident, $ctx:ident| $body:expr) => {{
         let options = &$self.options;
+        let own = options.own_identity.as_deref();
+        let certificates = own.map(Identity::certificates).unwrap_or_default();
         let config = Config {
             tls: tls::Config {
                 cipher_suites: &options.cipher_suites,
                 groups: &options.groups,
+                client_auth: own
+                    .map(|own| tls::ClientAuth { certificates: &certificates, private_key: own.scalar() }),
                 ..tls::Config::new(
                     &options.identity.anchors,
                     &options.server_name,

@@ -3,11 +3,14 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use device::quic::PathChange;
 use link::{Action, Direction, InFlight, Link, LinkConfig, Path, UDP_IPV4_OVERHEAD};
 
-use crate::server::{Echo, Server, ServerOptions, Service};
+use crate::server::{Server, ServerOptions};
+use crate::service::{Echo, Service};
+use crate::wire::{Capture, Secrets, Wire};
 use crate::{ClientOptions, Clock, QuicClient, Trace};
 
 /// Largest datagram the simulation carries.
@@ -67,8 +70,14 @@ impl PairOptions {
     /// Puts the simulation together, with a QUIC client and an echo server.
     #[must_use]
     pub fn build(self) -> Pair<QuicClient, Echo> {
+        self.serving(Echo::default())
+    }
+
+    /// Puts the simulation together, with a QUIC client and a server with this service.
+    #[must_use]
+    pub fn serving<S: Service>(self, service: S) -> Pair<QuicClient, S> {
         let client = QuicClient::new(self.client, self.seed);
-        Pair::new(client, Server::new(self.server, self.seed, Echo::default()), &self.link, self.seed)
+        Pair::new(client, Server::new(self.server, self.seed, service), &self.link, self.seed)
     }
 }
 
@@ -82,8 +91,8 @@ pub struct Pair<C = QuicClient, S = Echo> {
     pub trace: Trace,
     link: Link,
     now: Clock,
-    up: InFlight<(SocketAddr, Vec<u8>)>,
-    down: InFlight<(SocketAddr, Vec<u8>)>,
+    up: InFlight<Datagram>,
+    down: InFlight<Datagram>,
     client_address: SocketAddr,
     addresses: u32,
     dropped: [BTreeSet<u64>; 2],
@@ -91,7 +100,11 @@ pub struct Pair<C = QuicClient, S = Echo> {
     bytes: [u64; 2],
     /// Steps since the clock last moved.
     standstill: usize,
+    capture: Option<Capture>,
 }
+
+/// A datagram under way: the client's address, its bytes, and its number in the capture.
+type Datagram = (SocketAddr, Vec<u8>, Option<usize>);
 
 impl Pair<QuicClient, Echo> {
     /// A QUIC client and an echo server on the interop runner's default network.
@@ -122,7 +135,28 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
             offered: [0; 2],
             bytes: [0; 2],
             standstill: 0,
+            capture: None,
         }
+    }
+
+    /// Keeps every datagram from now on, and the secrets of the connections that follow.
+    #[must_use]
+    pub fn captured(mut self) -> Self {
+        self.capture = Some(Capture::default());
+        self.server.reconfigure(|options| options.secrets = Some(Arc::new(Secrets::default())));
+        self
+    }
+
+    /// What went over the wire.
+    ///
+    /// # Panics
+    /// If nothing was captured, or a packet cannot be read.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        let secrets = self.server.options().secrets.as_ref();
+        let capture = self.capture.as_ref().zip(secrets);
+        let (capture, secrets) = capture.expect("the pair was made by `captured`");
+        capture.dissect(secrets)
     }
 
     /// Loses exactly the `n`-th datagram from the client, the first being 1.
@@ -278,16 +312,24 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
     }
 
     fn deliver(&mut self) {
-        while let Some((_, (from, datagram))) = self.up.pop_due(self.now.elapsed()) {
+        while let Some((_, (from, datagram, number))) = self.up.pop_due(self.now.elapsed()) {
+            self.on_arrived(number);
             self.server.handle_datagram(self.now, from, &datagram);
             self.flush_server();
         }
-        while let Some((_, (to, mut datagram))) = self.down.pop_due(self.now.elapsed()) {
+        while let Some((_, (to, mut datagram, number))) = self.down.pop_due(self.now.elapsed()) {
             // A NAT that has forgotten the mapping drops what still comes for it.
             if to == self.client_address {
+                self.on_arrived(number);
                 self.client.handle_datagram(self.now, &mut datagram);
                 self.flush_client();
             }
+        }
+    }
+
+    fn on_arrived(&mut self, number: Option<usize>) {
+        if let (Some(capture), Some(number)) = (&mut self.capture, number) {
+            capture.on_arrived(number);
         }
     }
 
@@ -318,6 +360,8 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
         let index = direction.index();
         self.offered[index] += 1;
         self.bytes[index] += datagram.len() as u64;
+        let capture = self.capture.as_mut();
+        let number = capture.map(|capture| capture.on_sent(self.now, direction, address, &datagram));
         let mut arrivals = Vec::new();
         let fate = self.link.offer(direction, self.now.elapsed(), datagram.len() + UDP_IPV4_OVERHEAD);
         if !self.dropped[index].contains(&self.offered[index]) {
@@ -326,7 +370,7 @@ impl<C: ClientSide, S: Service> Pair<C, S> {
                 let len = delivery.apply(&mut copy).len();
                 copy.truncate(len);
                 let lane = if direction == Direction::Up { &mut self.up } else { &mut self.down };
-                lane.push(delivery.at, (address, copy));
+                lane.push(delivery.at, (address, copy, number));
                 arrivals.push(clock(delivery.at));
             }
         }

@@ -10,7 +10,9 @@ use device::tls;
 
 use crate::identity::{Identity, SERVER_NAME};
 use crate::pair::ClientSide;
-use crate::{Clock, Pair, Random, Service};
+use crate::reference::ReferenceClient;
+use crate::service::pattern;
+use crate::{Clock, Pair, Random, Service, Source};
 
 /// What the client offers and insists on.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct ClientOptions {
     pub groups: Vec<NamedGroup>,
     /// Seconds by which the client's wall clock is off.
     pub clock_skew_s: i64,
+    /// Whose certificate it shows when asked; the key is a P-256 one.
+    pub own_identity: Option<Arc<Identity>>,
 }
 
 impl Default for ClientOptions {
@@ -41,6 +45,7 @@ impl Default for ClientOptions {
             cipher_suites: vec![CipherSuite::ChaCha20Poly1305Sha256, CipherSuite::Aes128GcmSha256],
             groups: vec![NamedGroup::X25519, NamedGroup::P256],
             clock_skew_s: 0,
+            own_identity: None,
         }
     }
 }
@@ -55,6 +60,8 @@ pub struct QuicClient {
     pub events: Vec<(Clock, Event)>,
     /// Tickets and tokens, the latest last.
     pub kept: Kept,
+    /// Another client behind the same address, on the same link.
+    pub cross_traffic: Option<Box<ReferenceClient>>,
     entropy: Random,
     /// The ticket in use by the connection.
     resuming: Option<tls::Ticket>,
@@ -83,10 +90,14 @@ impl SessionStore for Kept {
 macro_rules! with_context {
     ($client:ident, $now:expr, |$connection:ident, $ctx:ident| $body:expr) => {{
         let options = &$client.options;
+        let own = options.own_identity.as_deref();
+        let certificates = own.map(Identity::certificates).unwrap_or_default();
         let tls = tls::Config {
             cipher_suites: &options.cipher_suites,
             groups: &options.groups,
             ticket: $client.resuming.as_ref(),
+            client_auth: own
+                .map(|own| tls::ClientAuth { certificates: &certificates, private_key: own.scalar() }),
             ..tls::Config::new(
                 &options.identity.anchors,
                 &options.server_name,
@@ -114,6 +125,7 @@ impl QuicClient {
             options,
             events: Vec::new(),
             kept: Kept::default(),
+            cross_traffic: None,
             entropy: Random::new(seed, 1),
             resuming: None,
         }
@@ -196,11 +208,17 @@ impl QuicClient {
 
 impl ClientSide for QuicClient {
     fn handle_datagram(&mut self, now: Clock, datagram: &mut [u8]) {
+        if self.cross_traffic.as_mut().is_some_and(|other| other.takes(now, datagram)) {
+            return;
+        }
         with_context!(self, now, |connection, ctx| connection.handle_datagram(ctx, datagram));
         self.collect(now);
     }
 
     fn handle_timeout(&mut self, now: Clock) {
+        if let Some(other) = &mut self.cross_traffic {
+            other.handle_timeout(now);
+        }
         with_context!(self, now, |connection, ctx| connection.handle_timeout(ctx));
         self.collect(now);
     }
@@ -208,11 +226,12 @@ impl ClientSide for QuicClient {
     fn poll_transmit(&mut self, now: Clock, buffer: &mut [u8]) -> Option<usize> {
         let len = with_context!(self, now, |connection, ctx| connection.poll_transmit(ctx, buffer));
         self.collect(now);
-        len
+        len.or_else(|| self.cross_traffic.as_mut()?.poll_transmit(now, buffer))
     }
 
     fn poll_timeout(&mut self) -> Option<Clock> {
-        self.connection.poll_timeout().map(Clock::from_device)
+        let other = self.cross_traffic.as_mut().and_then(|other| other.poll_timeout());
+        self.connection.poll_timeout().map(Clock::from_device).into_iter().chain(other).min()
     }
 
     fn on_local_address_changed(&mut self, now: Clock, change: PathChange) {
@@ -256,7 +275,7 @@ impl<S: Service> Pair<QuicClient, S> {
         });
         let id = opened
             .unwrap_or_else(|error| panic!("no stream by {}: {error}; {:?}", self.now(), self.client.events));
-        let byte = |offset: usize| (offset as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0];
+        let byte = |offset: usize| pattern(offset as u64);
         let (mut sent, mut received, mut finished) = (0, 0, false);
         let mut chunk = [0; 1024];
         let done = self.run_until(limit, |pair| {
@@ -296,5 +315,37 @@ impl<S: Service> Pair<QuicClient, S> {
         });
         assert!(done, "{received} of {len} bytes came back, {sent} were sent, until {}", self.now());
         assert_eq!(received, len);
+    }
+}
+
+impl Pair<QuicClient, Source> {
+    /// Downloads `len` bytes on a new stream and checks them. Returns the time from the first byte to the last.
+    ///
+    /// # Panics
+    /// If that takes longer than `limit`, or the bytes are not the right ones.
+    pub fn download(&mut self, len: u64, limit: Duration) -> Duration {
+        let id = self.client.connection.open_stream().expect("a stream is free");
+        assert_eq!(self.client.write(id, &len.to_be_bytes()), 8, "room for the request");
+        self.client.connection.finish(id).expect("an open stream");
+        let (mut received, mut first) = (0, None);
+        let mut chunk = [0; 1024];
+        let done = self.run_until(limit, |pair| {
+            loop {
+                match pair.client.connection.stream_read(id, &mut chunk) {
+                    Ok(device::quic::Read::Data(count)) => {
+                        let expected = (received..).map(pattern);
+                        assert!(chunk[..count].iter().copied().eq(expected.take(count)), "behind {received}");
+                        received += count as u64;
+                        first.get_or_insert(pair.now());
+                    }
+                    Ok(device::quic::Read::Blocked) => return false,
+                    Ok(device::quic::Read::Finished) => return true,
+                    Err(error) => panic!("{error:?} after {received} bytes at {}", pair.now()),
+                }
+            }
+        });
+        assert!(done, "{received} of {len} bytes came until {}", self.now());
+        assert_eq!(received, len);
+        self.now().elapsed() - first.unwrap_or_default().elapsed()
     }
 }

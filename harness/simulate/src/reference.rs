@@ -1,4 +1,5 @@
-//! quinn-proto as the client of a simulation: what the simulation itself is checked with.
+//! quinn-proto as the client of a simulation: what the simulation itself is checked with, and what shares the device's
+//! link with it. Its congestion control is CUBIC.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use bytes::BytesMut;
 use device::quic::PathChange;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, Event,
+    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, StreamId,
 };
 
 use crate::identity::{Identity, SERVER_NAME};
@@ -22,6 +23,9 @@ pub struct ReferenceClient {
     pub connection: Connection,
     /// What happened.
     pub events: Vec<Event>,
+    /// Stream bytes received by [`Self::download`].
+    pub downloaded: u64,
+    downloads: Vec<StreamId>,
     server: SocketAddr,
 }
 
@@ -56,7 +60,49 @@ impl ReferenceClient {
         let server = SocketAddr::from((Ipv4Addr::new(10, 77, 0, 1), 14_567));
         let (handle, connection) =
             endpoint.connect(Clock::START.quinn(), config, server, SERVER_NAME).expect("valid parameters");
-        Self { endpoint, handle, connection, events: Vec::new(), server }
+        Self {
+            endpoint,
+            handle,
+            connection,
+            events: Vec::new(),
+            downloaded: 0,
+            downloads: Vec::new(),
+            server,
+        }
+    }
+
+    /// Asks a [`Source`](crate::Source) for `len` bytes; what comes is counted.
+    ///
+    /// # Panics
+    /// If there is no stream to ask on.
+    pub fn download(&mut self, len: u64) {
+        let id = self.connection.streams().open(Dir::Bi).expect("credit for a stream");
+        let mut stream = self.connection.send_stream(id);
+        assert_eq!(stream.write(&len.to_be_bytes()), Ok(8), "room for the request");
+        stream.finish().expect("an open stream");
+        self.downloads.push(id);
+    }
+
+    /// Takes in a datagram if it is one of this client's.
+    pub(crate) fn takes(&mut self, now: Clock, datagram: &[u8]) -> bool {
+        let mut response = Vec::new();
+        let data = BytesMut::from(datagram);
+        let event = self.endpoint.handle(now.quinn(), self.server, None, None, data, &mut response);
+        let Some(DatagramEvent::ConnectionEvent(_, event)) = event else { return false };
+        self.connection.handle_event(event);
+        self.settle();
+        true
+    }
+
+    fn read(&mut self) {
+        for &id in &self.downloads {
+            let mut stream = self.connection.recv_stream(id);
+            let Ok(mut chunks) = stream.read(true) else { continue };
+            while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                self.downloaded += chunk.bytes.len() as u64;
+            }
+            let _ = chunks.finalize();
+        }
     }
 
     fn settle(&mut self) {
@@ -68,19 +114,13 @@ impl ReferenceClient {
         while let Some(event) = self.connection.poll() {
             self.events.push(event);
         }
+        self.read();
     }
 }
 
 impl ClientSide for ReferenceClient {
     fn handle_datagram(&mut self, now: Clock, datagram: &mut [u8]) {
-        let data = BytesMut::from(&*datagram);
-        let mut response = Vec::new();
-        if let Some(DatagramEvent::ConnectionEvent(_, event)) =
-            self.endpoint.handle(now.quinn(), self.server, None, None, data, &mut response)
-        {
-            self.connection.handle_event(event);
-        }
-        self.settle();
+        let _ = self.takes(now, datagram);
     }
 
     fn handle_timeout(&mut self, now: Clock) {

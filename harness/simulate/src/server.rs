@@ -11,12 +11,15 @@ use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
     Connection, ConnectionError, ConnectionHandle, ConnectionId, ConnectionIdGenerator, ConnectionStats,
-    DatagramEvent, Dir, Endpoint, EndpointConfig, Event, ReadError, ReadableError, ServerConfig, StreamId,
-    TokenLog, TokenReuseError, TransportConfig, ValidationTokenConfig, VarInt, WriteError,
+    DatagramEvent, Endpoint, EndpointConfig, Event, ServerConfig, TokenLog, TokenReuseError, TransportConfig,
+    ValidationTokenConfig,
 };
 use rustls::pki_types::UnixTime;
+use rustls::server::WebPkiClientVerifier;
 
 use crate::identity::Identity;
+use crate::service::Service;
+use crate::wire::Secrets;
 use crate::{Clock, Random, Seeded};
 
 /// How the server behaves; plain values, the same for each of its connections until changed.
@@ -58,6 +61,10 @@ pub struct ServerOptions {
     pub versions: Vec<u32>,
     /// Whether its stateless resets are the same after a restart, so that clients recognise them.
     pub keeps_reset_key: bool,
+    /// Where the secrets of its connections are put down.
+    pub secrets: Option<Arc<Secrets>>,
+    /// Whose certificate each client must show, if any.
+    pub client_identity: Option<Arc<Identity>>,
 }
 
 impl Default for ServerOptions {
@@ -81,120 +88,9 @@ impl Default for ServerOptions {
             mtu_max: 1200,
             versions: Vec::new(),
             keeps_reset_key: true,
+            secrets: None,
+            client_identity: None,
         }
-    }
-}
-
-/// What the server does with the streams of its connections.
-pub trait Service {
-    /// Something arrived or became possible on `connection`; called after each batch of events.
-    fn poll(&mut self, now: Clock, connection: ConnectionHandle, quic: &mut Connection);
-
-    /// The peer has closed the connection; what came before that can still be read.
-    fn on_closed(&mut self, _now: Clock, _connection: ConnectionHandle, _quic: &mut Connection) {}
-
-    /// The connection is gone.
-    fn on_lost(&mut self, now: Clock, connection: ConnectionHandle);
-
-    /// When [`Service::poll`] wants to be called if nothing happens before.
-    fn poll_timeout(&self) -> Option<Clock> {
-        None
-    }
-}
-
-/// Sends back what it receives on each stream, and finishes when the client has.
-#[derive(Debug, Default)]
-pub struct Echo {
-    streams: BTreeMap<(usize, StreamId), EchoStream>,
-    /// Bytes received in all.
-    pub received: u64,
-    /// Streams that were opened.
-    pub opened: u64,
-}
-
-#[derive(Debug, Default)]
-struct EchoStream {
-    waiting: VecDeque<u8>,
-    finished: bool,
-}
-
-/// Bytes an echo holds per stream before it stops reading.
-const ECHO_BUFFER: usize = 16 * 1024;
-
-impl Service for Echo {
-    fn poll(&mut self, _: Clock, connection: ConnectionHandle, quic: &mut Connection) {
-        while let Some(id) = quic.streams().accept(Dir::Bi) {
-            self.streams.insert((connection.0, id), EchoStream::default());
-            self.opened += 1;
-        }
-        let mut over = Vec::new();
-        for (&key, stream) in self.streams.range_mut((connection.0, StreamId::from(VarInt::from_u32(0)))..) {
-            if key.0 != connection.0 {
-                break;
-            }
-            if stream.poll(key.1, quic, &mut self.received) {
-                over.push(key);
-            }
-        }
-        for key in over {
-            self.streams.remove(&key);
-        }
-    }
-
-    fn on_lost(&mut self, _: Clock, connection: ConnectionHandle) {
-        self.streams.retain(|key, _| key.0 != connection.0);
-    }
-}
-
-impl EchoStream {
-    /// Moves what can be moved. Says whether the stream is over.
-    fn poll(&mut self, id: StreamId, quic: &mut Connection, received: &mut u64) -> bool {
-        loop {
-            let read = self.read(id, quic);
-            *received += read as u64;
-            let (front, _) = self.waiting.as_slices();
-            let written = match quic.send_stream(id).write(front) {
-                Ok(written) => written,
-                Err(WriteError::Blocked) => 0,
-                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return true,
-            };
-            self.waiting.drain(..written);
-            if self.finished && self.waiting.is_empty() {
-                let _ = quic.send_stream(id).finish();
-                return true;
-            }
-            if read == 0 && written == 0 {
-                return false;
-            }
-        }
-    }
-
-    fn read(&mut self, id: StreamId, quic: &mut Connection) -> usize {
-        if self.finished || self.waiting.len() >= ECHO_BUFFER {
-            return 0;
-        }
-        let mut stream = quic.recv_stream(id);
-        let mut chunks = match stream.read(true) {
-            Ok(chunks) => chunks,
-            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => return 0,
-        };
-        let before = self.waiting.len();
-        while self.waiting.len() < ECHO_BUFFER {
-            match chunks.next(ECHO_BUFFER - self.waiting.len()) {
-                Ok(Some(chunk)) => self.waiting.extend(&chunk.bytes),
-                Ok(None) => {
-                    self.finished = true;
-                    break;
-                }
-                Err(ReadError::Blocked) => break,
-                Err(ReadError::Reset(_)) => {
-                    self.finished = true;
-                    break;
-                }
-            }
-        }
-        let _ = chunks.finalize();
-        self.waiting.len() - before
     }
 }
 
@@ -518,10 +414,19 @@ fn server_config(
     if !options.groups.is_empty() {
         provider.kx_groups.retain(|group| options.groups.contains(&group.name()));
     }
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+    let provider = Arc::new(provider);
+    let verifier =
+        options.client_identity.as_ref().map_or_else(WebPkiClientVerifier::no_client_auth, |identity| {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.roots.extend(identity.anchors.iter().cloned());
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .expect("there is a root")
+        });
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks TLS 1.3")
-        .with_no_client_auth();
+        .with_client_cert_verifier(verifier);
     let mut tls = match &options.seeded {
         Some(seeded) => builder.with_cert_resolver(seeded.resolver()),
         None => builder
@@ -533,6 +438,9 @@ fn server_config(
     tls.send_tls13_tickets = options.tickets;
     tls.session_storage = sessions.clone();
     tls.time_provider = wall.clone();
+    if let Some(secrets) = &options.secrets {
+        tls.key_log = secrets.clone();
+    }
     let crypto =
         QuicServerConfig::with_initial(Arc::new(tls), initial.expect("ring has AES-128-GCM for QUIC"))
             .expect("Initial packets are protected by AES-128-GCM");

@@ -6,7 +6,8 @@ use link::{Direction, LinkConfig, Path};
 use quinn_proto::{Dir, Event, ReadError};
 
 use crate::reference::ReferenceClient;
-use crate::server::{Echo, Server, ServerOptions};
+use crate::server::{Server, ServerOptions};
+use crate::service::Echo;
 use crate::{Pair, PairOptions};
 
 fn pair(seed: u64, link: &LinkConfig, server: ServerOptions) -> Pair<ReferenceClient, Echo> {

@@ -20,7 +20,7 @@ use quinn_proto::{
 };
 
 use crate::Clock;
-use crate::server::Service;
+use crate::service::Service;
 use channel::Channel;
 pub use channel::Message;
 use packet::{Connect, Packet};
