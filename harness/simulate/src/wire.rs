@@ -21,9 +21,12 @@ const SERVER_ID_LEN: usize = 8;
 /// What the handshakes of a simulation may agree on.
 const SUITES: [CipherSuite; 2] = [CipherSuite::ChaCha20Poly1305Sha256, CipherSuite::Aes128GcmSha256];
 
+/// Secrets by the client's random and their label.
+type Logged = BTreeMap<(Vec<u8>, String), Vec<u8>>;
+
 /// The secrets of a server's connections, as rustls logs them.
 #[derive(Debug, Default)]
-pub struct Secrets(Mutex<BTreeMap<(Vec<u8>, String), Vec<u8>>>);
+pub struct Secrets(Mutex<Logged>);
 
 impl Secrets {
     fn find(&self, random: &[u8], label: &str) -> Option<Secret> {
