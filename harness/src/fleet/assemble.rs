@@ -257,8 +257,8 @@ fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, e
 }
 
 /// Where the processor time went: what a device costs to connect, and what each message costs once it is connected.
-/// Fleets of different sizes are compared by these, for the one sum per device also holds what the time of waiting and
-/// the process itself cost, which more devices share.
+/// Fleets of different sizes are compared by these, at the same number of messages per second: a thread that wakes for
+/// each message alone pays for its waking, and one that finds several waiting does not.
 fn shares(connecting: Duration, publishing: Duration, devices: u32, messages: usize) -> String {
     let each = |spent: Duration, count: usize| spent.as_secs_f64() * 1e3 / count.max(1) as f64;
     format!(

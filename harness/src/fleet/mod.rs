@@ -78,6 +78,9 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// How long a device waits for its handshake, and then for CONNACK, before it tries anew.
+const ATTEMPT_LIMIT_MS: u32 = 20_000;
+
 /// Where a record keeps which shard it is of.
 const SHARD: &str = "shard";
 
@@ -222,6 +225,8 @@ impl Fleet<'_> {
         let mut settings = settings::settings(variant, &destination, "fleet", self.scenario.limits.connect)
             .map_err(FleetError::Settings)?;
         // A thousand handshakes at once take their time: whoever gives up early makes the others wait for nothing.
+        // But brokers forget a handshake after some 10 s, and whoever goes on with it waits for nothing.
+        settings.connect_timeout_ms = settings.connect_timeout_ms.min(ATTEMPT_LIMIT_MS);
         settings.answer_timeout_ms = settings.connect_timeout_ms;
         settings.give_up_after_timeouts = 0;
         let flow = self.scenario.up.expect("the fleet's scenario has a workload");

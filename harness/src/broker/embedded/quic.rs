@@ -14,6 +14,7 @@ use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ReadError, RecvStream, SendStream,
     StoppedError, TokioRuntime, TransportConfig, VarInt, WriteError,
 };
+use quinn_proto::RandomConnectionIdGenerator;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +54,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// How often silence and address of a connection are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of the connection ids that clients are to use.
+const CONNECTION_ID_LEN: usize = 8;
+/// From one stateless reset to the next: all devices of a fleet may need some after a restart.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What the listener does besides what the transport parameters say.
 #[derive(Clone, Copy)]
@@ -100,8 +105,14 @@ pub(super) fn server_config(tls: rustls::ServerConfig, options: &BrokerOptions) 
 
 /// Puts an endpoint on a socket.
 pub(super) fn endpoint(config: quinn::ServerConfig, socket: Arc<FaultySocket>) -> io::Result<Endpoint> {
+    let mut endpoint = EndpointConfig::default();
+    // MsQuic answers connections it has lost, as after a restart, with stateless resets, of a key it makes anew each
+    // time (microsoft/msquic#3879): their clients cannot verify them, but do see them. quinn's own connection ids would
+    // tell it that they are of another process, and it would be silent.
+    endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_LEN)));
+    endpoint.min_reset_interval(RESET_INTERVAL);
     Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
+        endpoint,
         Some(config),
         socket,
         Arc::new(TokioRuntime),
