@@ -111,12 +111,7 @@ pub(super) fn endpoint(config: quinn::ServerConfig, socket: Arc<FaultySocket>) -
     // tell it that they are of another process, and it would be silent.
     endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_LEN)));
     endpoint.min_reset_interval(RESET_INTERVAL);
-    Endpoint::new_with_abstract_socket(
-        endpoint,
-        Some(config),
-        socket,
-        Arc::new(TokioRuntime),
-    )
+    Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))
 }
 
 /// Takes connections until the broker closes. No handshake holds up another.
