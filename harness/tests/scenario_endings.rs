@@ -64,9 +64,47 @@ fn signals_end_a_run_with_a_partial_report() {
         assert_eq!(report["verdict"]["passed"], false);
         assert_eq!(report["record"]["ending"]["kind"], "interrupted", "{kind:?}");
         assert_eq!(report["record"]["trials"][0]["ending"]["kind"], "interrupted");
+        assert_told_until_then(&report["record"]["trials"][0]);
         assert!(bench.reports()[0].join("report.html").exists());
         assert!(!is_running(board), "the board is left running after {kind:?}");
     }
+}
+
+#[test]
+fn an_interrupted_reference_client_tells_what_it_did_until_then() {
+    let bench = Bench::new();
+    let text = tiny("", "").replace("count = 10", "count = 60").replace("answer", "reference = true\nanswer");
+    let path = bench.file("tiny.toml", &text);
+    let child = bench.command(&["scenario", &path]).spawn().expect("the harness starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !bench.reports().first().is_some_and(|report| report.join("link-2.jsonl").exists()) {
+        assert!(Instant::now() < deadline, "the reference client's trial does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    signal(child.id(), Signal::INT);
+    finish(child).expect(1, &["interrupted"]);
+    let report = bench.report();
+    assert_eq!(report["record"]["trials"][1]["ending"]["kind"], "interrupted");
+    assert_told_until_then(&report["record"]["trials"][1]);
+}
+
+/// What was delivered before the interruption is in the record, in both directions, and nothing counts as lost.
+fn assert_told_until_then(trial: &serde_json::Value) {
+    let messages = trial["messages"].as_array().expect("messages");
+    for direction in ["from-board", "to-board"] {
+        let fates = |fate: &str| {
+            let of = |message: &&serde_json::Value| {
+                message["direction"] == direction && message["fate"] == fate
+            };
+            messages.iter().filter(of).count()
+        };
+        assert!(fates("delivered") > 0, "{direction}: {messages:#?}");
+        assert!(fates("timed-out") > 0, "{direction}: it was not interrupted");
+        assert_eq!(fates("lost"), 0, "{direction}: {messages:#?}");
+    }
+    assert_eq!(trial["connections"].as_array().map(Vec::len), Some(1), "{trial:#?}");
+    assert_eq!(trial["notes"].as_array().map(Vec::len), Some(0), "{:#?}", trial["notes"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::refusal;
 use super::schedule::{Schedule, Task};
 use super::settings;
 use super::setup::TrialError;
-use super::stage::{Stage, Watch};
+use super::stage::{Stage, Watch, unless_interrupted};
 use crate::board::{Board, BoardError, Output, Timed};
 use crate::measure::record::{Blame, Direction, EventKind};
 use crate::peer::{Party, Running};
@@ -27,6 +27,9 @@ const PINGS: usize = 8;
 const WAIT_STEP: Duration = Duration::from_millis(200);
 /// Silence of a working board after which it is asked whether it is still there.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Time an interrupted board has to tell what it has not told yet.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(1);
 
 /// What one trial of the board needs.
 pub struct Director<'r> {
@@ -63,11 +66,7 @@ impl Director<'_> {
     /// Runs the trial to its end or to its failure; either way, what was gathered comes back.
     pub async fn run(mut self) -> (Gathered, Result<(), TrialError>) {
         let mut gathered = Gathered::new(self.stage.names.down_run);
-        let cancel = self.cancel.clone();
-        let result = tokio::select! {
-            result = self.phases(&mut gathered) => result,
-            () = cancel.cancelled() => Err(TrialError::interrupted()),
-        };
+        let result = self.phases(&mut gathered).await;
         gathered.end_life(self.board.clock().clone());
         self.board.kill().await;
         (gathered, result)
@@ -86,21 +85,32 @@ impl Director<'_> {
             subscribed: 0,
             heard: Instant::now(),
         };
+        let cancel = self.cancel.clone();
         self.stage.reach(Anchor::Start, &mut state.schedule);
         if self.stage.scenario.refusal.is_some() {
-            return self.be_refused(gathered, &mut state).await;
+            return unless_interrupted(&cancel, self.be_refused(gathered, &mut state)).await;
         }
-        let peer = self.stage.start_peer().await?;
-        self.configure(gathered, &mut state).await?;
-        self.connect(gathered, &mut state).await?;
-        let down = self.start_workload(&peer, gathered, &mut state).await?;
-        let worked = self.work(&peer, gathered, &mut state).await;
+        let peer = unless_interrupted(&cancel, self.stage.start_peer()).await?;
+        let ready = async {
+            self.configure(gathered, &mut state).await?;
+            self.connect(gathered, &mut state).await?;
+            self.start_workload(&peer, gathered, &mut state).await
+        };
+        let down = unless_interrupted(&cancel, ready).await?;
+        let worked = unless_interrupted(&cancel, self.work(&peer, gathered, &mut state)).await;
+        // However the work ended: what was sent and what arrived until then is told.
         if let Some(down) = down {
             gathered.sendings = down.stop().await;
         }
         let parted = match worked {
-            Ok(()) => self.part(gathered).await,
-            Err(error) => Err(error),
+            Ok(()) => unless_interrupted(&cancel, self.part(gathered)).await,
+            Err(error) => {
+                if error.is_interruption() {
+                    // The samples that the board has not told yet.
+                    let _ = tokio::time::timeout(LAST_WORD_LIMIT, self.part(gathered)).await;
+                }
+                Err(error)
+            }
         };
         gathered.arrivals = peer.finish().await.arrivals;
         parted

@@ -5,11 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::journal::Journal;
 use super::schedule::{Schedule, Task};
 use super::settings;
 use super::setup::TrialError;
-use super::stage::{Stage, Watch, limited};
+use super::stage::{Stage, Watch, limited, unless_interrupted};
 use crate::broker::Broker;
 use crate::link::{LinkHandle, Setup, SetupError, StreamProxy, UdpProxy};
 use crate::measure::record::{Blame, Direction, Transport, Trial};
@@ -47,6 +49,8 @@ pub struct Reference<'r> {
     pub address: SocketAddr,
     /// The name in the broker's certificate.
     pub server_name: &'r str,
+    /// Ends the trial early.
+    pub cancel: CancellationToken,
 }
 
 impl Reference<'_> {
@@ -59,18 +63,22 @@ impl Reference<'_> {
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
         let mut schedule = Schedule::new(&self.stage.scenario.steps, &self.stage.names.board);
+        let cancel = self.cancel.clone();
         self.stage.reach(Anchor::Start, &mut schedule);
         if self.stage.scenario.refusal.is_some() {
             let subject = self.subject()?;
-            // How it ends is judged by the connections it records.
-            let _ = tokio::time::timeout(self.stage.scenario.limits.connect, subject.connected()).await;
-            let heard = self.stage.heard_refusal().await;
+            let refused = async {
+                // How it ends is judged by the connections it records.
+                let _ = tokio::time::timeout(self.stage.scenario.limits.connect, subject.connected()).await;
+                self.stage.heard_refusal().await
+            };
+            let heard = unless_interrupted(&cancel, refused).await;
             record(trial, subject.finish().await);
             return heard;
         }
-        let peer = self.stage.start_peer().await?;
+        let peer = unless_interrupted(&cancel, self.stage.start_peer()).await?;
         let subject = self.subject()?;
-        if let Err(error) = self.connect(&subject, &mut schedule).await {
+        if let Err(error) = unless_interrupted(&cancel, self.connect(&subject, &mut schedule)).await {
             record(trial, subject.finish().await);
             return Err(error);
         }
@@ -80,7 +88,8 @@ impl Reference<'_> {
         let up = workloads.up.map(|up| subject.start_workload(up));
         let down = workloads.down.map(|down| peer.start_workload(down));
         self.stage.reach(Anchor::Workload, &mut schedule);
-        let worked = self.work(&subject, &peer, &mut schedule, ledger, journal).await;
+        let work = self.work(&subject, &peer, &mut schedule, ledger, journal);
+        let worked = unless_interrupted(&cancel, work).await;
         let runs = [(up, self.stage.names.run), (down, self.stage.names.down_run)];
         for (running, run) in runs {
             if let Some(running) = running {

@@ -119,6 +119,11 @@ impl TrialError {
         Self { phase: "run", blame: Blame::Environment, cause: "interrupted".to_owned(), interrupted: true }
     }
 
+    /// Whether it is the user's doing.
+    pub fn is_interruption(&self) -> bool {
+        self.interrupted
+    }
+
     /// The ending it makes of the trial.
     pub fn ending(&self) -> Ending {
         if self.interrupted {

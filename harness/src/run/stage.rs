@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device::control::Workload;
+use tokio_util::sync::CancellationToken;
 
 use super::journal::Journal;
 use super::refusal;
@@ -166,6 +167,14 @@ pub async fn limited<T, E: Display>(
         Ok(outcome) => outcome.map_err(|error| TrialError::new(phase, blame, error)),
         Err(_) => Err(TrialError::new(phase, blame, format!("not done within {limit:?}"))),
     }
+}
+
+/// Ends `work` where the user does not want to wait for it.
+pub async fn unless_interrupted<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, TrialError>>,
+) -> Result<T, TrialError> {
+    cancel.run_until_cancelled(work).await.unwrap_or_else(|| Err(TrialError::interrupted()))
 }
 
 /// When the work of a trial is over: everything arrived, every step was done and a moment has passed in which

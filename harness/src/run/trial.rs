@@ -256,11 +256,8 @@ impl Bench<'_> {
         let (mut ledger, mut journal) = (Ledger::new(), Journal::default());
         let (cancel, server_name) = (self.cancel.clone(), self.server_name);
         let stage = self.stage(plan, names, &link, clock)?;
-        let mut reference = Reference { stage, address, server_name };
-        let result = tokio::select! {
-            result = reference.run(&mut ledger, &mut journal, trial) => result,
-            () = cancel.cancelled() => Err(TrialError::interrupted()),
-        };
+        let mut reference = Reference { stage, address, server_name, cancel };
+        let result = reference.run(&mut ledger, &mut journal, trial).await;
         let offset_us = clock.us(link.started());
         let summary = link.stop();
         trial.duration_us = clock.now_us();
