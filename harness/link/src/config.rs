@@ -175,7 +175,8 @@ pub struct Moment {
 /// A configuration that contradicts itself: where, what, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The key, from the link downwards: `up.queue`.
+    /// The key, from the link downwards: `up.queue`, `blackout[0].period`. One of a path is named by its direction, also
+    /// where `both` or the profile has it.
     pub key: String,
     /// What is wrong with it and how to mend it.
     pub problem: String,
@@ -242,32 +243,43 @@ impl LinkConfig {
                 .validate()
                 .map_err(|(key, problem)| ConfigError { key: format!("{direction}.{key}"), problem })?;
         }
-        let repetitions = self
-            .blackout
-            .iter()
-            .map(|b| ("blackout", b.period, b.count, b.length))
-            .chain(self.rebind.iter().map(|m| ("rebind", m.period, m.count, Time::ZERO)))
-            .chain(self.address_change.iter().map(|m| ("address_change", m.period, m.count, Time::ZERO)));
-        for (key, period, count, length) in repetitions {
-            check_repetition(key, period, count, length)
-                .map_err(|problem| ConfigError { key: key.to_owned(), problem })?;
-        }
-        Ok(())
+        let blackouts = self.blackout.iter().map(|b| (b.period, b.count, Some(b.length)));
+        check_repetitions("blackout", blackouts)?;
+        let once = |moment: &Moment| (moment.period, moment.count, None);
+        check_repetitions("rebind", self.rebind.iter().map(once))?;
+        check_repetitions("address_change", self.address_change.iter().map(once))
     }
 }
 
-fn check_repetition(key: &str, period: Option<Time>, count: Option<u32>, length: Time) -> Result<(), String> {
-    if key == "blackout" && length == Time::ZERO {
-        return Err("for = \"0 s\" has no effect; give it a length".to_owned());
+/// Checks the entries of one schedule: period, count, and how long each lasts, if it is not a moment.
+fn check_repetitions(
+    schedule: &str,
+    entries: impl Iterator<Item = (Option<Time>, Option<u32>, Option<Time>)>,
+) -> Result<(), ConfigError> {
+    for (index, (period, count, length)) in entries.enumerate() {
+        check_repetition(period, count, length)
+            .map_err(|(key, problem)| ConfigError { key: format!("{schedule}[{index}].{key}"), problem })?;
     }
-    if let Some(period) = period
-        && period.duration() < PERIOD_MIN.duration().max(length.duration())
-    {
-        return Err(format!("period = {period} is shorter than {}", PERIOD_MIN.max(length)));
+    Ok(())
+}
+
+fn check_repetition(
+    period: Option<Time>,
+    count: Option<u32>,
+    length: Option<Time>,
+) -> Result<(), (&'static str, String)> {
+    if length == Some(Time::ZERO) {
+        return Err(("for", "0 s has no effect; give it a length".to_owned()));
+    }
+    let least = PERIOD_MIN.max(length.unwrap_or(Time::ZERO));
+    if let Some(period) = period.filter(|period| *period < least) {
+        return Err(("period", format!("{period} is shorter than {least}; write at least {least}")));
     }
     match (count, period) {
-        (Some(0), _) => Err("count = 0 has no effect; leave the entry out".to_owned()),
-        (Some(2..), None) => Err("count needs a period to repeat with".to_owned()),
+        (Some(0), _) => Err(("count", "0 has no effect; leave the entry out".to_owned())),
+        (Some(2..), None) => {
+            Err(("count", "it needs a period to repeat with; write for example period = \"5 s\"".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -335,7 +347,12 @@ impl Path {
             ));
         }
         if self.mtu.is_some_and(|mtu| mtu < MTU_MIN) {
-            return Err(("mtu", format!("IPv4 packets need at least {MTU_MIN} to pass (RFC 791)")));
+            return Err((
+                "mtu",
+                format!(
+                    "IPv4 packets need at least {MTU_MIN} to pass (RFC 791); write for example \"1280 B\""
+                ),
+            ));
         }
         if let Some(trace) = &self.rate_trace {
             trace.validate().map_err(|problem| ("rate_trace", problem))?;
@@ -385,7 +402,10 @@ impl Path {
         if let Some(Corrupt(corrupt)) = &self.corrupt
             && !(1..=FLIPS_MAX as u32).contains(&corrupt.bits)
         {
-            return Err(("corrupt.bits", format!("{} is not between 1 and {FLIPS_MAX}", corrupt.bits)));
+            return Err((
+                "corrupt.bits",
+                format!("{} is not between 1 and {FLIPS_MAX}; leave bits out for one", corrupt.bits),
+            ));
         }
         Ok(())
     }
@@ -397,12 +417,12 @@ impl<T> Trace<T> {
             return Err("it has no steps; give for example steps = [[\"0 s\", ...]]".to_owned());
         }
         if !self.steps.is_sorted_by_key(|(at, _)| *at) {
-            return Err("its steps are not in ascending order of time".to_owned());
+            return Err("its steps are not in ascending order of time; sort them".to_owned());
         }
         let last = self.steps.last().expect("checked above").0;
         match self.period {
             Some(period) if period <= last || period < PERIOD_MIN => {
-                Err(format!("period = {period} ends before its last step at {last}"))
+                Err(format!("period = {period} ends before its last step at {last}; write a longer one"))
             }
             _ => Ok(()),
         }

@@ -248,12 +248,17 @@ impl FromStr for PacketList {
                 return Err(format!("{part:?} is no packet number or range; write for example \"2-7, 9\""));
             };
             if first == 0 {
-                return Err(format!("{part:?}: the first packet is number 1"));
+                return Err(format!("{part:?}: the first packet is number 1; write for example \"1, 3\""));
             }
             if last < first {
-                return Err(format!("{part:?}: the range ends before it starts"));
+                return Err(format!(
+                    "{part:?}: the range ends before it starts; write for example \"2-7, 9\""
+                ));
             }
             ranges.push((first, last));
+        }
+        if ranges.is_empty() {
+            return Err("no packet is named; write for example \"2-7, 9\"".to_owned());
         }
         ranges.sort_unstable();
         Ok(Self(ranges))

@@ -58,6 +58,12 @@ impl Time {
     /// No time.
     pub const ZERO: Self = Self(Duration::ZERO);
 
+    /// So many microseconds.
+    #[must_use]
+    pub const fn from_micros(microseconds: u64) -> Self {
+        Self(Duration::from_micros(microseconds))
+    }
+
     /// A time of so many milliseconds.
     #[must_use]
     pub const fn from_millis(milliseconds: u64) -> Self {

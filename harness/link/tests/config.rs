@@ -108,8 +108,8 @@ fn mistakes_are_refused_with_what_and_how() {
         ),
         ("[[blackout]]\nat = \"1 s\"", "missing field `for`"),
         ("[[blackout]]\nfor = \"0 s\"", "has no effect"),
-        ("[[blackout]]\nfor = \"2 s\"\nperiod = \"1 s\"", "period = 1 s is shorter than 2 s"),
-        ("[[rebind]]\ncount = 3", "count needs a period"),
+        ("[[blackout]]\nfor = \"2 s\"\nperiod = \"1 s\"", "blackout[0].period: 1 s is shorter than 2 s"),
+        ("[[rebind]]\ncount = 3", "link.rebind[0].count: it needs a period"),
         ("profile = \"5g\"", "unknown variant `5g`"),
     ];
     for (text, expected) in cases {

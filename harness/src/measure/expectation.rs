@@ -273,15 +273,25 @@ fn foregone(
     use Comparison::{Above, AtLeast, AtMost, Below, Different, Equal};
     const ALWAYS: &str = "can never fail";
     const NEVER: &str = "can never hold";
-    let itself = match limit {
-        Limit::Value(_) => false,
-        Limit::Figure { factor, figure: other } => *other == figure && *factor == 1.0,
+    // What the figure is compared with, where that is the figure itself: so many times its own value.
+    let of_itself = match limit {
+        Limit::Value(_) => None,
+        Limit::Figure { factor, figure: other } => (*other == figure).then_some(*factor),
         Limit::Variant { factor, variant } => {
-            *factor == 1.0 && variants.iter().all(|spoken_of| spoken_of == variant)
+            variants.iter().all(|spoken_of| spoken_of == variant).then_some(*factor)
         }
     };
-    if itself {
-        return Some(if matches!(comparison, AtMost | AtLeast | Equal) { ALWAYS } else { NEVER });
+    if let Some(factor) = of_itself {
+        // No figure is negative; one that is zero or infinite equals any multiple of itself.
+        return Some(match comparison {
+            AtMost if factor >= 1.0 => ALWAYS,
+            AtLeast if factor <= 1.0 => ALWAYS,
+            Equal if factor == 1.0 => ALWAYS,
+            Above if factor >= 1.0 => NEVER,
+            Below if factor <= 1.0 => NEVER,
+            Different if factor == 1.0 => NEVER,
+            AtMost | AtLeast | Equal | Above | Below | Different => "only compares it with itself",
+        });
     }
     let Limit::Value(value) = *limit else { return None };
     // No figure is negative, no share is more than the whole.
@@ -421,11 +431,18 @@ mod tests {
             "delivery.ratio <= 100 %",
             "publish.latency.p99 <= publish.latency.p99",
             "publish.latency.p99 = 1 x quic for quic",
+            "publish.latency.p99 <= 2 x quic for quic",
+            "delivery.ratio >= 0.5 x delivery.ratio",
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.problem.contains("can never fail"), "{text}: {error}");
         }
-        for text in ["duplicates < 0", "delivery.ratio > 100 %", "publish.latency.p99 < tls for tls"] {
+        for text in [
+            "duplicates < 0",
+            "delivery.ratio > 100 %",
+            "publish.latency.p99 < tls for tls",
+            "publish.latency.p99 < 0.5 x tls for tls",
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.problem.contains("can never hold"), "{text}: {error}");
         }

@@ -15,7 +15,7 @@ use super::spec::{Anchor, BoardName, File, Refusal};
 use super::{Answer, Scenario};
 use crate::measure::expectation::{Expectation, ExpectationError, Vocabulary};
 use crate::measure::metric::nearest;
-use crate::measure::record::Transport;
+use crate::measure::record::{Role, Transport};
 
 /// Reads a file whole, collecting every mistake it can.
 pub(super) fn read(origin: &str, source: &str) -> Result<Scenario, ScenarioError> {
@@ -58,7 +58,7 @@ impl Check<'_> {
             variants.iter_mut().for_each(|variant| variant.connection.reconnect.attempts = 0);
         }
         let names: Vec<_> = variants.iter().map(|variant| variant.name.clone()).collect();
-        let expectations = self.expectations(&file.expect, &names);
+        let expectations = self.expectations(&file.expect, &names, file.reference);
         let answer = Answer::parse(&file.answer, &names).unwrap_or_else(|error| {
             self.within_string("answer", &error);
             Answer::default()
@@ -69,6 +69,7 @@ impl Check<'_> {
         let down = file.workload.down.as_ref().and_then(|flow| self.flow("workload.down", flow));
         let steps = self.steps(&file.step, up.is_some() || down.is_some());
         self.refusal(&file);
+        self.some_time(&file.limits);
         let limits = limits(&file.limits, [up, down]);
         self.steps_in_time(&file.step, limits);
         Scenario {
@@ -117,7 +118,7 @@ impl Check<'_> {
         }
     }
 
-    fn expectations(&mut self, texts: &[String], variants: &[String]) -> Vec<Expectation> {
+    fn expectations(&mut self, texts: &[String], variants: &[String], reference: bool) -> Vec<Expectation> {
         if texts.is_empty() {
             self.value("expect", "nothing is expected, so the scenario cannot fail", "expect something");
         }
@@ -130,6 +131,13 @@ impl Check<'_> {
                         &format!("expect[{index}]"),
                         "this expectation stands here twice",
                         "remove one",
+                    );
+                }
+                Ok(expectation) if expectation.roles == [Role::Reference] && !reference => {
+                    self.value(
+                        &format!("expect[{index}]"),
+                        "this speaks of the reference client, which does not run",
+                        "write reference = true, or leave out `for reference`",
                     );
                 }
                 Ok(expectation) => expectations.push(expectation),
@@ -215,7 +223,8 @@ impl Check<'_> {
             // The link says what is wrong and, behind a semicolon, how to mend it.
             let (problem, remedy) =
                 error.problem.split_once("; ").unwrap_or((&error.problem, "see scenarios/README.md"));
-            self.value(&format!("link.{}", error.key), format!("link.{}: {problem}", error.key), remedy);
+            let key = self.written(&error.key);
+            self.value(&key, format!("{key}: {problem}"), remedy);
         }
         for event in config.events() {
             if Anchor::NAMES.contains(&event) {
@@ -229,6 +238,18 @@ impl Check<'_> {
             let span = self.spans.string(event).unwrap_or_else(|| self.spans.value("link"));
             self.mistakes.add(span, format!("no event is called {event:?}"), Some(remedy));
         }
+    }
+}
+
+impl Check<'_> {
+    /// Where the file has a key of the link: that of one direction may stand in `both`.
+    fn written(&self, key: &str) -> String {
+        let own = format!("link.{key}");
+        let Some((_, rest)) = key.split_once('.').filter(|(path, _)| ["up", "down"].contains(path)) else {
+            return own;
+        };
+        let table = own.split('.').take(3).collect::<Vec<_>>().join(".");
+        if self.spans.has(&table) { own } else { format!("link.both.{rest}") }
     }
 }
 

@@ -33,6 +33,11 @@ impl<'a> Spans<'a> {
         self.place(path).key
     }
 
+    /// Whether something stands at `path`.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.find(path).is_ok()
+    }
+
     /// The first string anywhere in the file whose content is `text`.
     pub(super) fn string(&self, text: &str) -> Option<Range<usize>> {
         fn search(value: &Spanned<DeValue<'_>>, text: &str) -> Option<Range<usize>> {
@@ -47,11 +52,16 @@ impl<'a> Spans<'a> {
     }
 
     fn place(&self, path: &str) -> Place {
-        let whole = Place { key: 0..1, value: 0..1 };
+        let (Ok(place) | Err(place)) = self.find(path);
+        Place { key: self.first_line(place.key), value: self.first_line(place.value) }
+    }
+
+    /// The place at `path`, or else the nearest above it.
+    fn find(&self, path: &str) -> Result<Place, Place> {
         let mut steps = path.split(['.', '[']).map(|step| step.trim_end_matches(']'));
         let Some((key, mut value)) = steps.next().and_then(|step| self.root.get_ref().get_key_value(step))
         else {
-            return whole;
+            return Err(Place { key: 0..1, value: 0..1 });
         };
         let mut key = key.span();
         for step in steps {
@@ -62,10 +72,10 @@ impl<'a> Spans<'a> {
                 }
                 _ => None,
             };
-            let Some((k, v)) = next else { break };
+            let Some((k, v)) = next else { return Err(Place { key, value: value.span() }) };
             (key, value) = (k, v);
         }
-        Place { key: self.first_line(key), value: self.first_line(value.span()) }
+        Ok(Place { key, value: value.span() })
     }
 
     /// Long spans, such as whole tables, are pointed at by their first line.

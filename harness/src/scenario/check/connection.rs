@@ -90,6 +90,10 @@ impl Check<'_> {
                 "QUIC needs 1200 B (RFC 9000 14); Ethernet has 1472 B",
             );
         }
+        self.told_in("idle_timeout", path, table.idle_timeout, Time::from_millis(1), IDLE_MAX);
+        self.told_in("quic_keep_alive", path, table.quic_keep_alive, Time::from_millis(1), IDLE_MAX);
+        self.told_in("keep_alive", path, table.keep_alive, SECOND, KEEP_ALIVE_MAX);
+        self.told_in("session_expiry", path, table.session_expiry, SECOND, EXPIRY_MAX);
         let time = |value: Option<Time>, default: Duration| value.map_or(default, Time::duration);
         ConnectionOptions {
             mqtt,
@@ -105,6 +109,17 @@ impl Check<'_> {
             quic_keep_alive: time(table.quic_keep_alive, Duration::ZERO),
             datagram: u16::try_from(datagram).unwrap_or(u16::MAX),
             reconnect: table.reconnect.unwrap_or(RECONNECT_DEFAULT),
+        }
+    }
+}
+
+impl Check<'_> {
+    /// Refuses a time other than none that does not fit the field it is told in.
+    fn told_in(&mut self, key: &str, path: &str, value: Option<Time>, least: Time, most: Time) {
+        let Some(value) = value.filter(|value| *value != Time::ZERO) else { return };
+        if value < least || value > most {
+            let problem = format!("{key} = {value} is outside {least} to {most}");
+            self.value(&format!("{path}.{key}"), problem, "write a time between them, or \"0 s\" for none");
         }
     }
 }
@@ -128,6 +143,13 @@ fn merge(own: &ConnectionTable, base: &ConnectionTable) -> ConnectionTable {
     }
 }
 
+const SECOND: Time = Time::from_millis(1000);
+/// Longer than any run, and milliseconds of it fit 32 bits.
+const IDLE_MAX: Time = Time::from_millis(24 * 60 * 60 * 1000);
+/// Two bytes of seconds (MQTT 5.0 3.1.2.10).
+const KEEP_ALIVE_MAX: Time = Time::from_millis(65_535 * 1000);
+/// Four bytes of seconds (MQTT 5.0 3.1.2.11.2).
+const EXPIRY_MAX: Time = Time::from_millis(u32::MAX as u64 * 1000);
 /// RFC 9000 14.
 const DATAGRAM_MIN: u64 = 1200;
 const DATAGRAM_DEFAULT: u64 = 1200;

@@ -169,7 +169,50 @@ fn each_mistake_is_answered_with_its_remedy() {
         (
             "loss = \"5 %\"",
             "queue = \"5 packets\"",
-            "link.up.queue: a queue forms only before a bottleneck | give a rate as well",
+            "good.toml:14:9: link.both.queue: a queue forms only before a bottleneck | give a rate as well",
+        ),
+        (
+            "loss = \"5 %\"",
+            "corrupt = { probability = \"5 %\", bits = 0 }",
+            "good.toml:14:41: link.both.corrupt.bits: 0 is not between 1 and 8 | leave bits out for one",
+        ),
+        (
+            "[[link.rebind]]",
+            "[link.up]\nloss = { run_max = 0, random = \"1 %\" }\n\n[[link.rebind]]",
+            "good.toml:17:20: link.up.loss.run_max: 0 would lose nothing",
+        ),
+        (
+            "at = \"2 s\"",
+            "at = \"2 s\"\ncount = 3",
+            "good.toml:19:9: link.rebind[0].count: it needs a period to repeat with | write for example period",
+        ),
+        (
+            "loss = \"5 %\"",
+            "loss = { packets = \"7-2\" }",
+            "the range ends before it starts | write for example \"2-7, 9\"",
+        ),
+        (
+            "count = 100",
+            "count = -100",
+            "expected a whole number from 0 to 4294967295 | write a whole number from 0",
+        ),
+        ("count = 100", "count = 4000000000", "good.toml:24:9: 4000000000 messages are more than 1000000"),
+        (
+            "interval = \"20 ms\"",
+            "interval = \"2 h\"",
+            "good.toml:25:12: an interval of 7200 s is longer than 3600 s",
+        ),
+        ("interval = \"20 ms\"", "interval = \"20 ns\"", "an interval of 20 ns | leave interval out"),
+        ("connect = \"8 s\"", "connect = \"0 s\"", "good.toml:36:11: a limit of no time for connect"),
+        (
+            "streams = \"per-topic\"",
+            "keep_alive = \"500 ms\"",
+            "good.toml:28:14: keep_alive = 500 ms is outside 1 s to 65535 s | write a time between them",
+        ),
+        (
+            "streams = \"per-topic\"",
+            "idle_timeout = \"1 us\"",
+            "idle_timeout = 1 us is outside 1 ms to 86400 s",
         ),
         (
             "[limits]",
@@ -212,6 +255,16 @@ fn each_mistake_is_answered_with_its_remedy() {
             "{to:?} gave {found:#?}, not {expected:?}"
         );
     }
+}
+
+#[test]
+fn what_only_a_client_that_does_not_run_could_fail_is_refused() {
+    let named = GOOD.replacen("delivery.ratio = 100 %", "delivery.ratio = 100 % for reference", 1);
+    assert!(Scenario::parse("good.toml", &named).is_ok());
+    let error = Scenario::parse("good.toml", &named.replace("reference = true", "reference = false"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("good.toml:8:5: this speaks of the reference client"), "{error}");
 }
 
 #[test]

@@ -32,30 +32,67 @@ impl Check<'_> {
         if flow.count == 0 {
             self.value(&format!("{path}.count"), "a workload of no messages", "leave the table out instead");
         }
-        if flow.interval == Some(Time::ZERO) {
+        if flow.count > COUNT_MAX {
+            let problem = format!("{} messages are more than {COUNT_MAX}", flow.count);
+            let remedy = "each is accounted for in memory; write fewer, or more seeds";
+            self.value(&format!("{path}.count"), problem, remedy);
+        }
+        if let Some(interval) = flow.interval.filter(|interval| *interval < INTERVAL_MIN) {
+            let problem = format!("an interval of {interval}");
             let remedy = "leave interval out to send as fast as possible";
-            self.value(&format!("{path}.interval"), "an interval of nothing", remedy);
+            self.value(&format!("{path}.interval"), problem, remedy);
+        }
+        if let Some(interval) = flow.interval.filter(|interval| *interval > INTERVAL_MAX) {
+            let problem = format!("an interval of {interval} is longer than {INTERVAL_MAX}");
+            self.value(
+                &format!("{path}.interval"),
+                problem,
+                "write a shorter one: a board counts in 32 bits",
+            );
         }
         let pace = flow.interval.map_or(Pace::Saturate, |interval| Pace::Every(interval.duration()));
         Some(Flow { topics, qos, size: size?, count: flow.count, pace, retain: flow.retain })
     }
 }
 
+impl Check<'_> {
+    /// A phase without any time would fail, whatever the board does.
+    pub(super) fn some_time(&mut self, table: &LimitsTable) {
+        let limits = [
+            ("boot", table.boot),
+            ("connect", table.connect),
+            ("workload", table.workload),
+            ("drain", table.drain),
+        ];
+        for (key, limit) in limits {
+            if limit == Some(Time::ZERO) {
+                let remedy = "write for example \"20 s\", or leave it out";
+                self.value(&format!("limits.{key}"), format!("a limit of no time for {key}"), remedy);
+            }
+        }
+    }
+}
+
 pub(super) fn limits(table: &LimitsTable, flows: [Option<Flow>; 2]) -> Limits {
     let scheduled = flows.into_iter().flatten().map(|flow| match flow.pace {
-        Pace::Every(interval) => interval * flow.count,
+        Pace::Every(interval) => interval.saturating_mul(flow.count),
         // 20 messages a second is slow even for a bad network; the limit only has to end a hang.
-        Pace::Saturate => Duration::from_millis(50) * flow.count,
+        Pace::Saturate => Duration::from_millis(50).saturating_mul(flow.count),
     });
     let scheduled = scheduled.max().unwrap_or_default();
     let time = |value: Option<Time>, default: Duration| value.map_or(default, Time::duration);
     Limits {
         boot: time(table.boot, Duration::from_secs(20)),
         connect: time(table.connect, Duration::from_secs(20)),
-        workload: time(table.workload, scheduled * 2 + Duration::from_secs(20)),
+        workload: time(table.workload, scheduled.saturating_mul(2).saturating_add(Duration::from_secs(20))),
         drain: time(table.drain, Duration::from_secs(15)),
     }
 }
 
+/// Messages of one direction: an account of each is kept and written.
+const COUNT_MAX: u32 = 1_000_000;
+/// A workload's interval is told to the board in microseconds of 32 bits.
+const INTERVAL_MIN: Time = Time::from_micros(1);
+const INTERVAL_MAX: Time = Time::from_millis(60 * 60 * 1000);
 /// What the board's buffers hold in one message.
 const SIZE_MAX: u64 = 1024;
