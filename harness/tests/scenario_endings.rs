@@ -94,9 +94,8 @@ fn assert_told_until_then(trial: &serde_json::Value) {
     let messages = trial["messages"].as_array().expect("messages");
     for direction in ["from-board", "to-board"] {
         let fates = |fate: &str| {
-            let of = |message: &&serde_json::Value| {
-                message["direction"] == direction && message["fate"] == fate
-            };
+            let of =
+                |message: &&serde_json::Value| message["direction"] == direction && message["fate"] == fate;
             messages.iter().filter(of).count()
         };
         assert!(fates("delivered") > 0, "{direction}: {messages:#?}");

@@ -63,7 +63,7 @@ pub struct Common {
 pub enum Format {
     /// Tables and sentences.
     Human,
-    /// One JSON document.
+    /// One JSON document; of `scenario all`, one a line for each scenario.
     Json,
 }
 

@@ -292,6 +292,10 @@ async fn one(
     if let Some(why) = broker.stands_in() {
         talk(&format!("warning: EMQX is not used: {why}; the embedded broker takes its place"));
     }
+    if let Some(why) = unserved(&broker, scenario) {
+        broker.shut_down().await;
+        return Err(why);
+    }
     let spec = broker.describe().spec;
     let server_name = trust.as_ref().unwrap_or(&broker.trust()).server_name.clone();
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -344,6 +348,20 @@ async fn start_broker(
     let start = Broker::start(spec, Arc::new(certificates), options);
     let started = cancel.run_until_cancelled(start).await.transpose();
     started.map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))
+}
+
+/// Refuses a broker without a transport that the scenario wants: no client could reach it there.
+fn unserved(broker: &Broker, scenario: &Scenario) -> Option<Failure> {
+    let addresses = broker.addresses();
+    let missing = scenario.variants.iter().find(|variant| addresses.get(variant.transport).is_none())?;
+    let served: Vec<_> = addresses.iter().map(|(transport, _)| transport.name()).collect();
+    Some(Failure::environment(miette::miette!(
+        help = format!("run what it serves: `--transport {}`", served.join(",")),
+        "`{}` wants {}, which the broker {} does not serve",
+        scenario.name,
+        missing.transport,
+        broker.describe().spec
+    )))
 }
 
 /// What becomes of a run's record.

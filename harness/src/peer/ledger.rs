@@ -265,13 +265,7 @@ impl Entry {
 }
 
 /// What sender and receiver say that cannot both be true, or must not be.
-fn contradiction(
-    run: u32,
-    qos: u8,
-    entry: &Entry,
-    message: &Message,
-    closing: Closing,
-) -> Option<String> {
+fn contradiction(run: u32, qos: u8, entry: &Entry, message: &Message, closing: Closing) -> Option<String> {
     // The broker acknowledges before it delivers: what a trial that was cut short leaves between the two is no
     // contradiction.
     let settled = closing == Closing::Complete;

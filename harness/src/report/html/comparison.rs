@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Samples, View, count_text, display, value_cell, value_text};
+use super::{Samples, View, breakable, count_text, display, value_cell, value_text};
 use crate::measure::analysis::{Group, shown_statistics};
 use crate::measure::difference::{Change, Difference, difference};
 use crate::measure::metric::{Figure, Metric, Shape};
@@ -263,7 +263,7 @@ fn differences(view: &View<'_>) -> Markup {
                 tbody {
                     @for (figure, cells) in &rows {
                         tr {
-                            th scope="row" class="mono" { (figure) }
+                            th scope="row" class="mono" { (breakable(&figure.to_string())) }
                             @for cell in cells { (difference_cell(*figure, cell.as_ref())) }
                         }
                     }

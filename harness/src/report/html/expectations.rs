@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{View, count_text, name, value_text};
+use super::{View, breakable, count_text, name, value_text};
 use crate::measure::analysis::Group;
 use crate::measure::judge::{Outcome, Status};
 
@@ -34,7 +34,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                     tbody {
                         @for text in &texts {
                             tr {
-                                th scope="row" class="mono" { (text) }
+                                th scope="row" class="mono" { (breakable(text)) }
                                 @for group in &view.groups { (cell(outcomes, text, group)) }
                             }
                         }

@@ -200,6 +200,11 @@ fn glued(text: &str) -> String {
     glued
 }
 
+/// Lets a long name break behind its dots, and not within its words.
+fn breakable(text: &str) -> Markup {
+    html! { @for part in text.split_inclusive('.') { (part) wbr; } }
+}
+
 /// `[12.1 – 14.0 ms]`, or nothing when there is no interval or no width to it.
 fn interval_text(unit: Unit, estimate: &Estimate) -> Option<String> {
     let interval = estimate.interval?;

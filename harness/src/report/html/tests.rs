@@ -106,3 +106,9 @@ fn numbers_stay_with_their_units() {
     assert_eq!(glued("99 % of 600 in 3 s"), "99\u{a0}% of 600\u{a0}in 3\u{a0}s");
     assert_eq!(glued("no 1"), "no 1");
 }
+
+#[test]
+fn long_names_break_behind_their_dots() {
+    assert_eq!(breakable("lost = 0").into_string(), "lost = 0<wbr>");
+    assert_eq!(breakable("link.loss.up").into_string(), "link.<wbr>loss.<wbr>up<wbr>");
+}
