@@ -169,6 +169,21 @@ async fn a_broker_that_cannot_be_trusted_is_an_environment_error_with_its_reason
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_the_broker_lacks_is_refused_before_anything_starts() {
+    let bench = Bench::new();
+    let path = bench.file("tiny.toml", &tiny("", ""));
+    let broker = support::start(BrokerOptions::default()).await;
+    let url = format!("mqtt://{}", broker.addresses().tcp.expect("a listener"));
+    bench.run(&["scenario", &path, "--broker", &url]).expect(
+        3,
+        &["`tiny` wants quic", &url, "does not serve", "help: run what it serves: `--transport tcp`"],
+    );
+    assert!(bench.reports().is_empty(), "nothing was started");
+    bench.run(&["scenario", &path, "--broker", &url, "--transport", "tcp"]).expect(0, &["PASSED", &url]);
+    broker.shut_down().await;
+}
+
 /// The device's own check, with the main job: pointed at a wrong authority it must not connect.
 #[test]
 fn a_client_pointed_at_a_wrong_authority_fails_the_run_and_says_why() {

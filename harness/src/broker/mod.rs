@@ -179,7 +179,9 @@ impl Broker {
                 None => (EMBEDDED_PRODUCT.to_owned(), None),
             },
             Kind::Container(container) => (container.product(), container.digest().map(str::to_owned)),
-            Kind::External(_) => ("a broker the harness did not start".to_owned(), None),
+            Kind::External(_) => {
+                (format!("the broker at {}, which the harness did not start", self.spec), None)
+            }
         };
         BrokerDescription { spec: self.spec.to_string(), product, image_digest, addresses: self.addresses() }
     }

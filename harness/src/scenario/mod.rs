@@ -230,7 +230,10 @@ impl Scenario {
     pub fn restrict_to(&mut self, transports: &[Transport]) {
         let options = self.variants[0].connection;
         let mut kept = Vec::new();
-        for transport in transports {
+        for (index, transport) in transports.iter().enumerate() {
+            if transports[..index].contains(transport) {
+                continue;
+            }
             let before = kept.len();
             kept.extend(self.variants.iter().filter(|variant| variant.transport == *transport).cloned());
             if kept.len() == before {

@@ -112,7 +112,7 @@ fn key_row(view: &View<'_>, name: &str, label: &str) -> Markup {
     html! {
         tr {
             th scope="row" title={ (name) ": " (figure.metric.doc) } {
-                (label)
+                (super::glued(label))
                 @if let Some(count) = shared { span class="ci" { (count) } }
             }
             @for cell in &cells { (value_cell(figure.unit(), *cell, samples)) }

@@ -321,7 +321,7 @@ fn seeds_can_be_given_from_outside() {
 #[test]
 fn any_transport_can_be_asked_for() {
     let mut scenario = Scenario::parse("good.toml", GOOD).unwrap();
-    scenario.restrict_to(&[Transport::Tcp, Transport::Quic]);
+    scenario.restrict_to(&[Transport::Tcp, Transport::Quic, Transport::Tcp]);
     assert_eq!(
         scenario.variants.iter().map(|v| v.transport).collect::<Vec<_>>(),
         [Transport::Tcp, Transport::Quic]
