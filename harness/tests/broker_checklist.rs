@@ -1,5 +1,5 @@
 //! The rest of what EMQX's own tests hold a QUIC client to: every way a stream can end, on every kind of stream, and
-//! the client's return after each; a killed subscriber; a client whose address changes.
+//! the client's return after each; a killed subscriber; a client whose address changes; one that changes its transport.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use harness::broker::{Broker, BrokerOptions};
 use harness::measure::Transport;
 use harness::peer::Connector;
-use harness::wire::{Packet, Qos};
+use harness::wire::{Packet, Properties, Qos, property};
 use support::raw::{End, Raw, Session, Stream, close_code};
 use support::{TestClient, options, start, target, within};
 
@@ -148,5 +148,37 @@ async fn client_whose_address_changes_goes_on_without_a_handshake() {
         assert_eq!(client.message().await.payload, [last]);
     }
     assert_eq!(client.client.log().connections.len(), 1);
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn session_taken_over_from_quic_by_tls_and_back_goes_on_with_every_quality_of_service() {
+    let broker = start(BrokerOptions::default()).await;
+    let (from, _) = TestClient::connect(target(&broker, Transport::Quic), options("from")).await;
+    for subscribed in Qos::ALL {
+        let mut wanderer = options(&format!("wanderer-{}", subscribed.bits()));
+        wanderer.connect.clean_start = false;
+        wanderer.connect.properties = Properties::default().with_u32(property::SESSION_EXPIRY_INTERVAL, 600);
+        let (mut owner, present) =
+            TestClient::connect(target(&broker, Transport::Quic), wanderer.clone()).await;
+        assert!(!present);
+        owner.subscribe("taken/#", subscribed).await;
+        for transport in [Transport::Tls, Transport::Quic] {
+            let (next, present) = TestClient::connect(target(&broker, transport), wanderer.clone()).await;
+            assert!(present, "{transport:?} takes the session over");
+            let reason = owner.disconnection().await;
+            assert!(reason.contains("0x8e"), "{reason}");
+            owner = next;
+            for published in Qos::ALL {
+                from.publish("taken/1", &[published.bits()], published).await;
+                let message = owner.message().await;
+                assert_eq!(
+                    (message.payload.as_slice(), message.qos),
+                    (&[published.bits()][..], published.min(subscribed))
+                );
+            }
+        }
+        owner.client.disconnect().await;
+    }
     broker.shut_down().await;
 }
