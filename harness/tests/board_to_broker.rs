@@ -9,7 +9,7 @@ use device::control::{
     Addressing, Cause, Event, HandshakePhase, Manner, Migration, Pattern, Reconnection, Request, Resumed,
     Sample, StreamMode, Transport, Verdict, Workload, WorkloadEnd,
 };
-use harness::broker::BrokerOptions;
+use harness::broker::{BrokerOptions, ClientAuthentication};
 
 /// Everything that was published came back once, intact and in order.
 fn assert_all_received(received: &[Sample], count: u32) {
@@ -68,6 +68,23 @@ async fn over_tcp_a_workload_is_published_and_received() {
 #[tokio::test]
 async fn over_tcp_a_lossy_link_loses_nothing() {
     publishes_and_receives(Transport::Tcp, "both.loss = \"10 %\"\nboth.delay = \"5 ms\"").await;
+}
+
+#[tokio::test]
+async fn over_tls_the_alert_is_heard_that_comes_with_the_end_of_the_connection() {
+    let options =
+        BrokerOptions { client_authentication: ClientAuthentication::Required, ..BrokerOptions::default() };
+    let mut bench = Bench::new("", options).await;
+    bench.configure(settings(Transport::Tls)).await;
+    // Alert and FIN arrive in one segment or in two, as it happens.
+    for _ in 0..10 {
+        bench.board.command(Request::Connect).await.expect("configured");
+        let ended = bench.event("the refusal", |event| match event {
+            Event::Disconnected(disconnection) => Some((disconnection.cause, disconnection.code)),
+            _ => None,
+        });
+        assert_eq!(ended.await, (Cause::TlsRefused, 116), "certificate_required");
+    }
 }
 
 /// Processor time of a process so far, in clock ticks of 10 ms.

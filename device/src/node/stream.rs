@@ -370,7 +370,9 @@ impl<C: Crypto> Streams for View<'_, '_, '_, '_, C> {
         let more = socket.can_recv() || self.tls.as_ref().is_some_and(|stream| stream.readable() > 0);
         let ended = self.tls.as_ref().is_some_and(TlsStream::is_finished)
             || matches!(socket.state(), TcpState::CloseWait | TcpState::LastAck);
-        (slot == Slot::CONTROL && ended && !more).then_some(StreamEnd::Finished)
+        // A failure says more than the end it brings about: an alert often comes together with the broker's FIN.
+        let failed = matches!(*self.status, Status::Closed(_));
+        (slot == Slot::CONTROL && ended && !more && !failed).then_some(StreamEnd::Finished)
     }
 
     fn close_stream(&mut self, _slot: Slot, _end: StreamEnd) {

@@ -12,7 +12,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, Filter, LastWill, Packet, PubAckReason, PubRecReason, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError, mqttbytes};
 use rumqttc::{Outgoing, TlsConfiguration, Transport as RumqttcTransport};
 use tokio::sync::{mpsc, oneshot};
 
@@ -357,19 +357,12 @@ impl Actor {
         }
         match error {
             ConnectionError::Timeout(_) => ConnectError::TimedOut(self.reporter.options.connect_limit),
-            ConnectionError::Tls(error) => {
-                let alert = match error {
-                    rumqttc::TlsError::Io(error) => received_alert(error),
-                    _ => None,
-                };
-                ConnectError::Handshake { reason: error.to_string(), alert }
+            ConnectionError::Tls(reason) => {
+                ConnectError::Handshake { reason: reason.to_string(), alert: alert_within(error) }
             }
             // TLS 1.3 lets a server refuse a client after the client is done with its handshake.
-            ConnectionError::Io(error) if received_alert(error).is_some() => {
-                ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) }
-            }
-            ConnectionError::MqttState(StateError::Io(error)) if received_alert(error).is_some() => {
-                ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) }
+            other if alert_within(other).is_some() => {
+                ConnectError::Closed { reason: other.to_string(), alert: alert_within(other) }
             }
             ConnectionError::Io(error) if error.kind() != io::ErrorKind::ConnectionAborted => {
                 ConnectError::Network(error.to_string())
@@ -377,6 +370,19 @@ impl Actor {
             other => ConnectError::closed(other),
         }
     }
+}
+
+/// The alert that the broker sent, wherever rumqttc wraps what TLS said.
+fn alert_within(error: &ConnectionError) -> Option<u8> {
+    let error = match error {
+        ConnectionError::Tls(rumqttc::TlsError::Io(error))
+        | ConnectionError::Io(error)
+        | ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+        ) => error,
+        _ => return None,
+    };
+    received_alert(error)
 }
 
 fn qos(qos: Qos) -> QoS {

@@ -59,16 +59,30 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, tls: 
         return bridge(&shared, stream, client, transport).await;
     };
     let config = Arc::clone(&slot.read().expect("no holder of this lock panics"));
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let (reason, alert) = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
+    let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+    let (reason, alert, left) = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
         Ok(Ok(stream)) => {
             shared.events.record(BrokerEventKind::Handshake { transport, client });
             return bridge(&shared, stream, client, transport).await;
         }
-        Ok(Err(error)) => (error.to_string(), received_alert(&error)),
-        Err(_) => ("timed out".to_owned(), None),
+        Ok(Err((error, stream))) => (error.to_string(), received_alert(&error), Some(stream)),
+        Err(_) => ("timed out".to_owned(), None, None),
     };
     shared.events.record(BrokerEventKind::HandshakeFailed { transport, client, reason, alert });
+    if let Some(stream) = left {
+        linger(stream).await;
+    }
+}
+
+/// Ends a connection whose last word is an alert. A client of TLS 1.3 that is refused for its certificate has sent more
+/// by then; closed over unread data, TCP would reset the connection, and the alert could be lost with it.
+async fn linger(mut stream: TcpStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Whatever becomes of it, it was said.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, rest).await;
 }
 
 async fn bridge<S>(shared: &Arc<Shared>, stream: S, client: SocketAddr, transport: Transport)
