@@ -6,6 +6,7 @@ mod hostile;
 mod lossy;
 mod outage;
 mod policy;
+mod retained;
 mod storm;
 mod throughput;
 mod world;

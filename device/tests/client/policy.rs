@@ -389,3 +389,60 @@ fn every_step_of_a_reconnect_is_told_with_its_time() {
         }
     }
 }
+
+#[test]
+fn a_dead_path_is_left_by_migration_then_by_a_resumed_takeover_each_step_told_with_its_time() {
+    let mut world: World = with(PairOptions::seeded(20), early());
+    world.connect();
+    world.until(5, "ticket", |world| has_ticket(world));
+    world.run_for(Duration::from_millis(200));
+    world.publish(&AT_LEAST_ONCE.qos(Qos::ExactlyOnce));
+    world.run_for(Duration::from_millis(1));
+    let (up, down) = (world.datagrams(Direction::Up), world.datagrams(Direction::Down));
+    for n in 1..=1_000 {
+        world = world.drop_nth_from_client(up + n).drop_nth_from_server(down + n);
+    }
+    let begun = world.client.told.len();
+    world.until(10, "wish for migration", |world| world.client.wants_migration);
+    world.migrate_port();
+    let retry = |event: &Event<'static>| matches!(event, Event::RetryAt { .. });
+    world.until(60, "wait for another attempt", |world| world.client.has(retry));
+    let mut world = undrop(world);
+    world.until(30, "second CONNACK", |world| world.client.connections() == 2);
+    assert_eq!(world.server.connections().count(), 2, "the server has not noticed that the first was left");
+
+    let told: Vec<_> = world.client.told[begun..]
+        .iter()
+        .filter_map(|(at, told)| match told {
+            Told::Event(event) => Some((at.device(), *event)),
+            _ => None,
+        })
+        .collect();
+    assert!(told.is_sorted_by_key(|(at, _)| *at), "{told:#?}");
+    let steps: Vec<_> = told.iter().map(|(_, event)| *event).collect();
+    let retry_at = steps.iter().find_map(|event| match event {
+        Event::RetryAt { at, number: 2 } => Some(*at),
+        _ => None,
+    });
+    let retry_at = retry_at.unwrap_or_else(|| panic!("no RetryAt: {told:#?}"));
+    let connected =
+        device::client::Connected { session_present: true, resumed: true, early_data_accepted: true };
+    let expected = [
+        Event::MigrationWanted,
+        Event::MigrationStarted,
+        Event::Disconnected(Cause::Stalled),
+        Event::RetryAt { at: retry_at, number: 2 },
+        Event::Attempt { number: 2, resuming: true, early_data: true },
+        Event::Phase(Phase::Started),
+        Event::Phase(Phase::ConnectSent),
+        Event::Phase(Phase::ServerHello),
+        Event::Phase(Phase::HandshakeComplete),
+        Event::Phase(Phase::Connack),
+        Event::Connected(connected),
+    ];
+    assert_eq!(steps[..expected.len().min(steps.len())], expected, "{told:#?}");
+    let attempt = told.iter().find(|(_, event)| matches!(event, Event::Attempt { .. })).expect("just seen");
+    assert_eq!(attempt.0, retry_at, "as was announced");
+    world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!(world.server.service.published.len(), 1, "once, though it was sent on both connections");
+}

@@ -146,7 +146,7 @@ fn what_is_writable_is_taken_whole_however_full_the_buffer_is() {
     let mut wire: Wire<'_> = Wire::new(config, server(&authority), usize::MAX);
     wire.run().expect("a handshake");
     let (head, body) = (data(30), data(200));
-    let mut written = Vec::new();
+    let mut written: Vec<u8> = Vec::new();
     loop {
         let room = wire.client.writable();
         if room < head.len() {

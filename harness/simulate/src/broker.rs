@@ -4,17 +4,22 @@
 //! subscriptions of their own, forgotten with their connection. Sessions outlive connections. Deliveries
 //! respect the client's receive maximum.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod channel;
 
-use device::codec::Writer;
+use std::collections::{BTreeMap, VecDeque};
+
 use device::mqtt::packet::{
-    Ack, AckKind, Connack, Connect, Delivery, Disconnect, FixedHeader, Packet, Publish, Suback, Unsuback,
+    Ack, AckKind, Connack, Connect, Delivery, Disconnect, FixedHeader, Packet, Publish, Suback, Subscribe,
+    Unsuback,
 };
-use device::mqtt::{Duplicate, PacketId, Properties, Property, Qos, ReasonCode, Retain, Version, topic};
+use device::mqtt::{
+    Duplicate, PacketId, Properties, Property, Qos, ReasonCode, Retain, RetainHandling, Version, topic,
+};
 use quinn_proto::{Connection, ConnectionHandle, Dir, ReadableError, StreamId, VarInt, WriteError};
 
 use crate::Clock;
 use crate::service::Service;
+use channel::{Channel, Granted, encode};
 
 /// How long a DISCONNECT has to arrive before the connection is closed behind it.
 const CLOSE_DELAY: core::time::Duration = core::time::Duration::from_millis(100);
@@ -79,11 +84,16 @@ pub struct Broker {
     connections: BTreeMap<usize, Client>,
     /// Control streams' state of clients that are away.
     sessions: BTreeMap<String, Channel>,
+    /// The last retained message of each topic.
+    retained: Retained,
     kick: Option<ReasonCode>,
     reset: Option<u64>,
     /// Bytes that are to go out as they are, and on which stream of a connection.
     injected: Option<(u64, Vec<u8>)>,
 }
+
+/// Payload and QoS by topic.
+type Retained = BTreeMap<String, (Vec<u8>, Qos)>;
 
 /// A connection.
 #[derive(Debug)]
@@ -110,35 +120,26 @@ struct Stream {
     channel: Channel,
 }
 
-/// Packet identifiers and subscriptions: of a session, or of a data stream.
-#[derive(Clone, Debug, Default)]
-struct Channel {
-    subscriptions: BTreeMap<String, Qos>,
-    /// QoS 2 identifiers received and not yet released.
-    received: BTreeSet<u16>,
-    /// Deliveries without their last acknowledgement.
-    sent: BTreeMap<u16, Sent>,
-    waiting: VecDeque<Sent>,
-    next_id: u16,
-}
-
-#[derive(Clone, Debug)]
-struct Sent {
-    topic: String,
-    payload: Vec<u8>,
-    qos: Qos,
-    is_released: bool,
-}
-
 impl Broker {
     /// Publishes a message to whoever subscribes; to be followed by `Server::wake`.
     pub fn publish(&mut self, topic: &str, payload: &[u8], qos: Qos) {
+        self.distribute(topic, payload, qos, Retain::No);
+    }
+
+    fn distribute(&mut self, topic: &str, payload: &[u8], qos: Qos, retain: Retain) {
+        if retain == Retain::Yes {
+            // An empty payload takes the retained message away (3.3.1.3).
+            self.retained.remove(topic);
+            if !payload.is_empty() {
+                self.retained.insert(topic.to_owned(), (payload.to_vec(), qos));
+            }
+        }
         for session in self.sessions.values_mut() {
-            session.offer(topic, payload, qos);
+            session.offer(topic, payload, qos, retain);
         }
         for client in self.connections.values_mut().filter(|client| client.connected) {
             for stream in client.streams.values_mut() {
-                stream.channel.offer(topic, payload, qos);
+                stream.channel.offer(topic, payload, qos, retain);
             }
         }
     }
@@ -187,18 +188,11 @@ impl Broker {
                 if let Some((topic, payload, qos)) =
                     stream.on_publish(now, id, &publish, version, &mut self.published)
                 {
-                    self.publish(&topic, &payload, qos);
+                    self.distribute(&topic, &payload, qos, publish.retain);
                 }
             }
             Packet::Ack(kind, ack) => stream.on_ack(kind, &ack, version),
-            Packet::Subscribe(subscribe) => {
-                let codes: Vec<u8> = subscribe.filters.iter().map(|filter| filter.qos.bits()).collect();
-                for filter in subscribe.filters.iter() {
-                    stream.channel.subscriptions.insert(filter.filter.to_owned(), filter.qos);
-                }
-                let suback = Suback { id: subscribe.id, properties: Properties::NONE, codes: &codes };
-                stream.send(&Packet::Suback(suback), version);
-            }
+            Packet::Subscribe(subscribe) => stream.on_subscribe(&subscribe, version, &self.retained),
             Packet::Unsubscribe(unsubscribe) => {
                 let codes: Vec<u8> = unsubscribe
                     .filters
@@ -476,6 +470,27 @@ impl Stream {
         Some((topic, publish.payload.to_vec(), qos))
     }
 
+    /// A SUBSCRIBE: answered, and the retained messages it asks for queued (3.3.1.3).
+    fn on_subscribe(&mut self, subscribe: &Subscribe<'_>, version: Version, retained: &Retained) {
+        let codes: Vec<u8> = subscribe.filters.iter().map(|filter| filter.qos.bits()).collect();
+        for filter in subscribe.filters.iter() {
+            let granted = Granted { qos: filter.qos, retain_as_published: filter.retain_as_published };
+            let before = self.channel.subscriptions.insert(filter.filter.to_owned(), granted);
+            let is_wanted = match filter.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => before.is_none(),
+                RetainHandling::DoNotSend => false,
+            };
+            for (topic, (payload, qos)) in retained.iter().filter(|_| is_wanted) {
+                if topic::matches(filter.filter, topic) {
+                    self.channel.push(topic, payload, filter.qos.min(*qos), Retain::Yes);
+                }
+            }
+        }
+        let suback = Suback { id: subscribe.id, properties: Properties::NONE, codes: &codes };
+        self.send(&Packet::Suback(suback), version);
+    }
+
     fn on_ack(&mut self, kind: AckKind, ack: &Ack<'_>, version: Version) {
         let id = ack.id.value();
         let answer = |kind, reason| Packet::Ack(kind, Ack::new(ack.id, reason));
@@ -510,72 +525,4 @@ impl Stream {
             }
         }
     }
-}
-
-impl Channel {
-    /// Queues a message if a subscription matches.
-    fn offer(&mut self, topic: &str, payload: &[u8], qos: Qos) {
-        let granted = self
-            .subscriptions
-            .iter()
-            .filter(|(filter, _)| topic::matches(filter, topic))
-            .map(|(_, granted)| *granted)
-            .max();
-        if let Some(granted) = granted {
-            self.waiting.push_back(Sent {
-                topic: topic.to_owned(),
-                payload: payload.to_vec(),
-                qos: qos.min(granted),
-                is_released: false,
-            });
-        }
-    }
-
-    /// Sends queued messages as far as the client's receive maximum allows.
-    fn deliver(&mut self, receive_maximum: u16, version: Version, outgoing: &mut VecDeque<u8>) {
-        while let Some(next) = self.waiting.front() {
-            if next.qos == Qos::AtMostOnce {
-                encode(&Packet::Publish(next.publish(None, Duplicate::No)), version, outgoing);
-                self.waiting.pop_front();
-                continue;
-            }
-            if self.sent.len() >= usize::from(receive_maximum) {
-                return;
-            }
-            let id = loop {
-                self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-                if !self.sent.contains_key(&self.next_id) {
-                    break self.next_id;
-                }
-            };
-            let id = PacketId::new(id).expect("never zero");
-            encode(&Packet::Publish(next.publish(Some(id), Duplicate::No)), version, outgoing);
-            let sent = self.waiting.pop_front().expect("just seen");
-            self.sent.insert(id.value(), sent);
-        }
-    }
-}
-
-impl Sent {
-    fn publish(&self, id: Option<PacketId>, duplicate: Duplicate) -> Publish<'_> {
-        Publish {
-            duplicate,
-            delivery: match (self.qos, id) {
-                (Qos::AtLeastOnce, Some(id)) => Delivery::AtLeastOnce(id),
-                (Qos::ExactlyOnce, Some(id)) => Delivery::ExactlyOnce(id),
-                _ => Delivery::AtMostOnce,
-            },
-            retain: Retain::No,
-            topic: &self.topic,
-            properties: Properties::NONE,
-            payload: &self.payload,
-        }
-    }
-}
-
-fn encode(packet: &Packet<'_>, version: Version, outgoing: &mut VecDeque<u8>) {
-    let mut bytes = [0; 4096];
-    let mut w = Writer::new(&mut bytes);
-    packet.encode(version, &mut w).expect("simulated messages are small");
-    outgoing.extend(w.written());
 }

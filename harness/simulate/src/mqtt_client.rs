@@ -300,7 +300,10 @@ impl<const STREAMS: usize, C: Crypto> ClientSide for MqttClient<STREAMS, C> {
                     self.due = due.map(Clock::from_device);
                     return None;
                 }
-                Output::Event { event, .. } => own(&event),
+                Output::Event { at, event } => {
+                    assert_eq!(at, now.device(), "{event:?} has another time than the call that tells it");
+                    own(&event)
+                }
             });
             self.wants_migration |= told == Told::Event(Event::MigrationWanted);
             self.told.push((now, told));
