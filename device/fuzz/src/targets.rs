@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 
 use device::client::{Publication, Slot};
 use device::codec::Writer;
-use device::crypto::{AeadKey, BadTag, CipherSuite, Crypto, HeaderKey, NONCE_LEN, Software, TAG_LEN};
+use device::crypto::{
+    AeadKey, BadTag, CipherSuite, Crypto, HeaderKey, NONCE_LEN, Software, TAG_LEN, ZeroizeOnDrop,
+};
 use device::mqtt::packet::Packet;
 use device::mqtt::session::{RX_PACKET_MAX, SLOTS};
 use device::mqtt::{Filter, Options, Qos, ReasonCode, Replay, Session, StreamEnd, Streams, Version};
@@ -28,10 +30,15 @@ struct Bypass;
 struct BypassAead(<Software as Crypto>::AeadKey);
 struct BypassHeader(<Software as Crypto>::HeaderKey);
 
+impl ZeroizeOnDrop for BypassAead {}
+impl ZeroizeOnDrop for BypassHeader {}
+
 impl Crypto for Bypass {
     type AeadKey = BypassAead;
     type HeaderKey = BypassHeader;
     type Sha256 = <Software as Crypto>::Sha256;
+    #[cfg(feature = "aes256")]
+    type Sha384 = <Software as Crypto>::Sha384;
 }
 
 impl AeadKey for BypassAead {
