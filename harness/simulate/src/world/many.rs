@@ -47,7 +47,7 @@ pub struct Summary {
     pub paths_validated: u64,
     /// Messages with QoS 1 or 2, both ways.
     pub messages: u64,
-    /// All traces' hashes, combined so that their order does not matter.
+    /// All verdicts' hashes, combined so that their order does not matter.
     pub hash: u64,
 }
 
@@ -69,7 +69,7 @@ impl Summary {
         self.key_updates += u64::from(verdict.key_updates);
         self.paths_validated += u64::from(verdict.paths_validated);
         self.messages += u64::from(verdict.published) + u64::from(verdict.delivered);
-        self.hash = self.hash.wrapping_add(verdict.trace_hash.wrapping_mul(verdict.seed | 1));
+        self.hash = self.hash.wrapping_add(verdict.hash().wrapping_mul(verdict.seed | 1));
         if verdict.failure.is_some() {
             self.failures.push(verdict);
         }

@@ -56,6 +56,16 @@ pub struct Verdict {
     pub delivered: u32,
 }
 
+impl Verdict {
+    /// The clock, the packets and the verdict in one number: all fields, the trace's hash among them.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut trace = crate::Trace::default();
+        format!("{self:?}").bytes().for_each(|byte| trace.number(byte.into()));
+        trace.hash()
+    }
+}
+
 /// A message that was really published.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
