@@ -5,7 +5,7 @@ use p256::AffinePoint;
 use p256::elliptic_curve::point::AffineCoordinates;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// The groups this client speaks (RFC 8446 4.2.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,7 +103,8 @@ impl PrivateKey {
                 let (4, [x, y]) = split_point(peer)? else { return None };
                 let peer = AffinePoint::from_coordinates(x.into(), y.into()).into_option()?;
                 let secret = self.p256()?;
-                let agreed = p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), peer);
+                let scalar = Zeroizing::new(secret.to_nonzero_scalar());
+                let agreed = p256::ecdh::diffie_hellman(&*scalar, peer);
                 shared.copy_from_slice(agreed.raw_secret_bytes());
             }
         }
@@ -128,6 +129,8 @@ impl Drop for PrivateKey {
         self.scalar.zeroize();
     }
 }
+
+impl ZeroizeOnDrop for PrivateKey {}
 
 /// A random 256-bit string is no P-256 scalar once in 2^32; more often means broken entropy.
 const SCALAR_ATTEMPTS_MAX: usize = 4;

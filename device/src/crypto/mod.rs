@@ -13,6 +13,7 @@ mod software;
 
 pub use secret::{SECRET_LEN_MAX, Secret};
 pub use software::{Software, chacha20_open, chacha20_seal};
+pub use zeroize::ZeroizeOnDrop;
 
 /// The cipher suites of TLS 1.3 that this client speaks (RFC 8446 B.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,8 +119,8 @@ pub trait Crypto: 'static {
     type Sha384: Hash;
 }
 
-/// One direction's AEAD key.
-pub trait AeadKey: Sized {
+/// One direction's AEAD key. It leaves nothing behind in memory.
+pub trait AeadKey: Sized + ZeroizeOnDrop {
     /// A key for `suite`; `key` has that suite's key length (16 or 32 bytes).
     fn new(suite: CipherSuite, key: &[u8]) -> Self;
 
@@ -133,8 +134,8 @@ pub trait AeadKey: Sized {
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag>;
 }
 
-/// One direction's header protection key (RFC 9001 5.4).
-pub trait HeaderKey: Sized {
+/// One direction's header protection key (RFC 9001 5.4). It leaves nothing behind in memory.
+pub trait HeaderKey: Sized + ZeroizeOnDrop {
     /// A key for `suite`.
     fn new(suite: CipherSuite, key: &[u8]) -> Self;
 
@@ -142,8 +143,9 @@ pub trait HeaderKey: Sized {
     fn mask(&self, sample: &[u8; 16]) -> [u8; 5];
 }
 
-/// A running hash whose state can be copied: the transcript is read out at several points.
-pub trait Hash: Clone {
+/// A running hash whose state can be copied: the transcript is read out at several points. HMAC takes keys in, so it
+/// leaves nothing behind in memory.
+pub trait Hash: Clone + ZeroizeOnDrop {
     /// Length of a block in bytes; at most [`BLOCK_LEN_MAX`].
     const BLOCK_LEN: usize;
     /// Length of the digest in bytes; at most [`SECRET_LEN_MAX`].
@@ -158,6 +160,9 @@ pub trait Hash: Clone {
     /// Puts the digest into `out`, which has [`Self::LEN`] bytes.
     fn finish(self, out: &mut [u8]);
 }
+
+/// Lets a secret's owner state, where it is compiled, that the secret is erased with it.
+pub(crate) const fn is_erased<T: ZeroizeOnDrop>(_: &T) {}
 
 /// Length of the longest hash block in bytes.
 #[cfg(feature = "aes256")]

@@ -1,5 +1,5 @@
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Length of the longest hash output, and so of the longest secret, in bytes.
 #[cfg(feature = "aes256")]
@@ -56,6 +56,8 @@ impl Drop for Secret {
         self.bytes.zeroize();
     }
 }
+
+impl ZeroizeOnDrop for Secret {}
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {

@@ -1,8 +1,10 @@
-use super::{AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN};
+use super::{
+    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN, is_erased,
+};
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes_gcm::aead::{AeadInOut, Nonce};
 use sha2::Digest;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// RustCrypto's portable implementations: constant time, `core` only.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +45,12 @@ impl Drop for RawKey {
     }
 }
 
+impl ZeroizeOnDrop for RawKey {}
+
 /// [`Software`]'s AEAD key: 33 bytes whatever the suite.
 pub struct SoftwareAeadKey(RawKey);
+
+impl ZeroizeOnDrop for SoftwareAeadKey {}
 
 impl AeadKey for SoftwareAeadKey {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
@@ -128,6 +134,8 @@ pub fn chacha20_open(
 /// [`Software`]'s header protection key: 33 bytes whatever the suite.
 pub struct SoftwareHeaderKey(RawKey);
 
+impl ZeroizeOnDrop for SoftwareHeaderKey {}
+
 impl HeaderKey for SoftwareHeaderKey {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
         Self(RawKey::new(suite, key))
@@ -157,6 +165,8 @@ where
 #[derive(Clone)]
 pub struct Sha256(sha2::Sha256);
 
+impl ZeroizeOnDrop for Sha256 {}
+
 impl Hash for Sha256 {
     const BLOCK_LEN: usize = 64;
     const LEN: usize = 32;
@@ -180,6 +190,9 @@ impl Hash for Sha256 {
 pub struct Sha384(sha2::Sha384);
 
 #[cfg(feature = "aes256")]
+impl ZeroizeOnDrop for Sha384 {}
+
+#[cfg(feature = "aes256")]
 impl Hash for Sha384 {
     const BLOCK_LEN: usize = 128;
     const LEN: usize = 48;
@@ -196,3 +209,10 @@ impl Hash for Sha384 {
         out.copy_from_slice(&self.0.finalize());
     }
 }
+
+/// What the owners of primitives promise, these keep.
+const _: fn(&sha2::Sha256, &aes_gcm::Aes128Gcm, &aes::Aes128) = |hash, gcm, aes| {
+    is_erased(hash);
+    is_erased(gcm);
+    is_erased(aes);
+};

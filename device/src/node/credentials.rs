@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use pki_types::{CertificateDer, Der, TrustAnchor};
+use zeroize::Zeroize;
 
 use crate::control::{Blob, BlobKind, Refusal};
 use crate::tls::ClientAuth;
@@ -102,6 +103,12 @@ impl Credentials {
     }
 }
 
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        self.client_key.bytes.zeroize();
+    }
+}
+
 /// Where the fields of a trust anchor stand in its certificate: parsed once, not for each packet.
 #[derive(Debug)]
 struct Anchor {
@@ -159,6 +166,8 @@ impl<const N: usize> Store<N> {
             return Err(Refusal::BlobTooLarge { limit: N as u16 });
         }
         if offset == 0 {
+            // Nothing stays of a key that another one replaces.
+            self.bytes.zeroize();
             self.len = 0;
             self.total = total;
         }

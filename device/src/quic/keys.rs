@@ -3,7 +3,7 @@
 //! Beside the keys in use there is one more receiving key: the next one, derived ahead so that an update
 //! takes no longer than any other packet (RFC 9001 9.5), or for three PTOs after an update the previous one.
 
-use crate::crypto::{BadTag, CipherSuite, Crypto, Secret};
+use crate::crypto::{BadTag, CipherSuite, Crypto, Secret, is_erased};
 use crate::time::{Duration, Instant};
 use crate::tls::{Transport, next_application_secret};
 
@@ -233,6 +233,17 @@ impl<C: Crypto> OneRttKeys<C> {
         self.sealed = 0;
         self.discard_at = None;
     }
+}
+
+/// Keys and secrets are erased when others take their place, and with the connection.
+const fn _erases<C: Crypto>(keys: &OneRttKeys<C>) {
+    is_erased(&keys.local);
+    is_erased(&keys.local_header);
+    is_erased(&keys.local_secret);
+    is_erased(&keys.remote);
+    is_erased(&keys.remote_header);
+    is_erased(&keys.remote_secret);
+    is_erased(&keys.spare);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::crypto::{
     hkdf,
 };
 use core::ops::Range;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::cid::{CID_LEN_MAX, ConnectionId};
 use super::packet::{
@@ -32,6 +32,14 @@ pub struct PacketKey<C: Crypto> {
     aead: C::AeadKey,
     iv: [u8; NONCE_LEN],
 }
+
+impl<C: Crypto> Drop for PacketKey<C> {
+    fn drop(&mut self) {
+        self.iv.zeroize();
+    }
+}
+
+impl<C: Crypto> ZeroizeOnDrop for PacketKey<C> {}
 
 impl<C: Crypto> PacketKey<C> {
     /// Derives "quic key" and "quic iv" (RFC 9001 5.1).
@@ -75,6 +83,8 @@ impl<C: Crypto> PacketKey<C> {
 
 /// A header protection key.
 pub struct HeaderProtection<C: Crypto>(C::HeaderKey);
+
+impl<C: Crypto> ZeroizeOnDrop for HeaderProtection<C> {}
 
 /// What header protection hid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use super::ticket::ExpectTicket;
 use super::transcript::Transcript;
 use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message, record};
 use crate::codec::{Reader, Writer};
-use crate::crypto::{Crypto, hkdf};
+use crate::crypto::{Crypto, hkdf, is_erased};
 use crate::entropy::Entropy;
 use heapless::Vec;
 
@@ -348,4 +348,16 @@ pub fn next_application_secret<C: Crypto>(
         Transport::Records => b"traffic upd",
     };
     hkdf::derive_secret::<C>(suite.hash(), secret, label, &[])
+}
+
+/// What a handshake keeps secret is erased with the state that needs it.
+const fn _erases<C: Crypto>(hello: &ExpectServerHello, common: &Common<C>) {
+    is_erased(&hello.key);
+    if let (Some((_, psk)), Some(early_data)) = (&hello.psk, &hello.early_data) {
+        is_erased(psk);
+        is_erased(early_data);
+    }
+    is_erased(&common.secret);
+    is_erased(&common.client);
+    is_erased(&common.server);
 }

@@ -3,7 +3,7 @@
 use super::handshake::{Common, Level, Message, Next};
 use super::message::{extension, finish, kind, read_extensions};
 use super::{Alert, Config, Error, Step};
-use crate::crypto::{CipherSuite, Crypto, Hash, Secret, hkdf};
+use crate::crypto::{CipherSuite, Crypto, Hash, Secret, hkdf, is_erased};
 use heapless::Vec;
 
 /// Longest ticket kept, in bytes. Stateless ones carry the server's session state: 100 to 250 bytes with
@@ -207,6 +207,13 @@ impl ExpectTicket {
         Ok((None, Step::Ticket(ticket)))
     }
 }
+
+/// The secrets of tickets are erased with them.
+const _: fn(&Ticket, &NewTicket<'_>, &ExpectTicket) = |ticket, new, connected| {
+    is_erased(&ticket.psk);
+    is_erased(&new.psk);
+    is_erased(&connected.resumption);
+};
 
 /// Seven days (RFC 8446 4.6.1).
 const LIFETIME_S_MAX: u32 = 604_800;

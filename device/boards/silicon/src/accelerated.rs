@@ -20,7 +20,7 @@ use device::crypto::{
     AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN, chacha20_open,
     chacha20_seal,
 };
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// What the hardware does. Called from one task only.
 pub trait Units: 'static {
@@ -125,6 +125,8 @@ impl Drop for RawKey {
 /// [`Accelerated`]'s AEAD key: 33 bytes whatever the suite.
 pub struct AcceleratedAeadKey<U>(RawKey, PhantomData<U>);
 
+impl<U> ZeroizeOnDrop for AcceleratedAeadKey<U> {}
+
 impl<U: Units> AeadKey for AcceleratedAeadKey<U> {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
         Self(RawKey::new(suite, key), PhantomData)
@@ -171,6 +173,8 @@ where
 
 /// [`Accelerated`]'s header protection key: 33 bytes whatever the suite.
 pub struct AcceleratedHeaderKey<U>(RawKey, PhantomData<U>);
+
+impl<U> ZeroizeOnDrop for AcceleratedHeaderKey<U> {}
 
 impl<U: Units> HeaderKey for AcceleratedHeaderKey<U> {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
@@ -219,6 +223,8 @@ impl<U> Drop for Sha256<U> {
         self.block.zeroize();
     }
 }
+
+impl<U> ZeroizeOnDrop for Sha256<U> {}
 
 impl<U: Units> Sha256<U> {
     fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_LEN]) {

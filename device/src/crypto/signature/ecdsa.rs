@@ -9,7 +9,7 @@ use p256::elliptic_curve::ops::{Invert, Reduce};
 use p256::{NistP256, Scalar, U256};
 use pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// ECDSA with P-256 and SHA-256.
 #[derive(Debug)]
@@ -197,12 +197,11 @@ fn integer_len(integer: &[u8]) -> usize {
 /// The nonce is RFC 6979's, with fresh randomness as additional data: neither a weak entropy source nor an
 /// induced fault in a repeated signature gives the key away (RFC 6979 3.6).
 pub fn sign_p256(key: &[u8; 32], message: &[u8], entropy: &mut dyn Entropy) -> Option<EcdsaSignature> {
-    let key = p256::SecretKey::from_slice(key).ok()?;
+    let key = Zeroizing::new(p256::SecretKey::from_slice(key).ok()?.to_nonzero_scalar());
     let mut salt = [0; 32];
     entropy.fill(&mut salt);
     let digest = Sha256::digest(message);
-    let (signature, _) =
-        ::ecdsa::hazmat::sign_prehashed_rfc6979::<NistP256, Sha256>(&key.to_nonzero_scalar(), &digest, &salt);
+    let (signature, _) = ::ecdsa::hazmat::sign_prehashed_rfc6979::<NistP256, Sha256>(&key, &digest, &salt);
     salt.zeroize();
     Some(EcdsaSignature::new(&signature))
 }

@@ -11,6 +11,12 @@ pub(in crate::tls) struct RecordKey<C: Crypto> {
     sequence: u64,
 }
 
+impl<C: Crypto> Drop for RecordKey<C> {
+    fn drop(&mut self) {
+        self.iv.zeroize();
+    }
+}
+
 impl<C: Crypto> RecordKey<C> {
     pub(in crate::tls) fn new(suite: CipherSuite, secret: Secret) -> Self {
         let mut bytes = [0; KEY_LEN_MAX];

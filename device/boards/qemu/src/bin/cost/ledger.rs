@@ -12,7 +12,9 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use device::crypto::{AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, NONCE_LEN, Software};
+use device::crypto::{
+    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, NONCE_LEN, Software, ZeroizeOnDrop,
+};
 
 use super::clock;
 
@@ -99,6 +101,8 @@ type SoftwareSha256 = <Software as Crypto>::Sha256;
 /// A packet's key.
 pub struct NotedAeadKey(SoftwareAeadKey);
 
+impl ZeroizeOnDrop for NotedAeadKey {}
+
 impl AeadKey for NotedAeadKey {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
         Self(SoftwareAeadKey::new(suite, key))
@@ -117,6 +121,8 @@ impl AeadKey for NotedAeadKey {
 
 /// A header's key.
 pub struct NotedHeaderKey(SoftwareHeaderKey);
+
+impl ZeroizeOnDrop for NotedHeaderKey {}
 
 impl HeaderKey for NotedHeaderKey {
     fn new(suite: CipherSuite, key: &[u8]) -> Self {
@@ -139,6 +145,8 @@ impl HeaderKey for NotedHeaderKey {
 /// A hash.
 #[derive(Clone)]
 pub struct NotedSha256(SoftwareSha256);
+
+impl ZeroizeOnDrop for NotedSha256 {}
 
 impl Hash for NotedSha256 {
     const BLOCK_LEN: usize = SoftwareSha256::BLOCK_LEN;
