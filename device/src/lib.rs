@@ -97,6 +97,9 @@
 //!   error in 5.0, skipped and acknowledged in 3.1.1).
 #![no_std]
 #![forbid(unsafe_code)]
+// Nothing that the network sends may panic. `expect` states a local proof; where bytes of the network are taken apart,
+// indexing needs one, too.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::unreachable))]
 
 pub mod client;
 pub mod codec;

@@ -1,3 +1,5 @@
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use super::DecodeError;
 
 /// Reads fields in wire order from borrowed bytes.
@@ -21,6 +23,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes not yet consumed.
+    #[expect(clippy::indexing_slicing, reason = "the position never passes the end")]
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.position..]
     }
@@ -36,6 +39,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
+    #[expect(clippy::indexing_slicing, reason = "there are as many")]
     pub fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         if len > self.remaining() {
             return Err(DecodeError { field });
@@ -78,6 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A QUIC variable-length integer (RFC 9000 16).
+    #[expect(clippy::indexing_slicing, reason = "there is at least one byte")]
     pub fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let Some(&first) = self.rest().first() else {
             return Err(DecodeError { field });

@@ -1,4 +1,5 @@
 //! As much of DER (X.690) as public keys and the scan of a verified certificate need.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use crate::codec::{DecodeError, Reader};
 

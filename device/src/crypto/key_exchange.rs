@@ -104,7 +104,9 @@ impl PrivateKey {
                 let peer = AffinePoint::from_coordinates(x.into(), y.into()).into_option()?;
                 let secret = self.p256()?;
                 let scalar = Zeroizing::new(secret.to_nonzero_scalar());
-                let agreed = p256::ecdh::diffie_hellman(&*scalar, peer);
+                // By reference: a copy would stay on the stack.
+                let scalar: &p256::NonZeroScalar = &scalar;
+                let agreed = p256::ecdh::diffie_hellman(scalar, peer);
                 shared.copy_from_slice(agreed.raw_secret_bytes());
             }
         }

@@ -1,4 +1,5 @@
 //! CertificateRequest, Certificate and CertificateVerify of the server (RFC 8446 4.3.2, 4.4.2, 4.4.3).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::finished::{ClientIdentity, ExpectFinished};
 use super::handshake::{Common, Level, Message, Next, State};

@@ -1,4 +1,5 @@
 //! EncryptedExtensions (RFC 8446 4.3.1).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::certificate::ExpectCertificate;
 use super::finished::ExpectFinished;

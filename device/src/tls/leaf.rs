@@ -3,6 +3,7 @@
 //! webpki verifies the certificate first, but offers the key only inside `verify_signature`, and the
 //! signature to check comes one message later. Reading the key out costs nothing; keeping the whole
 //! certificate would.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::{Alert, Error};
 use crate::codec::{DecodeError, Reader};

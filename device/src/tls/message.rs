@@ -1,4 +1,5 @@
 //! Handshake messages and extensions on the wire (RFC 8446 4).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::{Alert, Error};
 use crate::codec::{NoSpace, Reader, Writer};

@@ -1,4 +1,5 @@
 //! ServerHello and HelloRetryRequest (RFC 8446 4.1.3, 4.1.4).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::client_hello::ClientHello;
 use super::encrypted_extensions::ExpectEncryptedExtensions;

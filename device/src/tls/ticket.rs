@@ -1,4 +1,5 @@
 //! Session tickets (RFC 8446 4.6.1).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::handshake::{Common, Level, Message, Next};
 use super::message::{extension, finish, kind, read_extensions};

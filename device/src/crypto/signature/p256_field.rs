@@ -37,6 +37,7 @@ impl Field {
     ///
     /// # Panics
     /// If `hex` is anything else, or not below p.
+    #[expect(clippy::panic, reason = "constants are made while compiling")]
     pub(super) const fn from_hex(hex: &str) -> Self {
         let digits = hex.as_bytes();
         assert!(digits.len() == 64);

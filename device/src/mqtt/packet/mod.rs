@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Decoding borrows and reads in wire order; encoding fits or leaves nothing behind.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod ack;
 mod auth;
@@ -179,6 +180,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// With the reason code that answers the mistake.
+    #[expect(clippy::indexing_slicing, reason = "the header was just read from them")]
     pub fn decode(bytes: &'a [u8], version: Version) -> Result<Self, Error> {
         let header = FixedHeader::peek(bytes)?.ok_or(Error::malformed("fixed_header"))?;
         let body = &bytes[header.header_len..];
@@ -287,6 +289,7 @@ fn framed(
 }
 
 /// Writes what `body` writes behind its length plus `extra`, as a variable byte integer.
+#[expect(clippy::indexing_slicing, reason = "the length was written there")]
 fn with_length(
     w: &mut Writer<'_>,
     extra: usize,

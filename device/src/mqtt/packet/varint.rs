@@ -17,6 +17,7 @@ pub(crate) const fn len(value: usize) -> usize {
 }
 
 /// Writes `value` in its shortest form.
+#[expect(clippy::indexing_slicing, reason = "a length has one to four bytes")]
 pub(crate) fn encode(w: &mut Writer<'_>, value: u32) -> Result<(), NoSpace> {
     if value > MAX {
         return Err(NoSpace);

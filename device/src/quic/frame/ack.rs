@@ -63,6 +63,7 @@ impl<'a> Ack<'a> {
     ///
     /// # Errors
     /// [`NoSpace`] if not even the newest range fits.
+    #[expect(clippy::indexing_slicing, reason = "the count was written there")]
     pub fn encode(
         delay: u64,
         mut ranges: impl Iterator<Item = RangeInclusive<u64>>,

@@ -58,6 +58,7 @@ impl<'a> ConnectionClose<'a> {
         written
     }
 
+    #[expect(clippy::indexing_slicing, reason = "no more than there is")]
     fn encode_fields(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
         let reason = match *self {
             Self::Transport { code, frame_type, reason } => {

@@ -1,6 +1,7 @@
 //! Frames, one file per frame or small family (RFC 9000 19).
 //!
 //! Decoding borrows from the datagram; encoding either fits or leaves nothing behind.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod ack;
 mod close;

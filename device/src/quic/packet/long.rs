@@ -71,6 +71,7 @@ pub(super) const fn is_retry(first: u8) -> bool {
 ///
 /// # Errors
 /// [`NoSpace`], with part of it written: the caller truncates.
+#[expect(clippy::indexing_slicing, reason = "a number has one to four bytes")]
 pub fn encode_long_header(
     kind: LongKind,
     destination: &ConnectionId,
@@ -102,6 +103,7 @@ pub fn encode_long_header(
 /// Fills in the length of a packet whose number is at `number_at` and that ends with `packet`.
 ///
 /// The length is always in two bytes: a datagram is shorter than 2^14.
+#[expect(clippy::indexing_slicing, reason = "the length is in front of the number")]
 pub fn finish_long_header(packet: &mut [u8], number_at: usize) {
     let len = (packet.len() - number_at) as u16 | 0x4000;
     packet[number_at - 2..number_at].copy_from_slice(&len.to_be_bytes());

@@ -2,6 +2,7 @@
 //!
 //! [`Packet::parse`] finds the bounds of the first packet in a datagram without touching what header
 //! protection hides.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod long;
 mod number;

@@ -28,6 +28,7 @@ pub struct RetryPacket<'a> {
 }
 
 impl<'a> RetryPacket<'a> {
+    #[expect(clippy::indexing_slicing, reason = "what was read lies in the datagram")]
     pub(super) fn parse(datagram: &'a [u8], r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         if datagram.len() > RETRY_PACKET_LEN_MAX {
             return Err(DecodeError { field: "retry.token" });

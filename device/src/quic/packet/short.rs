@@ -15,6 +15,7 @@ use super::{FIXED, KEY_PHASE};
 ///
 /// # Errors
 /// [`NoSpace`], with part of it written: the caller truncates.
+#[expect(clippy::indexing_slicing, reason = "a number has one to four bytes")]
 pub fn encode_short_header(
     destination: &ConnectionId,
     key_phase: u8,
