@@ -85,10 +85,20 @@
 //! (announced as receive maximum); 24 sent packets remembered ([`quic::SENT_PACKETS_MAX`]). What does not fit is
 //! refused as [`Full`](mqtt::RequestError::Full) and leaves nothing behind.
 //!
+//! Handshake: the server's Certificate message up to 4096 bytes ([`quic::CRYPTO_RECEIVE_LEN`]) with five intermediates;
+//! the client's last flight up to 1152 ([`quic::CRYPTO_SEND_LEN`]), which leaves about 1000 for a certificate chain of its
+//! own; tickets up to 512 ([`tls::TICKET_LEN_MAX`]), tokens up to 192 ([`quic::TOKEN_LEN_MAX`]).
+//!
+//! # Secrets
+//! Keys and secrets are erased when they are replaced or dropped; [`crypto::ZeroizeOnDrop`] is demanded of whatever
+//! implements [`crypto::Crypto`]. Not erased are the caller's loans (password, client key) and what was copied of them
+//! into buffers: CONNECT lies in the control stream's send buffer until later packets take its place. Moving a value
+//! may leave a copy on the stack, which no safe code can reach.
+//!
 //! # Not supported
 //! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.
-//! * TLS: versions before 1.3, RSA signatures without the feature `rsa`, certificates with a compressed P-256 key, external
-//!   pre-shared keys, CRLs and OCSP.
+//! * TLS: versions before 1.3, RSA signatures without the feature `rsa`, certificates with a compressed P-256 key, client
+//!   keys other than P-256, external pre-shared keys, CRLs and OCSP, 0-RTT over TCP.
 //! * MQTT: extended authentication (AUTH is refused), subscription identifiers of our own, an identifier assigned
 //!   by the server, a session that outlives a reboot of the device.
 //! * Exactly-once delivery on EMQX's data streams holds for as long as the stream lives: the broker forgets them
