@@ -96,12 +96,12 @@ impl Toolchain {
         }
         cargo.args(["--target", TARGET]);
         cargo.env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_RUSTFLAGS", format!("{RUSTFLAGS}{flags}"));
+        // The compiler is a release; some flags and building its own library are unstable.
+        cargo.env("RUSTC_BOOTSTRAP", "1");
         if let Self::BuildStd { rustc, linker, .. } = self {
             cargo
                 .arg("-Zbuild-std=core,alloc")
                 .env("RUSTC", rustc)
-                // The compiler is a release; building its own library takes unstable flags.
-                .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER", linker);
         }
     }

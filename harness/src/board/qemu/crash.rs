@@ -19,7 +19,8 @@ pub fn decode(elf: &Elf, console: &str) -> Option<Autopsy> {
     let words: Vec<u64> =
         rest.lines().next().unwrap_or_default().split_whitespace().filter_map(number).collect();
     let cause = panic_message(cause.trim());
-    // A function that ends in a panic never returns, so it keeps no return address: its place is in the message.
+    // On the QEMU board a function that ends in a panic keeps no return address: its place is in the message. On the
+    // ESP32-C3 the place is on the stack, and the message is all there is.
     let pc = field(" pc=").or_else(|| panic_place(elf, &cause));
     let backtrace = backtrace(elf, pc, field(" ra="), &words);
     Some(Autopsy { cause: Some(cause), backtrace, ..Autopsy::default() })
@@ -42,7 +43,8 @@ pub fn backtrace(elf: &Elf, pc: Option<u64>, ra: Option<u64>, stack: &[u64]) -> 
     frames
 }
 
-/// `panic sp=0x.. panicked at src/x.rs:1:2:` and its message, as `panic at src/x.rs:1:2: message`.
+/// `panic sp=0x.. panicked at src/x.rs:1:2:` and its message, as `panic at src/x.rs:1:2: message`; without a place, as
+/// `panic: message`.
 fn panic_message(cause: &str) -> String {
     match cause.strip_prefix("panic sp=").and_then(|rest| rest.split_once(' ')) {
         Some((_, message)) => {
@@ -83,6 +85,7 @@ mod tests {
     fn a_panic_is_told_by_its_place_and_message() {
         let cause = "panic sp=0x8004f000 panicked at src/board.rs:60:29:\nasked to panic";
         assert_eq!(panic_message(cause), "panic at src/board.rs:60:29: asked to panic");
+        assert_eq!(panic_message("panic sp=0x3fcb0000 panicked: asked to panic"), "panic: asked to panic");
         assert_eq!(panic_message("stack overflow"), "stack overflow");
     }
 }
