@@ -8,6 +8,7 @@ use std::time::Duration;
 use bench_c3::rom::{Chip, Flaw, Rom};
 use bench_c3::{elf, errors, harness, timed};
 use harness::board::esp32c3::image::{Image, Layout};
+use rustix::thread::CapabilitySet;
 
 /// A folder with a firmware of `len` bytes of code in it.
 fn bench(len: usize) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -144,6 +145,31 @@ fn a_port_that_another_program_has_open_is_named_with_that_program() {
         errors.contains("is busy") && errors.contains(&format!("process {}", std::process::id())),
         "{errors}"
     );
+}
+
+#[test]
+fn a_port_that_this_user_may_not_open_is_named_with_the_udev_rule() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (state, firmware) = bench(100);
+    let rom = Rom::start(Chip::default());
+    std::fs::set_permissions(rom.port(), std::fs::Permissions::from_mode(0o000)).expect("ours");
+    let mut command = flash(state.path(), &firmware, &rom, &[]);
+    // Root may open any port: what is started from this thread may not.
+    let (output, took) = std::thread::spawn(move || {
+        for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+            // Whoever is not root has neither and may take none away.
+            let _ = rustix::thread::remove_capability_from_bounding_set(right);
+        }
+        timed(&mut command)
+    })
+    .join()
+    .expect("no panic");
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("may not be opened by this user"), "{errors}");
+    assert!(errors.contains("usermod -aG") && errors.contains("303a"), "{errors}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(rom.written(), 0);
 }
 
 #[test]

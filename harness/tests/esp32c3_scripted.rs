@@ -99,6 +99,33 @@ fn noise_between_frames_is_survived() {
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
 }
 
+#[test]
+fn a_power_mode_that_the_firmware_refuses_is_named() {
+    let bench = Bench::new(Script::default());
+    let (output, took) = bench.run("hello", &["--power", "light-sleep"]);
+    let told = format!("{}{}", errors(&output), String::from_utf8_lossy(&output.stdout));
+    assert_ne!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("refuses the power mode LightSleep") && told.contains("uart-console"), "{told}");
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn the_energy_of_a_run_is_estimated_and_called_an_estimate() {
+    let bench = Bench::new(Script::default());
+    let (output, _) = bench.run("clean", &["--power", "minimum-modem-sleep"]);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let report: serde_json::Value =
+        serde_json::from_str(&bench.report("clean", "report.json")).expect("JSON");
+    let trials = report["record"]["trials"].as_array().expect("trials");
+    let device = trials.iter().find(|trial| trial["role"] == "device").expect("the board's");
+    assert!(device["notes"].to_string().contains("ESTIMATE"), "{}", device["notes"]);
+    let energies = device["energy"].as_array().expect("a list");
+    assert!(energies.iter().any(|energy| energy["activity"] == "handshake-full"), "{energies:?}");
+    assert!(energies.iter().all(|energy| energy["measured"] == false), "{energies:?}");
+    let console = bench.report("clean", "console.log");
+    assert!(console.matches("Activity(").count() >= 3, "before, between and after: {console}");
+}
+
 #[track_caller]
 fn assert_fault(script: Script, password: &str, limit: Duration, parts: &[&str]) {
     let bench = Bench::new(script);
@@ -108,7 +135,7 @@ fn assert_fault(script: Script, password: &str, limit: Duration, parts: &[&str])
     let told = format!("{}{}", errors(&output), String::from_utf8_lossy(&output.stdout));
     assert_ne!(output.status.code(), Some(0), "{told}");
     assert_ne!(output.status.code(), Some(101), "{told}");
-    for part in parts {
+    for part in parts.iter().chain(&["remedy:"]) {
         assert!(told.contains(part), "`{part}` is missing in: {told}");
     }
     assert!(took < limit, "it took {took:?}");
@@ -332,7 +359,8 @@ fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut demo = harness(bench.state.path());
-    demo.args(["demo", "--no-flash", "--count", "2", "--broker"]).arg(format!("quic://{}", bench.listen));
+    demo.args(["demo", "--no-flash", "--count", "2", "--power", "maximum-modem-sleep", "--broker"])
+        .arg(format!("quic://{}", bench.listen));
     demo.arg("--ca").arg(&ca).arg("--listen").arg("127.0.0.1").arg("--port").arg(bench.board.port());
     demo.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", PASSWORD);
     let (output, _) = timed(&mut demo);
@@ -340,7 +368,18 @@ fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
     broker.wait().expect("it ends");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}\n{told}", errors(&output));
-    for part in ["CONNACK", "SUBACK", "came back after", "Intact", "MqttConnected: free heap 200000 B"] {
+    let parts = [
+        "CONNACK",
+        "SUBACK",
+        "came back after",
+        "Intact",
+        "MqttConnected: free heap 200000 B",
+        "ESP32-C3 v0.4 at 160 MHz",
+        "radio Joined, channel 6, -36 dBm, power mode MaximumModemSleep",
+        "heap 250000 B, 50000 B used",
+        "processor busy",
+    ];
+    for part in parts {
         assert!(told.contains(part), "`{part}` is missing in: {told}");
     }
     assert!(!told.contains(PASSWORD), "{told}");

@@ -114,6 +114,8 @@ impl Walk {
         self.say(&format!("connecting to {address} over {transport}"));
         self.board.command(Request::Connect).await?;
         self.until("CONNACK", |event| matches!(event, Event::MqttConnected { .. })).await?;
+        // What the board is made of, its radio and its heap, once all of it is at work.
+        self.board.command(Request::Inspect).await?;
         let topic: Topic =
             format!("harness/demo/{:08x}", unix_s() as u32).as_str().try_into().expect("it is short");
         let subscription = Subscription { filter: topic.clone(), qos: 1 };
@@ -194,7 +196,11 @@ impl Walk {
                     self.say(&line);
                 }
             }
-            _ => {}
+            report => {
+                if let Some(line) = inspection_line(report) {
+                    self.say(&line);
+                }
+            }
         }
     }
 
@@ -212,6 +218,40 @@ impl Walk {
             Sample::Published { .. } => {}
         }
     }
+}
+
+/// What the board tells of itself when it is inspected.
+fn inspection_line(report: &Report) -> Option<String> {
+    Some(match report {
+        Report::Hardware(hardware) => {
+            let (major, minor) = hardware.revision;
+            format!(
+                "{} v{major}.{minor} at {} MHz, started by {:?} ({:#04x}); AES and SHA units: {:?}",
+                hardware.chip, hardware.cpu_mhz, hardware.reset, hardware.reset_code, hardware.accelerators
+            )
+        }
+        Report::Radio(radio) => {
+            let number = |value: Option<i16>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+            format!(
+                "radio {:?}, channel {}, {} dBm, power mode {:?}",
+                radio.state,
+                number(radio.channel.map(i16::from)),
+                number(radio.rssi_dbm.map(i16::from)),
+                radio.power
+            )
+        }
+        Report::Heap(heap) => {
+            format!("heap {} B, {} B used, {} B at most so far", heap.size, heap.used, heap.used_max)
+        }
+        Report::Activity(activity) => format!(
+            "since the start {:.3} s: processor busy {:.3} s, light sleep {:.3} s, radio on {:.3} s",
+            activity.at_us as f64 / 1e6,
+            activity.cpu_busy_us as f64 / 1e6,
+            activity.light_sleep_us as f64 / 1e6,
+            activity.radio_on_us as f64 / 1e6
+        ),
+        _ => return None,
+    })
 }
 
 fn memory_line(memory: &Memory) -> Option<String> {

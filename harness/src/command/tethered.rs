@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueEnum as _;
+use device::control::PowerMode;
+
 use super::build::build_with_talk;
 use super::replay::CommandLine;
 use super::{Failure, talk};
@@ -79,6 +82,9 @@ pub struct BoardArguments {
     /// else a prompt.
     #[arg(long, value_name = "FILE")]
     pub wifi: Option<PathBuf>,
+    /// How the board saves power once it has joined the network; by itself it does not.
+    #[arg(long, value_enum, value_name = "MODE", conflicts_with = "adapter")]
+    pub power: Option<Power>,
     /// Read a firmware that is not this project's by its log: log:RULES.toml, or log:esp32-quic for the proof of concept.
     #[arg(long, value_name = "log:RULES", value_parser = adapter)]
     pub adapter: Option<Adapter>,
@@ -97,6 +103,35 @@ pub struct Adapter {
     rules: Rules,
 }
 
+/// How a board saves power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Power {
+    /// The radio listens all the time.
+    None,
+    /// The radio wakes for each beacon that announces group traffic.
+    MinimumModemSleep,
+    /// The radio wakes for every fifth beacon.
+    MaximumModemSleep,
+    /// Radio off and chip asleep while nothing is due; needs firmware whose console is a UART.
+    LightSleep,
+}
+
+impl Power {
+    /// As it is given.
+    fn name(&self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn mode(self) -> PowerMode {
+        match self {
+            Self::None => PowerMode::None,
+            Self::MinimumModemSleep => PowerMode::MinimumModemSleep,
+            Self::MaximumModemSleep => PowerMode::MaximumModemSleep,
+            Self::LightSleep => PowerMode::LightSleep,
+        }
+    }
+}
+
 impl BoardArguments {
     /// Adds them to the command that repeats a run.
     pub(super) fn spell(&self, line: &mut CommandLine) {
@@ -110,6 +145,7 @@ impl BoardArguments {
         line.flag("no-flash", self.no_flash);
         line.path("wifi", self.wifi.as_deref());
         line.option("adapter", self.adapter.as_ref().map(|adapter| &adapter.given));
+        line.option("power", self.power.as_ref().map(Power::name));
         line.option("listen", self.listen);
         line.option("advertise", self.advertise);
     }
@@ -135,7 +171,16 @@ impl BoardArguments {
         let (elf, chosen, chip) = self.flash()?;
         let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
         let adapter = self.adapter.as_ref().map(|adapter| adapter.rules.clone());
-        Ok(Tethered::new(Parts { chosen, elf, wifi, lan, chip, adapter, listener }))
+        Ok(Tethered::new(Parts {
+            chosen,
+            elf,
+            wifi,
+            power: self.power.map(Power::mode),
+            lan,
+            chip,
+            adapter,
+            listener,
+        }))
     }
 
     /// Picks and locks the board and writes the firmware, if it is not there already.

@@ -2,11 +2,16 @@
 //! shown.
 //!
 //! ```text
-//! E = V * (I_receive * duration + (I_transmit - I_receive) * airtime)
+//! E = V * (I_listening * duration + (I_transmit - I_receive) * airtime)
 //! ```
-//! Without modem sleep the receiver listens all the time, and the chip's current while it does includes the processor at
-//! work. What transmission adds is the time its packets take on the air. Both make it an upper bound of what the protocol
-//! is to blame for, and comparable between protocols at the same bench.
+//! `I_listening` is the current of receiving for the time that the radio was started, of the processor alone for the time it
+//! was not, and of light sleep, as the board's own account of its time has it ([`Use`]). A radio that is started is taken to
+//! listen all the time: how long it slept between beacons only its hardware knows. The current while it listens includes the
+//! processor at work. What transmission adds is the time its packets take on the air, from the link's count of them: the
+//! board's own figure is a bound at the lowest rate, some twenty times that. All make the estimate an upper bound of what
+//! the protocol is to blame for, and comparable between protocols at the same bench.
+
+use device::control;
 
 use crate::measure::record::{Activity, Trial, Wire, WirePhase};
 
@@ -19,6 +24,10 @@ pub struct Currents {
     pub receive: f64,
     /// Transmitting, in amperes.
     pub transmit: f64,
+    /// The processor awake without the radio, in amperes.
+    pub awake: f64,
+    /// In light sleep, in amperes.
+    pub asleep: f64,
     /// Rate on the air in bits per second.
     pub rate: f64,
     /// Time a packet takes on the air besides its bytes (preamble, acknowledgement, spacing), in seconds.
@@ -27,29 +36,84 @@ pub struct Currents {
 
 impl Currents {
     /// ESP32-C3 series data sheet, table "Current consumption in active mode": receiving 802.11b/g/n HT20 84 mA,
-    /// transmitting 802.11g at 54 Mbit/s and 19 dBm 285 mA, at 3.3 V. A station next to its access point sends at high
-    /// rates; 24 Mbit/s is taken for one that is not, with 100 us of preamble, spacing and acknowledgement.
-    pub const ESP32C3: Self =
-        Self { volts: 3.3, receive: 0.084, transmit: 0.285, rate: 24e6, per_packet_s: 100e-6 };
+    /// transmitting 802.11g at 54 Mbit/s and 19 dBm 285 mA, at 3.3 V; table "Current consumption in low-power modes": modem
+    /// sleep at 160 MHz 20 mA, light sleep 130 uA. A station next to its access point sends at high rates; 24 Mbit/s is taken
+    /// for one that is not, with 100 us of preamble, spacing and acknowledgement.
+    pub const ESP32C3: Self = Self {
+        volts: 3.3,
+        receive: 0.084,
+        transmit: 0.285,
+        awake: 0.020,
+        asleep: 130e-6,
+        rate: 24e6,
+        per_packet_s: 100e-6,
+    };
 
-    /// Energy of `duration_s` in which `sent` went out, in microjoules.
-    pub fn microjoules(&self, duration_s: f64, sent: Wire) -> f64 {
+    /// Energy of `duration_s` spent as `spent` tells, in which `sent` went out, in microjoules.
+    pub fn microjoules(&self, duration_s: f64, spent: Use, sent: Wire) -> f64 {
         let airtime_s = sent.bytes as f64 * 8.0 / self.rate + sent.packets as f64 * self.per_packet_s;
         let airtime_s = airtime_s.min(duration_s);
-        self.volts * (self.receive * duration_s + (self.transmit - self.receive) * airtime_s) * 1e6
+        let awake = (1.0 - spent.radio - spent.asleep).max(0.0);
+        let listening = self.receive * spent.radio + self.awake * awake + self.asleep * spent.asleep;
+        self.volts * (listening * duration_s + (self.transmit - self.receive) * airtime_s) * 1e6
     }
 
     /// How the figures came about, for a report.
     pub fn note(&self) -> String {
         format!(
-            "energy is an ESTIMATE from times, packets and data-sheet currents: {} V, {} mA receiving, {} mA transmitting at {} \
-             Mbit/s, no modem sleep; a power analyser's trace replaces it (`harness energy`)",
+            "energy is an ESTIMATE from times, packets and data-sheet currents: {} V, {} mA receiving while the radio is on, \
+             {} mA transmitting at {} Mbit/s, {} mA without the radio, {} mA in light sleep; a power analyser's trace replaces \
+             it (`harness energy`)",
             self.volts,
             self.receive * 1e3,
             self.transmit * 1e3,
-            self.rate / 1e6
+            self.rate / 1e6,
+            self.awake * 1e3,
+            self.asleep * 1e3
         )
     }
+}
+
+/// How a board spent a stretch of time, in parts of it. The rest is the processor awake without the radio.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Use {
+    /// The radio was started.
+    pub radio: f64,
+    /// The chip was in light sleep.
+    pub asleep: f64,
+}
+
+impl Use {
+    /// The radio on all the time: what is taken where the board told nothing.
+    pub const LISTENING: Self = Self { radio: 1.0, asleep: 0.0 };
+
+    /// Between two accounts that enclose `start_us..end_us`, both on the trial's clock and of the same life of the board;
+    /// the closest there are.
+    pub fn of(accounts: &[Account], start_us: u64, end_us: u64) -> Option<Self> {
+        let before = accounts.iter().rposition(|account| account.at_us <= start_us)?;
+        let after = accounts.iter().position(|account| account.at_us >= end_us)?;
+        let (first, last) = (accounts.get(before)?, accounts.get(after)?);
+        let between = |read: fn(&control::Activity) -> u64| read(&last.told).checked_sub(read(&first.told));
+        let elapsed = between(|told| told.at_us).filter(|&elapsed| elapsed > 0)? as f64;
+        // Another life counts from zero again.
+        if first.life != last.life {
+            return None;
+        }
+        let part = |us: u64| (us as f64 / elapsed).min(1.0);
+        let (radio, asleep) = (between(|told| told.radio_on_us)?, between(|told| told.light_sleep_us)?);
+        Some(Self { radio: part(radio), asleep: part(asleep) })
+    }
+}
+
+/// What a board told of its time since it started.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Account {
+    /// When, on the trial's clock.
+    pub at_us: u64,
+    /// Counts the board's starts.
+    pub life: usize,
+    /// Its words.
+    pub told: control::Activity,
 }
 
 /// What the board sent in an activity's phase.
@@ -64,16 +128,51 @@ mod tests {
 
     #[test]
     fn listening_for_a_second_and_sending_a_packet_add_up() {
-        let quiet = Currents::ESP32C3.microjoules(1.0, Wire::default());
+        let quiet = Currents::ESP32C3.microjoules(1.0, Use::LISTENING, Wire::default());
         assert!((quiet - 277_200.0).abs() < 0.1, "{quiet}");
-        let packet = Currents::ESP32C3.microjoules(1.0, Wire { packets: 1, bytes: 1_200 });
+        let sent = Wire { packets: 1, bytes: 1_200 };
+        let packet = Currents::ESP32C3.microjoules(1.0, Use::LISTENING, sent);
         // 500 us on the air at 201 mA more and 3.3 V.
         assert!((packet - quiet - 331.65).abs() < 0.01, "{}", packet - quiet);
     }
 
     #[test]
     fn more_airtime_than_time_is_cut() {
-        let burst = Currents::ESP32C3.microjoules(0.001, Wire { packets: 100, bytes: 120_000 });
+        let sent = Wire { packets: 100, bytes: 120_000 };
+        let burst = Currents::ESP32C3.microjoules(0.001, Use::LISTENING, sent);
         assert!((burst - 3.3 * 0.285 * 1e3).abs() < 0.01, "{burst}");
+    }
+
+    #[test]
+    fn a_board_that_sleeps_takes_what_its_own_account_says() {
+        let asleep = Use { radio: 0.25, asleep: 0.5 };
+        let taken = Currents::ESP32C3.microjoules(1.0, asleep, Wire::default());
+        let expected = 3.3e6 * (0.084 * 0.25 + 0.020 * 0.25 + 130e-6 * 0.5);
+        assert!((taken - expected).abs() < 0.1, "{taken}");
+    }
+
+    fn account(at_us: u64, life: usize, radio_on_us: u64, light_sleep_us: u64) -> Account {
+        // The board's clock runs 500 us ahead of the trial's.
+        let told = control::Activity {
+            at_us: at_us + 500,
+            radio_on_us,
+            light_sleep_us,
+            ..control::Activity::default()
+        };
+        Account { at_us, life, told }
+    }
+
+    #[test]
+    fn the_accounts_around_a_stretch_of_time_tell_how_it_was_spent() {
+        let accounts = [account(0, 0, 0, 0), account(1_000, 0, 1_000, 0), account(3_000, 0, 1_500, 1_500)];
+        assert_eq!(Use::of(&accounts, 1_200, 2_900), Some(Use { radio: 0.25, asleep: 0.75 }));
+        assert_eq!(Use::of(&accounts, 100, 900), Some(Use::LISTENING));
+        assert_eq!(Use::of(&accounts, 1_200, 3_100), None, "nothing was told afterwards");
+    }
+
+    #[test]
+    fn accounts_of_two_lives_are_not_subtracted() {
+        let accounts = [account(0, 0, 10, 0), account(3_000, 1, 20, 0)];
+        assert_eq!(Use::of(&accounts, 100, 2_000), None);
     }
 }

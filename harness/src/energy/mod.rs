@@ -65,14 +65,20 @@ pub fn measured(
         .collect()
 }
 
-/// The energies of a trial as [`estimate`] tells them.
-pub fn estimated(trial: &Trial, currents: &estimate::Currents) -> Vec<Energy> {
+/// The energies of a trial as [`estimate`] tells them, with the board's `accounts` of its time.
+pub fn estimated(
+    trial: &Trial,
+    currents: &estimate::Currents,
+    accounts: &[estimate::Account],
+) -> Vec<Energy> {
     spans(trial)
         .iter()
         .map(|span| {
             let duration_s = span.end_us.saturating_sub(span.start_us) as f64 / 1e6;
             let sent = estimate::sent(trial, span.activity);
-            energy(span, currents.microjoules(duration_s, sent), false)
+            let spent =
+                estimate::Use::of(accounts, span.start_us, span.end_us).unwrap_or(estimate::Use::LISTENING);
+            energy(span, currents.microjoules(duration_s, spent, sent), false)
         })
         .collect()
 }

@@ -39,6 +39,8 @@ pub struct Director<'r> {
     pub board: Board,
     /// How the board finds the broker.
     pub destination: settings::Destination,
+    /// The board can account for its time, as one of silicon can.
+    pub accounts: bool,
     /// Ends the trial early.
     pub cancel: CancellationToken,
 }
@@ -160,8 +162,16 @@ impl Director<'_> {
         Ok(())
     }
 
+    /// Has the board account for its time: how a stretch of it was spent is the difference of two accounts.
+    async fn take_account(&mut self, gathered: &mut Gathered) {
+        if self.accounts {
+            self.ask(Request::Inspect, gathered).await;
+        }
+    }
+
     async fn connect(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
         let limit = self.stage.scenario.limits.connect;
+        self.take_account(gathered).await;
         self.command("connect", Request::Connect, gathered).await?;
         self.until("connect", limit, gathered, state, |state| state.connected).await?;
         let down = &self.stage.names.down;
@@ -181,6 +191,7 @@ impl Director<'_> {
         gathered: &mut Gathered,
         state: &mut State,
     ) -> Result<Option<Running>, TrialError> {
+        self.take_account(gathered).await;
         self.stage.reach(Anchor::Workload, &mut state.schedule);
         let start_us = self.stage.clock.now_us();
         gathered.workload_us = Some(start_us);
@@ -295,6 +306,7 @@ impl Director<'_> {
 
     /// Takes the last figures and says goodbye.
     async fn part(&mut self, gathered: &mut Gathered) -> Result<(), TrialError> {
+        self.take_account(gathered).await;
         self.command("finish", Request::Snapshot, gathered).await?;
         let synchronised = self.board.synchronise(PINGS).await.map(drop);
         synchronised.map_err(|error| self.failed("finish", Blame::Subject, &error, gathered))?;

@@ -9,6 +9,7 @@ use super::connections::{Connections, describe};
 use super::journal::Journal;
 use crate::board::esp32c3::wifi::words;
 use crate::board::{self, Output, Timed};
+use crate::energy::estimate::Account;
 use crate::measure::record::{Direction, MemorySnapshot, Transport, TransportStats, Trial};
 use crate::peer::{Arrival, Closing, Ledger, Sending};
 
@@ -93,6 +94,20 @@ impl Gathered {
         })
     }
 
+    /// What the board told of its time, on the trial's clock.
+    pub fn accounts(&self) -> Vec<Account> {
+        let lives = self.lives.iter().enumerate();
+        let accounts = lives.flat_map(|(life, (clock, reports))| {
+            reports.iter().filter_map(move |heard| {
+                let Heard::Report(report) = heard else { return None };
+                let Report::Activity(told) = **report else { return None };
+                let at_us = clock.host_us(told.at_us)?.max(0.0) as u64;
+                Some(Account { at_us, life, told })
+            })
+        });
+        accounts.collect()
+    }
+
     /// Makes the trial's record, and says when its workload began and ended.
     pub fn into_trial(mut self, trial: &mut Trial, closing: Closing) -> Range<u64> {
         let end_us = trial.duration_us;
@@ -117,8 +132,10 @@ impl Gathered {
                     Report::Memory(memory) => snapshots.push(snapshot(&memory, to_trial(memory.at_us))),
                     Report::Stats(last) => stats = Some(last),
                     Report::Boot(_) | Report::Reply { .. } | Report::WorkloadDone(_) => {}
-                    // Asked for by whoever wants them, not by a trial.
-                    Report::Hardware(_) | Report::Radio(_) | Report::Heap(_) | Report::Activity(_) => {}
+                    // In [`Gathered::accounts`].
+                    Report::Activity(_) => {}
+                    // They come with it; the trial has what it needs from elsewhere.
+                    Report::Hardware(_) | Report::Radio(_) | Report::Heap(_) => {}
                     // Counted apart from trials, where nothing disturbs the count.
                     Report::Cost(_) => {}
                 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use device::control::{Addressing, Wifi};
+use device::control::{Addressing, PowerMode, Wifi};
 
 use super::settings::Destination;
 use super::setup::TrialError;
@@ -18,7 +18,10 @@ use crate::board::esp32c3::recovery::Attempt;
 use crate::board::esp32c3::{Fault, Limits, TetheredMachine};
 use crate::board::{Board, BoardError, Options};
 use crate::broker::Broker;
-use crate::energy::{self, estimate::Currents};
+use crate::energy::{
+    self,
+    estimate::{Account, Currents},
+};
 use crate::firmware::elf::Elf;
 use crate::link::{Clients, LinkHandle, RttProbe, Setup, StreamProxy, UdpProxy, probe_rtt};
 use crate::measure::adapter::Rules;
@@ -41,6 +44,7 @@ struct Inner {
     chosen: Chosen,
     elf: Option<Arc<Elf>>,
     wifi: Option<Wifi>,
+    power: Option<PowerMode>,
     lan: Lan,
     chip: Option<ChipInfo>,
     adapter: Option<Rules>,
@@ -87,6 +91,8 @@ pub struct Parts {
     pub elf: Option<Elf>,
     /// The network it is to join; `None` for a board that is on one by itself.
     pub wifi: Option<Wifi>,
+    /// How it saves power there, if not as it does by itself.
+    pub power: Option<PowerMode>,
     /// Where it finds this machine.
     pub lan: Lan,
     /// What the chip told when it was flashed.
@@ -100,9 +106,9 @@ pub struct Parts {
 impl Tethered {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { chosen, elf, wifi, lan, chip, adapter, listener } = parts;
+        let Parts { chosen, elf, wifi, power, lan, chip, adapter, listener } = parts;
         let (elf, limits) = (elf.map(Arc::new), Limits::default());
-        Self(Arc::new(Inner { chosen, elf, wifi, lan, chip, adapter, limits, listener }))
+        Self(Arc::new(Inner { chosen, elf, wifi, power, lan, chip, adapter, limits, listener }))
     }
 
     /// Starts the board and joins its network.
@@ -123,6 +129,7 @@ impl Tethered {
         TetheredMachine::new(&inner.chosen)
             .with_elf(inner.elf.clone())
             .with_wifi(inner.wifi.clone())
+            .with_power(inner.power)
             .with_limits(inner.limits)
             .with_listener(Arc::clone(&inner.listener))
     }
@@ -200,9 +207,9 @@ impl Tethered {
     }
 
     /// Estimates what handshakes and messages cost; a trace of an analyser replaces it later.
-    pub fn estimate_energy(&self, trial: &mut Trial) {
+    pub fn estimate_energy(&self, trial: &mut Trial, accounts: &[Account]) {
         let currents = Currents::ESP32C3;
-        trial.energy = energy::estimated(trial, &currents);
+        trial.energy = energy::estimated(trial, &currents, accounts);
         if !trial.energy.is_empty() {
             trial.notes.push(currents.note());
         }

@@ -188,13 +188,15 @@ impl Bench<'_> {
             }
         };
         let cancel = self.cancel.clone();
+        let accounts = matches!(self.board, BoardKind::Esp32c3(_));
         let stage = self.stage(plan, names, &link, clock)?;
-        let director = Director { stage, board, destination, cancel };
+        let director = Director { stage, board, destination, accounts, cancel };
         let (gathered, result) = director.run().await;
         let offset_us = clock.us(link.started());
         let summary = link.stop();
         trial.duration_us = clock.now_us();
         trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
+        let accounts = gathered.accounts();
         let workload = gathered.into_trial(trial, closing(&result));
         if matches!(self.board, BoardKind::Host) {
             // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
@@ -208,7 +210,7 @@ impl Bench<'_> {
         LinkLog::read_into(trial, &log, offset_us, summary, workload);
         let result = match self.board {
             BoardKind::Esp32c3(tethered) => {
-                tethered.estimate_energy(trial);
+                tethered.estimate_energy(trial, &accounts);
                 result.map_err(|error| tethered.explain(error, self.scenario.limits.boot))
             }
             BoardKind::Host | BoardKind::Qemu { .. } => result,

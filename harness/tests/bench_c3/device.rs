@@ -162,8 +162,7 @@ fn words(start: Start) -> &'static [u8] {
 }
 
 /// A crash report as the firmware writes it, over a frame that was cut short.
-const PANIC: &[u8] =
-    b"\x00\r\nCRASH cause=panic sp=0x3fc9a000 panicked: no room left\r\nCRASH stack \
+const PANIC: &[u8] = b"\x00\r\nCRASH cause=panic sp=0x3fc9a000 panicked: no room left\r\nCRASH stack \
     0x42001234 0x3fc9b000\r\nCRASH end\r\n";
 
 /// A board without our firmware: whatever it is told resets it, as lines would do on a real port.
@@ -386,6 +385,10 @@ impl Board for Silicon {
     }
 
     fn save_power(&mut self, mode: PowerMode) -> Result<(), Refusal> {
+        // As firmware whose console is on USB.
+        if mode == PowerMode::LightSleep {
+            return Err(Refusal::Unsupported);
+        }
         self.power = mode;
         Ok(())
     }

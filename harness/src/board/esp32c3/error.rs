@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use device::control::PowerMode;
+
 use super::recovery::Attempt;
 
 /// A tethered board cannot be used.
@@ -347,6 +349,18 @@ pub enum Fault {
         command: String,
         /// What happened.
         cause: String,
+    },
+    /// The firmware cannot save power that way.
+    #[error("the firmware on the board refuses the power mode {mode:?}")]
+    #[diagnostic(
+        code("board::power-mode"),
+        help(
+            "USB does not survive a light sleep: build the firmware with `--features uart-console` and use a bridge on UART0"
+        )
+    )]
+    PowerMode {
+        /// The mode.
+        mode: PowerMode,
     },
     /// The network does not take the password.
     #[error("the Wi-Fi network `{ssid}` does not accept the password")]

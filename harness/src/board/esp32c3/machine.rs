@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use device::control::frame::{self, FRAME_MAX};
-use device::control::{Command, Refusal, Request, Wifi, WifiFailure};
+use device::control::{Command, PowerMode, Refusal, Request, Wifi, WifiFailure};
 use tokio::time::{Instant, timeout_at};
 
 use super::Fault;
@@ -55,6 +55,7 @@ pub struct TetheredMachine {
     means: Means,
     elf: Option<Arc<Elf>>,
     wifi: Option<Wifi>,
+    power: Option<PowerMode>,
     limits: Limits,
     listener: Option<Listener>,
     session: Option<Session>,
@@ -79,6 +80,7 @@ impl TetheredMachine {
             means,
             elf: None,
             wifi: None,
+            power: None,
             limits: Limits::default(),
             listener: None,
             session: None,
@@ -97,6 +99,13 @@ impl TetheredMachine {
     #[must_use]
     pub fn with_wifi(mut self, wifi: Option<Wifi>) -> Self {
         self.wifi = wifi;
+        self
+    }
+
+    /// How it is to save power once it has joined the network.
+    #[must_use]
+    pub fn with_power(mut self, power: Option<PowerMode>) -> Self {
+        self.power = power;
         self
     }
 
@@ -216,6 +225,11 @@ impl TetheredMachine {
             outgoing.send(command(Request::Wifi(wifi.clone())).1);
             self.wait_for_network(&wifi, &mut incoming, &mut evidence, &mut before).await?;
         }
+        if let Some(mode) = self.power {
+            let (sequence, bytes) = command(Request::Power(mode));
+            outgoing.send(bytes);
+            self.wait_for_power(mode, sequence, &mut incoming, &mut evidence, &mut before).await?;
+        }
         if let Some(session) = &self.session {
             session.expect_no_restart();
         }
@@ -277,6 +291,35 @@ impl TetheredMachine {
             }
         }
         Ok(())
+    }
+
+    /// Hears everything until the board has taken the power mode.
+    async fn wait_for_power(
+        &self,
+        mode: PowerMode,
+        sequence: u32,
+        incoming: &mut Incoming,
+        evidence: &mut Evidence,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let deadline = Instant::now() + self.limits.boot;
+        while evidence.answered != Some(sequence) {
+            match timeout_at(deadline, incoming.next()).await {
+                Ok(Some(chunk)) => {
+                    evidence.hear(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                }
+                Ok(None) => return Err(Fault::Pulled { port: self.path.clone() }),
+                Err(_) => {
+                    let (port, limit) = (self.path.clone(), self.limits.boot);
+                    return Err(Fault::TimeLimit { what: "the answer to a power mode", limit, port });
+                }
+            }
+        }
+        match evidence.refusal {
+            None => Ok(()),
+            Some(_) => Err(Fault::PowerMode { mode }),
+        }
     }
 
     /// What is wrong with a board that said that much and no more.

@@ -290,7 +290,9 @@ pub struct Evidence {
     pub link_up: bool,
     /// The last failure to join, with the radio's code.
     pub wifi_failure: Option<(WifiFailure, u16)>,
-    /// The board refused a command.
+    /// The command that was answered last.
+    pub answered: Option<u32>,
+    /// The board refused it.
     pub refusal: Option<Refusal>,
     /// The command to restart, until it is answered.
     pub restart: Option<u32>,
@@ -317,6 +319,7 @@ impl Default for Evidence {
             booted,
             link_up,
             wifi_failure: None,
+            answered: None,
             refusal: None,
         }
     }
@@ -358,11 +361,17 @@ impl Evidence {
             Report::Reply { sequence, .. } if self.restart == Some(*sequence) => {
                 (self.restart, self.unconfirmed) = (None, false);
             }
+            Report::Reply { sequence, answer } => {
+                self.answered = Some(*sequence);
+                self.refusal = match answer {
+                    Answer::Refused(refusal) => Some(*refusal),
+                    _ => None,
+                };
+            }
             Report::Event { event: Event::LinkUp, .. } => self.link_up = true,
             Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
                 self.wifi_failure = Some((*failure, *code));
             }
-            Report::Reply { answer: Answer::Refused(refusal), .. } => self.refusal = Some(*refusal),
             _ => {}
         }
     }
