@@ -129,6 +129,6 @@ mod tests {
 
     #[test]
     fn a_record_is_small() {
-        assert!(size_of::<Record>() <= 40, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 28, "{}", size_of::<Record>());
     }
 }

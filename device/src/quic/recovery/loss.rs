@@ -18,7 +18,7 @@ struct Losses {
 }
 
 impl Losses {
-    fn count<T>(&mut self, packet: &SentPacket<T>) {
+    fn count<T>(&mut self, now: Instant, packet: &SentPacket<T>) {
         if !packet.is_in_flight() {
             // On an old path or an acknowledgement only: nobody waits for its bytes.
             return;
@@ -27,7 +27,7 @@ impl Losses {
         self.bytes += u32::from(packet.bytes);
         if packet.signals_congestion() {
             self.congestive += 1;
-            self.last_congestive = Some(packet.time);
+            self.last_congestive = Some(packet.sent_at(now));
         }
     }
 }
@@ -62,14 +62,14 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let (Some(sent), Some(largest_acked)) = (state.largest_sent, state.largest_acked) else { return 0 };
         let mut losses = Losses::default();
         self.table.declare_lost(space, sent, largest_acked, |packet| {
-            let due = packet.time + loss_delay;
+            let due = packet.sent_at(now) + loss_delay;
             if due > now && largest_acked < packet.packet_number(sent) + PACKET_THRESHOLD {
                 if packet.is_in_flight() {
                     state.loss_time = Some(state.loss_time.map_or(due, |time| time.min(due)));
                 }
                 return false;
             }
-            losses.count(packet);
+            losses.count(now, packet);
             if packet.is_ack_eliciting() {
                 state.ack_eliciting_in_flight -= 1;
             }
@@ -84,7 +84,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         }
         // Watched for a late acknowledgement, but not for ever.
         let watched = self.pto().saturating_mul(PERSISTENT_CONGESTION_THRESHOLD);
-        self.table.forget_lost_before(now - watched);
+        self.table.forget_lost(now, watched);
         losses.packets
     }
 
@@ -98,14 +98,19 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let Some(first_sample) = self.rtt.first_sample() else { return };
         let duration = self.pto().saturating_mul(PERSISTENT_CONGESTION_THRESHOLD);
         let since = first_sample.max(self.persistent_until);
-        if let Some(until) = self.table.persistent_loss(since, duration) {
+        if let Some(until) = self.table.persistent_loss(now, since, duration) {
             self.persistent_until = until;
             self.congestion.on_persistent_congestion();
             self.statistics.persistent_congestion += 1;
         }
     }
 
-    pub(super) fn remove_acked(&mut self, utilisation: Utilisation, outcome: &mut impl FnMut(Outcome<T>)) {
+    pub(super) fn remove_acked(
+        &mut self,
+        now: Instant,
+        utilisation: Utilisation,
+        outcome: &mut impl FnMut(Outcome<T>),
+    ) {
         let Self { table, spaces, congestion, bytes_in_flight, statistics, .. } = self;
         let mut spurious = 0;
         table.remove_acked(|packet| {
@@ -118,7 +123,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             if packet.leave_flight() {
                 let bytes = u32::from(packet.bytes);
                 *bytes_in_flight -= bytes;
-                congestion.on_acked(packet.time, bytes, utilisation);
+                congestion.on_acked(packet.sent_at(now), bytes, utilisation);
             }
             outcome(Outcome::Acked(packet.record));
         });

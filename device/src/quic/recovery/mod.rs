@@ -238,7 +238,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let state = &mut self.spaces[space.index()];
         let sent = state.largest_sent.filter(|&sent| largest <= sent).ok_or(AckOfUnsent)?;
         state.largest_acked = state.largest_acked.max(Some(largest));
-        let marked = self.table.mark_acked(space, sent, ranges);
+        let marked = self.table.mark_acked(now, space, sent, ranges);
         let mut acked = Acked { largest_newly_acked: marked.largest, packets: marked.count, lost: 0 };
         if marked.count == 0 {
             return Ok(acked);
@@ -248,7 +248,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         }
         let utilisation = self.utilisation();
         acked.lost = self.detect_lost(now, space, &mut outcome);
-        self.remove_acked(utilisation, &mut outcome);
+        self.remove_acked(now, utilisation, &mut outcome);
         if space == Space::Handshake {
             self.phase = self.phase.max(Phase::AddressValidated);
         }
@@ -298,7 +298,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
 
     /// A Retry packet arrived: Initial and 0-RTT packets are to be sent again (RFC 9002 6.3).
     pub fn on_retry(&mut self, now: Instant, mut outcome: impl FnMut(Outcome<T>)) {
-        let first_sent = self.table.iter().next().map(|packet| packet.time);
+        let first_sent = self.table.iter().next().map(|packet| packet.sent_at(now));
         if let (0, Some(sent)) = (self.backoff, first_sent) {
             self.rtt.update(now, now.saturating_since(sent), Duration::ZERO);
         }

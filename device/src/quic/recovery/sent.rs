@@ -26,7 +26,8 @@ const ACK_ONLY: u8 = 1 << 7;
 /// A packet that has been sent and is neither acknowledged nor forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentPacket<T> {
-    pub(super) time: Instant,
+    /// The low half of the microseconds of [`Self::sent_at`]: no packet is waited for as long as 71 minutes.
+    time: u32,
     pub(super) record: T,
     /// The low half of the packet number: all entries lie within 2^32 of each other.
     number: u32,
@@ -50,7 +51,18 @@ impl<T> SentPacket<T> {
             PacketKind::AckEliciting | PacketKind::Lookout => IN_FLIGHT | ACK_ELICITING,
             PacketKind::MtuProbe => IN_FLIGHT | ACK_ELICITING | MTU_PROBE,
         };
+        let time = time.as_micros() as u32;
         Self { time, record, number: packet_number as u32, bytes, space, flags }
+    }
+
+    /// When the packet was sent, given that this is less than 2^32 us ago.
+    pub(super) fn sent_at(&self, now: Instant) -> Instant {
+        now - self.age(now)
+    }
+
+    /// How long ago the packet was sent.
+    fn age(&self, now: Instant) -> Duration {
+        Duration::from_micros(u64::from((now.as_micros() as u32).wrapping_sub(self.time)))
     }
 
     /// The packet number, given that it is at most `sent` and not 2^32 behind it.
@@ -179,6 +191,7 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
     /// Marks what `ranges` (descending) acknowledge in `space`, where `sent` is the largest number sent.
     pub(super) fn mark_acked(
         &mut self,
+        now: Instant,
         space: Space,
         sent: u64,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
@@ -198,7 +211,7 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
                 }
                 marked.ack_eliciting += u16::from(packet.is_ack_eliciting());
                 if marked.largest == Some(number) {
-                    marked.largest_sent_at = Some(packet.time);
+                    marked.largest_sent_at = Some(packet.sent_at(now));
                 }
             }
             if packets.peek().is_none() {
@@ -219,10 +232,11 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
         });
     }
 
-    pub(super) fn forget_lost_before(&mut self, time: Instant) {
-        if self.packets.first().is_some_and(|packet| packet.time < time) {
+    /// Forgets the lost packets that were sent longer than `watched` ago.
+    pub(super) fn forget_lost(&mut self, now: Instant, watched: Duration) {
+        if self.packets.first().is_some_and(|packet| packet.age(now) > watched) {
             self.remove(|packet| {
-                let forget = packet.has(LOST) && !packet.has(ACKED) && packet.time < time;
+                let forget = packet.has(LOST) && !packet.has(ACKED) && packet.age(now) > watched;
                 if forget { Removal::Silent } else { Removal::Keep }
             });
         }
@@ -288,19 +302,25 @@ impl<T: Copy, const N: usize> SentTable<T, N> {
     /// Whether losses after `since` span `duration` with nothing acknowledged in between (RFC 9002 7.6.2).
     ///
     /// Returns when the last packet of the span was sent.
-    pub(super) fn persistent_loss(&self, since: Instant, duration: Duration) -> Option<Instant> {
+    pub(super) fn persistent_loss(
+        &self,
+        now: Instant,
+        since: Instant,
+        duration: Duration,
+    ) -> Option<Instant> {
         let mut start = None;
         let mut persistent = None;
         for packet in &self.packets {
             if packet.has(AFTER_ACKED | ACKED) {
                 start = None;
             }
-            if packet.has(ACKED) || !packet.has(LOST) || !packet.has(ACK_ELICITING) || packet.time <= since {
+            let sent = packet.sent_at(now);
+            if packet.has(ACKED) || !packet.has(LOST) || !packet.has(ACK_ELICITING) || sent <= since {
                 continue;
             }
-            let start = *start.get_or_insert(packet.time);
-            if packet.time.saturating_since(start) > duration {
-                persistent = Some(packet.time);
+            let start = *start.get_or_insert(sent);
+            if sent.saturating_since(start) > duration {
+                persistent = Some(sent);
             }
         }
         persistent

@@ -58,11 +58,25 @@ pub enum Control {
     },
 }
 
-/// What to remember of a [`Control`] frame until its packet is acknowledged or lost: 8 bytes.
+/// A stream by the low bits of its number and who opened it.
+///
+/// Enough to find it again from a packet's record, which outlives its stream by a few probe timeouts at most: within
+/// those no slot sees 128 streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ShortId(u8);
+
+impl ShortId {
+    pub(super) const fn of(id: StreamId) -> Self {
+        // Bit 1 of an identifier says unidirectional (RFC 9000 2.1), which none of these is.
+        Self((id.0 >> 1) as u8 & !1 | id.0 as u8 & 1)
+    }
+}
+
+/// What to remember of a [`Control`] frame until its packet is acknowledged or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ControlRecord {
     pub(super) kind: ControlKind,
-    pub(super) id: u32,
+    pub(super) stream: ShortId,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,16 +95,16 @@ impl Control {
     /// What to remember of the frame.
     pub fn record(&self) -> ControlRecord {
         let (kind, id) = match *self {
-            Self::MaxData { .. } => (ControlKind::MaxData, 0),
-            Self::MaxStreams { .. } => (ControlKind::MaxStreams, 0),
-            Self::MaxStreamData { id, .. } => (ControlKind::MaxStreamData, id.0),
-            Self::ResetStream { id, .. } => (ControlKind::ResetStream, id.0),
-            Self::StopSending { id, .. } => (ControlKind::StopSending, id.0),
-            Self::DataBlocked { .. } => (ControlKind::DataBlocked, 0),
-            Self::StreamDataBlocked { id, .. } => (ControlKind::StreamDataBlocked, id.0),
-            Self::StreamsBlocked { .. } => (ControlKind::StreamsBlocked, 0),
+            Self::MaxData { .. } => (ControlKind::MaxData, StreamId(0)),
+            Self::MaxStreams { .. } => (ControlKind::MaxStreams, StreamId(0)),
+            Self::MaxStreamData { id, .. } => (ControlKind::MaxStreamData, id),
+            Self::ResetStream { id, .. } => (ControlKind::ResetStream, id),
+            Self::StopSending { id, .. } => (ControlKind::StopSending, id),
+            Self::DataBlocked { .. } => (ControlKind::DataBlocked, StreamId(0)),
+            Self::StreamDataBlocked { id, .. } => (ControlKind::StreamDataBlocked, id),
+            Self::StreamsBlocked { .. } => (ControlKind::StreamsBlocked, StreamId(0)),
         };
-        ControlRecord { kind, id: id as u32 }
+        ControlRecord { kind, stream: ShortId::of(id) }
     }
 }
 
@@ -107,14 +121,14 @@ pub struct StreamPiece {
     pub fin: bool,
 }
 
-/// What to remember of a [`StreamPiece`] until its packet is acknowledged or lost: 12 bytes.
+/// What to remember of a [`StreamPiece`] until its packet is acknowledged or lost: 8 bytes.
 ///
 /// Offsets are kept modulo 2^32: what is in flight lies within one window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamPieceRecord {
-    pub(super) id: u32,
     offset: u32,
     len: u16,
+    pub(super) stream: ShortId,
     fin: bool,
 }
 
@@ -122,9 +136,9 @@ impl StreamPiece {
     /// What to remember of the piece.
     pub fn record(&self) -> StreamPieceRecord {
         StreamPieceRecord {
-            id: self.id.0 as u32,
             offset: self.offset as u32,
             len: self.len as u16,
+            stream: ShortId::of(self.id),
             fin: self.fin,
         }
     }

@@ -5,6 +5,7 @@
 mod incoming;
 mod outgoing;
 
+use super::frames::ShortId;
 use super::state::{Flags, Receiving, Sending, Stop, Stream};
 use super::{Read, ReceiveMemory, UseError};
 use crate::quic::StreamId;
@@ -475,6 +476,10 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     fn find(&self, id: StreamId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.id == Some(id))
+    }
+
+    fn find_short(&self, short: ShortId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id.is_some_and(|id| ShortId::of(id) == short))
     }
 
     fn slot(&mut self, id: StreamId) -> Result<&mut Stream<SEND>, UseError> {

@@ -53,7 +53,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     /// A packet with this control frame was acknowledged.
     pub fn on_control_acked(&mut self, record: ControlRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
+        let Some(index) = self.find_short(record.stream) else { return };
         if record.kind == ControlKind::ResetStream
             && let Sending::ResetSent { .. } | Sending::ResetPending { .. } = self.slots[index].sending
         {
@@ -74,7 +74,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
                 self.pending.streams_blocked = self.opener_waits && self.local_opened >= self.peer.streams;
             }
             kind => {
-                let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
+                let Some(index) = self.find_short(record.stream) else { return };
                 self.on_stream_control_lost(kind, index);
             }
         }
@@ -137,7 +137,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     /// A packet with this piece was acknowledged.
     pub fn on_piece_acked(&mut self, record: StreamPieceRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
+        let Some(index) = self.find_short(record.stream) else { return };
         let stream = &mut self.slots[index];
         let Some(piece) = record.piece(stream.outgoing.sent()) else { return };
         stream.outgoing.on_acked(piece);
@@ -155,7 +155,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
 
     /// A packet with this piece was lost, or its bytes are to be repeated as a probe.
     pub fn on_piece_lost(&mut self, record: StreamPieceRecord) {
-        let Some(index) = self.find(StreamId(u64::from(record.id))) else { return };
+        let Some(index) = self.find_short(record.stream) else { return };
         let stream = &mut self.slots[index];
         if let Some(piece) = record.piece(stream.outgoing.sent()) {
             stream.outgoing.on_lost(piece);
