@@ -28,10 +28,6 @@ pub const CRYPTO_RECEIVE_LEN: usize = 4096;
 pub const CRYPTO_SEND_LEN: usize = 1152;
 /// Blocks at the end of the receive memory that streams never use.
 pub const RESERVED_BLOCKS: u16 = (CRYPTO_SEND_LEN / BLOCK) as u16;
-/// Gaps that can be tracked while handshake bytes arrive out of order.
-const GAPS: usize = 8;
-/// Lost pieces that are remembered apart from each other.
-const LOST_RANGES: usize = 4;
 /// Type and length in front of a handshake message (RFC 8446 4).
 const MESSAGE_HEADER_LEN: usize = 4;
 
@@ -54,8 +50,8 @@ pub struct CryptoReceive {
     start: u64,
     /// Contiguous bytes in the buffer.
     ready: usize,
-    /// What has arrived beyond the first gap.
-    beyond: RangeSet<GAPS>,
+    /// What has arrived beyond the first gap, from `start` on.
+    beyond: RangeSet,
     /// Where the streams of the levels before this one ended.
     ended: [u64; 3],
     high: u16,
@@ -114,10 +110,10 @@ impl CryptoReceive {
             return Ok(Kept::Yes);
         }
         let from = offset.max(contiguous);
-        if from > contiguous && self.beyond.insert(from..end).is_err() {
+        let at = (from - self.start) as usize;
+        if from > contiguous && self.beyond.insert(at as u16..(end - self.start) as u16).is_err() {
             return Ok(Kept::No);
         }
-        let at = (from - self.start) as usize;
         let new = &data[(from - offset) as usize..];
         memory[self.region.clone()][at..at + new.len()].copy_from_slice(new);
         if from == contiguous {
@@ -158,10 +154,11 @@ impl CryptoReceive {
 
     /// Drops the first `len` bytes.
     pub fn consume(&mut self, memory: &mut [u8], len: usize) {
-        let end = self.beyond.iter().last().map_or(self.ready, |range| (range.end - self.start) as usize);
+        let end = self.beyond.iter().last().map_or(self.ready, |range| usize::from(range.end));
         memory[self.region.clone()].copy_within(len..end, 0);
         self.start += len as u64;
         self.ready -= len;
+        self.beyond.advance(len as u16);
     }
 
     /// Moves on: further bytes belong to `level` and go to `region` of the memory.
@@ -207,11 +204,10 @@ impl CryptoReceive {
 
     fn join(&mut self) {
         while let Some(first) = self.beyond.first() {
-            let contiguous = self.start + self.ready as u64;
-            if first.start > contiguous {
+            if usize::from(first.start) > self.ready {
                 return;
             }
-            self.ready = self.ready.max((first.end - self.start) as usize);
+            self.ready = self.ready.max(usize::from(first.end));
             self.beyond.take_first(first.end - first.start);
         }
     }
@@ -243,7 +239,7 @@ pub struct CryptoSend {
     len: u16,
     /// Bytes of the buffer that were sent at least once.
     sent: u16,
-    lost: RangeSet<LOST_RANGES>,
+    lost: RangeSet,
 }
 
 impl CryptoSend {
@@ -291,8 +287,8 @@ impl CryptoSend {
         if level != self.level || max_len == 0 {
             return None;
         }
-        if let Some(lost) = self.lost.take_first(max_len as u64) {
-            return Some(CryptoPiece { offset: lost.start as u16, len: (lost.end - lost.start) as u16 });
+        if let Some(lost) = self.lost.take_first(max_len as u16) {
+            return Some(CryptoPiece { offset: lost.start, len: lost.end - lost.start });
         }
         let len = (self.len - self.sent).min(max_len as u16);
         let piece = CryptoPiece { offset: self.start + self.sent, len };
@@ -309,15 +305,14 @@ impl CryptoSend {
     /// The server has the piece.
     pub fn on_acked(&mut self, level: Space, piece: CryptoPiece) {
         if level == self.level {
-            self.lost.remove(u64::from(piece.offset)..u64::from(piece.offset) + u64::from(piece.len));
+            self.lost.remove(piece.offset..piece.offset + piece.len);
         }
     }
 
     /// The piece is to be sent again, if it belongs to the current flight.
     pub fn on_lost(&mut self, level: Space, piece: CryptoPiece) {
         if level == self.level && piece.offset >= self.start {
-            let start = u64::from(piece.offset);
-            self.lost.insert_coarsely(start..start + u64::from(piece.len));
+            self.lost.insert_coarsely(piece.offset..piece.offset + piece.len);
         }
     }
 
@@ -331,6 +326,7 @@ impl CryptoSend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quic::stream::RANGES;
 
     fn awaiting() -> CryptoReceive {
         let mut receive = CryptoReceive::new();
@@ -391,7 +387,7 @@ mod tests {
     #[test]
     fn too_many_gaps_leave_the_packet_unacknowledged() {
         let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
-        for gap in 1..=GAPS as u64 {
+        for gap in 1..=RANGES as u64 {
             assert_eq!(receive.insert(memory, Space::Initial, gap * 10, &[1]), Ok(Kept::Yes));
         }
         assert_eq!(receive.insert(memory, Space::Initial, 900, &[1]), Ok(Kept::No));

@@ -23,7 +23,7 @@ mod table;
 mod tests;
 
 pub use frames::{Control, ControlRecord, StreamPiece, StreamPieceRecord};
-pub use ranges::{Full, RangeSet};
+pub use ranges::{Full, RANGES, RangeSet};
 pub use receive::{BLOCK, Memory, ReceiveBuffer, ReceiveMemory};
 pub use send::{Piece, SendBuffer};
 pub use state::Read;

@@ -1,16 +1,20 @@
-//! A bounded set of byte ranges.
+//! A bounded set of ranges in a buffer.
 
 use core::ops::Range;
 use heapless::Vec;
+
+/// Ranges that a set tells apart. A two-kilobyte window is two full packets or a handful of small ones; one number for all
+/// sets, so that there is one copy of the code.
+pub const RANGES: usize = 8;
 
 /// The set would need more ranges than it can hold; it is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// Disjoint, non-adjacent half-open ranges of offsets in ascending order; at most `K`.
+/// Disjoint, non-adjacent half-open ranges of positions in a buffer of less than 64 KiB, ascending; at most `K`.
 #[derive(Clone, Debug, Default)]
-pub struct RangeSet<const K: usize> {
-    ranges: Vec<Range<u64>, K>,
+pub struct RangeSet<const K: usize = RANGES> {
+    ranges: Vec<Range<u16>, K, u8>,
 }
 
 impl<const K: usize> RangeSet<K> {
@@ -30,12 +34,12 @@ impl<const K: usize> RangeSet<K> {
     }
 
     /// The lowest range.
-    pub fn first(&self) -> Option<Range<u64>> {
+    pub fn first(&self) -> Option<Range<u16>> {
         self.ranges.first().cloned()
     }
 
     /// All ranges, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Range<u16>> + '_ {
         self.ranges.iter().cloned()
     }
 
@@ -43,7 +47,7 @@ impl<const K: usize> RangeSet<K> {
     ///
     /// # Errors
     /// [`Full`] if that takes one range more than there is room for.
-    pub fn insert(&mut self, range: Range<u64>) -> Result<(), Full> {
+    pub fn insert(&mut self, range: Range<u16>) -> Result<(), Full> {
         if range.is_empty() {
             return Ok(());
         }
@@ -66,14 +70,14 @@ impl<const K: usize> RangeSet<K> {
     /// Adds `range`; with no room for it, first closes the narrowest gap in the set.
     ///
     /// Where more in the set than necessary does no harm (data to be sent again), this never fails.
-    pub fn insert_coarsely(&mut self, range: Range<u64>) {
+    pub fn insert_coarsely(&mut self, range: Range<u16>) {
         const { assert!(K >= 1, "a coarse set needs one range") };
         if self.insert(range.clone()).is_ok() {
             return;
         }
         let gaps = self.ranges.windows(2).map(|pair| pair[1].start - pair[0].end);
         let narrowest = gaps.enumerate().min_by_key(|&(_, gap)| gap);
-        let distance = |known: &Range<u64>| {
+        let distance = |known: &Range<u16>| {
             if known.start > range.end { known.start - range.end } else { range.start - known.end }
         };
         let nearest = self.ranges.iter().map(distance).enumerate().min_by_key(|&(_, gap)| gap);
@@ -96,7 +100,7 @@ impl<const K: usize> RangeSet<K> {
 
     /// Removes `range` where that needs no further room: a hole in the middle of a range of a full set stays
     /// filled.
-    pub fn remove(&mut self, range: Range<u64>) {
+    pub fn remove(&mut self, range: Range<u16>) {
         if range.is_empty() {
             return;
         }
@@ -133,21 +137,29 @@ impl<const K: usize> RangeSet<K> {
     }
 
     /// Takes up to `len` bytes off the lowest range.
-    pub fn take_first(&mut self, len: u64) -> Option<Range<u64>> {
+    pub fn take_first(&mut self, len: u16) -> Option<Range<u16>> {
         let first = self.ranges.first_mut()?;
-        let taken = first.start..first.end.min(first.start + len);
+        let taken = first.start..first.end.min(first.start.saturating_add(len));
         if taken.is_empty() {
             return None;
         }
         first.start = taken.end;
-        if first.is_empty() {
+        if first.start == first.end {
             self.ranges.remove(0);
         }
         Some(taken)
     }
 
+    /// Drops the first `len` positions; the others move down by as much.
+    pub fn advance(&mut self, len: u16) {
+        self.ranges.retain_mut(|range| {
+            *range = range.start.saturating_sub(len)..range.end.saturating_sub(len);
+            range.start < range.end
+        });
+    }
+
     /// Calls `f` with the parts of `range` that are not in the set.
-    pub fn for_each_gap(&self, range: Range<u64>, mut f: impl FnMut(Range<u64>)) {
+    pub fn for_each_gap(&self, range: Range<u16>, mut f: impl FnMut(Range<u16>)) {
         let mut start = range.start;
         for known in &self.ranges {
             if known.start >= range.end {
@@ -190,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_large_set_is_exact(operations in proptest::collection::vec((any::<bool>(), 0_u64..56, 0_u64..8), 0..60)) {
+        fn a_large_set_is_exact(operations in proptest::collection::vec((any::<bool>(), 0_u16..56, 0_u16..8), 0..60)) {
             let mut set = RangeSet::<40>::new();
             let mut model = [false; 64];
             for (insert, start, len) in operations {
@@ -206,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn a_coarse_set_holds_at_least_what_was_put_in(inserts in proptest::collection::vec((0_u64..56, 1_u64..8), 0..30)) {
+        fn a_coarse_set_holds_at_least_what_was_put_in(inserts in proptest::collection::vec((0_u16..56, 1_u16..8), 0..30)) {
             let mut set = RangeSet::<3>::new();
             for (start, len) in inserts {
                 set.insert_coarsely(start..start + len);
@@ -217,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn gaps_and_ranges_make_up_the_whole(inserts in proptest::collection::vec((0_u64..56, 1_u64..8), 0..30), start in 0_u64..40, len in 0_u64..24) {
+        fn gaps_and_ranges_make_up_the_whole(inserts in proptest::collection::vec((0_u16..56, 1_u16..8), 0..30), start in 0_u16..40, len in 0_u16..24) {
             let mut set = RangeSet::<40>::new();
             for (start, len) in inserts {
                 set.insert(start..start + len).unwrap();
@@ -226,10 +238,20 @@ mod tests {
             let mut gaps = [false; 64];
             set.for_each_gap(start..start + len, |gap| gaps[gap.start as usize..gap.end as usize].fill(true));
             for offset in 0..64 {
-                let inside = (start..start + len).contains(&(offset as u64));
+                let inside = (start..start + len).contains(&(offset as u16));
                 prop_assert_eq!(gaps[offset], inside && !members[offset]);
             }
         }
+    }
+
+    #[test]
+    fn what_lies_before_the_new_start_is_dropped() {
+        let mut set = RangeSet::<3>::new();
+        for range in [0..2, 4..8, 10..11] {
+            set.insert(range).unwrap();
+        }
+        set.advance(5);
+        assert!(set.iter().eq([0..3, 5..6]));
     }
 
     #[test]

@@ -1,12 +1,8 @@
 //! The sending side of a byte stream: a bounded ring with repair (RFC 9000 2.2, 13.3).
 
-use super::ranges::RangeSet;
+use core::ops::Range;
 
-/// Ranges remembered of what is lost, and of what is acknowledged out of order.
-///
-/// A two-kilobyte window is two full packets or a handful of small ones. Beyond that the set coarsens: some
-/// bytes are sent once more than needed, and nothing gets stuck.
-const RANGES: usize = 4;
+use super::ranges::RangeSet;
 
 /// Bytes to put into one STREAM (or CRYPTO) frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +38,10 @@ pub struct SendBuffer<const N: usize> {
     sent: u64,
     /// Offset behind the last byte written.
     end: u64,
-    lost: RangeSet<RANGES>,
-    acked: RangeSet<RANGES>,
+    /// What is to be sent again and what is acknowledged, from `start` on. Where that is more than a set can tell apart,
+    /// some bytes are sent once more than needed, and nothing gets stuck.
+    lost: RangeSet,
+    acked: RangeSet,
     fin: Fin,
     limit: usize,
 }
@@ -57,6 +55,7 @@ impl<const N: usize> Default for SendBuffer<N> {
 impl<const N: usize> SendBuffer<N> {
     /// An empty buffer at offset zero.
     pub const fn new() -> Self {
+        const { assert!(N <= u16::MAX as usize, "positions in the buffer are 16 bits wide") };
         Self {
             ring: [0; N],
             head: 0,
@@ -151,8 +150,8 @@ impl<const N: usize> SendBuffer<N> {
     ///
     /// The piece counts as sent. Its bytes are fetched with [`Self::copy`].
     pub fn next_piece(&mut self, max_len: usize, credit: u64) -> Option<Piece> {
-        let range = match self.lost.take_first(max_len as u64) {
-            Some(lost) => lost,
+        let range = match self.lost.take_first(max_len.min(N) as u16) {
+            Some(lost) => self.start + u64::from(lost.start)..self.start + u64::from(lost.end),
             None if !self.lost.is_empty() => return None,
             None => {
                 let end = self.end.min(credit.max(self.sent)).min(self.sent + max_len as u64);
@@ -187,19 +186,15 @@ impl<const N: usize> SendBuffer<N> {
         if piece.fin && self.fin != Fin::Open {
             self.fin = Fin::Acked;
         }
-        let range = piece.offset.max(self.start)..(piece.offset + piece.len as u64).min(self.sent);
-        if range.is_empty() {
-            return;
-        }
+        let Some(range) = self.positions(piece) else { return };
         self.lost.remove(range.clone());
-        if range.start == self.start {
+        if range.start == 0 {
             self.release(range.end);
         } else if self.acked.insert(range.clone()).is_err() {
             // No room to remember it. Sent again it will be acknowledged again, by then in order.
             self.lost.insert_coarsely(range);
         }
-        while let Some(first) = self.acked.first().filter(|first| first.start <= self.start) {
-            self.acked.take_first(first.end - first.start);
+        while let Some(first) = self.acked.first().filter(|first| first.start == 0) {
             self.release(first.end);
         }
     }
@@ -209,7 +204,7 @@ impl<const N: usize> SendBuffer<N> {
         if piece.fin && self.fin == Fin::InFlight {
             self.fin = Fin::Pending;
         }
-        let range = piece.offset.max(self.start)..(piece.offset + piece.len as u64).min(self.sent);
+        let Some(range) = self.positions(piece) else { return };
         let lost = &mut self.lost;
         self.acked.for_each_gap(range, |gap| lost.insert_coarsely(gap));
     }
@@ -224,11 +219,19 @@ impl<const N: usize> SendBuffer<N> {
         }
     }
 
-    fn release(&mut self, to: u64) {
-        if to > self.start {
-            self.head = self.index(to);
-            self.start = to;
-        }
+    /// Where in the buffer, from `start` on, the bytes of `piece` are that were sent and are still there.
+    fn positions(&self, piece: Piece) -> Option<Range<u16>> {
+        let from = piece.offset.max(self.start);
+        let to = (piece.offset + piece.len as u64).min(self.sent);
+        (from < to).then(|| (from - self.start) as u16..(to - self.start) as u16)
+    }
+
+    /// Makes room of the first `len` bytes.
+    fn release(&mut self, len: u16) {
+        self.head = self.index(self.start + u64::from(len));
+        self.start += u64::from(len);
+        self.lost.advance(len);
+        self.acked.advance(len);
     }
 
     fn index(&self, offset: u64) -> usize {
