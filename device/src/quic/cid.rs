@@ -5,6 +5,8 @@
 //! identifiers the server issued for itself: the one in use, spares for migration, and those still
 //! to be retired.
 
+use core::num::NonZeroU64;
+
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::codec::{DecodeError, Reader};
@@ -103,12 +105,29 @@ struct Entry {
     token: Option<ResetToken>,
 }
 
+/// An identifier given back: the 62 bits of its sequence number, one that says whether the frame is in flight (if not, it
+/// is to be sent, or sent again), and one that is set, so that an `Option` takes no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Retirement {
-    /// To be sent, or sent again.
-    Due(u64),
-    /// Sent and not yet acknowledged.
-    InFlight(u64),
+struct Retirement(NonZeroU64);
+
+impl Retirement {
+    const IN_FLIGHT: u64 = 2;
+
+    const fn due(sequence: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(sequence << 2))
+    }
+
+    const fn sequence(self) -> u64 {
+        self.0.get() >> 2
+    }
+
+    const fn is_in_flight(self) -> bool {
+        self.0.get() & Self::IN_FLIGHT != 0
+    }
+
+    fn sent(self) -> Self {
+        Self(self.0 | Self::IN_FLIGHT)
+    }
 }
 
 /// The identifiers the server issued for itself.
@@ -232,17 +251,15 @@ impl RemoteCids {
 
     /// The next sequence number to put into a RETIRE_CONNECTION_ID frame.
     pub fn next_retirement(&self) -> Option<u64> {
-        self.retirements.iter().flatten().find_map(|retirement| match retirement {
-            Retirement::Due(sequence) => Some(*sequence),
-            Retirement::InFlight(_) => None,
-        })
+        let due = self.retirements.iter().flatten().find(|retirement| !retirement.is_in_flight());
+        due.map(|retirement| retirement.sequence())
     }
 
     /// RETIRE_CONNECTION_ID for `sequence` was sent.
     pub fn on_retirement_sent(&mut self, sequence: u64) {
-        if let Some(slot) = self.retirements.iter_mut().find(|slot| **slot == Some(Retirement::Due(sequence)))
-        {
-            *slot = Some(Retirement::InFlight(sequence));
+        let due = Retirement::due(sequence);
+        if let Some(slot) = self.retirements.iter_mut().flatten().find(|slot| **slot == due) {
+            *slot = due.sent();
         }
     }
 
@@ -258,16 +275,14 @@ impl RemoteCids {
 
     /// RETIRE_CONNECTION_ID for `sequence` was lost.
     pub fn on_retirement_lost(&mut self, sequence: u16) {
-        if let Some(slot) = self.in_flight(sequence)
-            && let Some(Retirement::InFlight(sequence)) = *slot
-        {
-            *slot = Some(Retirement::Due(sequence));
+        if let Some(Some(slot)) = self.in_flight(sequence) {
+            *slot = Retirement::due(slot.sequence());
         }
     }
 
     fn in_flight(&mut self, low: u16) -> Option<&mut Option<Retirement>> {
-        let matches = |slot: &&mut Option<Retirement>| matches!(slot, Some(Retirement::InFlight(sequence)) if *sequence as u16 == low);
-        self.retirements.iter_mut().find(matches)
+        let matches = |slot: Retirement| slot.is_in_flight() && slot.sequence() as u16 == low;
+        self.retirements.iter_mut().find(|slot| slot.is_some_and(matches))
     }
 
     fn retire_below(&mut self, bound: u64) -> Result<(), TransportError> {
@@ -305,8 +320,7 @@ impl RemoteCids {
     }
 
     fn retire(&mut self, sequence: u64) -> Result<(), TransportError> {
-        let known = |slot: &Retirement| matches!(slot, Retirement::Due(s) | Retirement::InFlight(s) if *s == sequence);
-        if self.retirements.iter().flatten().any(known) {
+        if self.retirements.iter().flatten().any(|known| known.sequence() == sequence) {
             return Ok(());
         }
         let Some(slot) = self.retirements.iter_mut().find(|slot| slot.is_none()) else {
@@ -315,7 +329,7 @@ impl RemoteCids {
                 "too many retired connection identifiers await acknowledgement",
             ));
         };
-        *slot = Some(Retirement::Due(sequence));
+        *slot = Some(Retirement::due(sequence));
         Ok(())
     }
 }
