@@ -3,11 +3,14 @@
 //! The core never reads a clock. `core::time::Duration` is 12 bytes and divides on every conversion;
 //! one `u64` of microseconds is what the timers, the RTT estimator and the telemetry all want.
 
+use core::num::NonZeroU64;
 use core::ops::{Add, AddAssign, Sub};
 
 /// A point in time: microseconds since boot (or since the start of a simulation).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Instant(u64);
+///
+/// Kept one higher, so that an `Option` of it takes no more: a connection has dozens.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(NonZeroU64);
 
 /// A length of time in microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -15,21 +18,33 @@ pub struct Duration(u64);
 
 impl Instant {
     /// The moment of boot.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
-    /// The instant `us` microseconds after boot.
+    /// The instant `us` microseconds after boot; of the last two that a `u64` has, the one before.
     pub const fn from_micros(us: u64) -> Self {
-        Self(us)
+        Self(NonZeroU64::MIN.saturating_add(us))
     }
 
     /// Microseconds since boot.
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Time since `earlier`, or zero if `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration(self.0.saturating_sub(earlier.0))
+        Duration(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl core::fmt::Debug for Instant {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_micros()).finish()
     }
 }
 
@@ -96,7 +111,7 @@ impl AddAssign<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Self;
     fn sub(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_sub(rhs.0))
+        Self(NonZeroU64::new(self.0.get().saturating_sub(rhs.0)).unwrap_or(NonZeroU64::MIN))
     }
 }
 
