@@ -188,40 +188,44 @@ fn verify_chain(leaf: &[u8], intermediates: &[CertificateDer<'_>], config: &Conf
 /// The alert and the cause that tell a certificate's defect (RFC 8446 6.2).
 fn chain_error(error: &webpki::Error) -> Error {
     use webpki::Error as E;
-    let (alert, cause) = match error {
-        E::CertExpired { .. } => (Alert::CERTIFICATE_EXPIRED, "the certificate has expired"),
-        E::CertNotValidYet { .. } => {
-            (Alert::CERTIFICATE_EXPIRED, "the certificate is not valid yet; is the clock right?")
-        }
-        E::CertNotValidForName(_) => (Alert::BAD_CERTIFICATE, "the certificate is for another server name"),
-        E::UnknownIssuer => (Alert::UNKNOWN_CA, "no trust anchor has issued the certificate"),
-        E::InvalidSignatureForPublicKey => {
-            (Alert::BAD_CERTIFICATE, "a signature in the certificate chain is wrong")
-        }
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-            (Alert::UNSUPPORTED_CERTIFICATE, "the certificate's extended key usage excludes TLS servers")
-        }
-        E::CaUsedAsEndEntity => (Alert::BAD_CERTIFICATE, "the server shows a CA certificate as its own"),
-        E::EndEntityUsedAsCa | E::PathLenConstraintViolated | E::NameConstraintViolation => {
-            (Alert::BAD_CERTIFICATE, "a certificate in the chain may not issue the one below it")
-        }
-        E::CertRevoked => (Alert::CERTIFICATE_REVOKED, "the certificate has been revoked"),
+    // A number first: the compiler makes of it a table of bytes, and of the causes themselves one of all errors twice.
+    let defect = match error {
+        E::CertExpired { .. } => 0,
+        E::CertNotValidYet { .. } => 1,
+        E::CertNotValidForName(_) => 2,
+        E::UnknownIssuer => 3,
+        E::InvalidSignatureForPublicKey => 4,
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => 5,
+        E::CaUsedAsEndEntity => 6,
+        E::EndEntityUsedAsCa | E::PathLenConstraintViolated | E::NameConstraintViolation => 7,
+        E::CertRevoked => 8,
         E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
-        | E::SignatureAlgorithmMismatch => (
-            Alert::UNSUPPORTED_CERTIFICATE,
-            "the chain is signed with an algorithm this build does not verify",
-        ),
-        E::UnsupportedCriticalExtension | E::UnsupportedCertVersion | E::UnsupportedNameType => {
-            (Alert::UNSUPPORTED_CERTIFICATE, "the certificate uses an unsupported feature")
-        }
+        | E::SignatureAlgorithmMismatch => 9,
+        E::UnsupportedCriticalExtension | E::UnsupportedCertVersion | E::UnsupportedNameType => 10,
         E::MaximumSignatureChecksExceeded
         | E::MaximumPathBuildCallsExceeded
         | E::MaximumPathDepthExceeded
-        | E::MaximumNameConstraintComparisonsExceeded => {
-            (Alert::BAD_CERTIFICATE, "the certificate chain takes too much work to verify")
-        }
-        _ => (Alert::BAD_CERTIFICATE, "a certificate in the chain is malformed"),
+        | E::MaximumNameConstraintComparisonsExceeded => 11,
+        _ => DEFECTS.len(),
     };
+    let malformed = (Alert::BAD_CERTIFICATE, "a certificate in the chain is malformed");
+    let (alert, cause) = DEFECTS.get(defect).copied().unwrap_or(malformed);
     Error::peer(alert, cause)
 }
+
+/// Defects of a certificate by the number that [`chain_error`] gives them.
+static DEFECTS: [(Alert, &str); 12] = [
+    (Alert::CERTIFICATE_EXPIRED, "the certificate has expired"),
+    (Alert::CERTIFICATE_EXPIRED, "the certificate is not valid yet; is the clock right?"),
+    (Alert::BAD_CERTIFICATE, "the certificate is for another server name"),
+    (Alert::UNKNOWN_CA, "no trust anchor has issued the certificate"),
+    (Alert::BAD_CERTIFICATE, "a signature in the certificate chain is wrong"),
+    (Alert::UNSUPPORTED_CERTIFICATE, "the certificate's extended key usage excludes TLS servers"),
+    (Alert::BAD_CERTIFICATE, "the server shows a CA certificate as its own"),
+    (Alert::BAD_CERTIFICATE, "a certificate in the chain may not issue the one below it"),
+    (Alert::CERTIFICATE_REVOKED, "the certificate has been revoked"),
+    (Alert::UNSUPPORTED_CERTIFICATE, "the chain is signed with an algorithm this build does not verify"),
+    (Alert::UNSUPPORTED_CERTIFICATE, "the certificate uses an unsupported feature"),
+    (Alert::BAD_CERTIFICATE, "the certificate chain takes too much work to verify"),
+];
