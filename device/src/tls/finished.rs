@@ -4,7 +4,7 @@ use super::certificate::{CLIENT_CONTEXT, SignedContent};
 use super::handshake::{Common, Level, Message, Next, State};
 use super::key_schedule::{finished_mac, master_secret};
 use super::message::{self, kind};
-use super::ticket::ExpectTicket;
+use super::ticket::Tickets;
 use super::{Alert, ClientAuth, Config, Error, Step};
 use crate::codec::{NoSpace, Writer};
 use crate::crypto::{Crypto, hkdf, signature};
@@ -61,7 +61,8 @@ impl ExpectFinished {
         let resumption = hkdf::derive_secret::<C>(hash, &master, b"res master", transcript.as_bytes());
         common.forget_handshake_secrets();
         let step = Step::Complete { suite: common.suite, client, server };
-        Ok((Some(State::Connected(ExpectTicket { resumption })), step))
+        let tickets = Tickets { suite: common.suite, resumed: common.resumed, resumption };
+        Ok((Some(State::Connected(tickets)), step))
     }
 
     fn write_flight<C: Crypto>(

@@ -3,7 +3,7 @@ use super::client_hello::ClientHello;
 use super::encrypted_extensions::ExpectEncryptedExtensions;
 use super::finished::ExpectFinished;
 use super::server_hello::{ExpectServerHello, new_key};
-use super::ticket::ExpectTicket;
+use super::ticket::Tickets;
 use super::transcript::Transcript;
 use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message, record};
 use crate::codec::{Reader, Writer};
@@ -139,7 +139,7 @@ impl<C: Crypto> Handshake<C> {
             transport_parameters: Vec::from_slice(transport_parameters)
                 .map_err(|_| Error::caller("the transport parameters are too long to be repeated"))?,
             psk: None,
-            early_data: None,
+            early_data: false,
             retried: None,
         };
         entropy.fill(&mut state.random);
@@ -158,12 +158,16 @@ impl<C: Crypto> Handshake<C> {
             early_data,
         };
         let early = hello.write(config, &mut common.transcript, out)?;
-        state.psk = ticket.map(|ticket| ticket.suite).zip(early);
-        if let (true, Some((suite, early))) = (early_data, &state.psk) {
-            let transcript = common.transcript.hash(suite.hash());
-            let secret = hkdf::derive_secret::<C>(suite.hash(), early, b"c e traffic", transcript.as_bytes());
-            common.log(config, "CLIENT_EARLY_TRAFFIC_SECRET", &secret);
-            state.early_data = Some(secret);
+        if let Some((suite, early)) = ticket.map(|ticket| ticket.suite).zip(early) {
+            state.psk = Some(suite);
+            if early_data {
+                let hash = suite.hash();
+                let transcript = common.transcript.hash(hash);
+                common.client = hkdf::derive_secret::<C>(hash, &early, b"c e traffic", transcript.as_bytes());
+                common.log(config, "CLIENT_EARLY_TRAFFIC_SECRET", &common.client);
+                state.early_data = true;
+            }
+            common.secret = early;
         }
         self.state = State::ServerHello(state);
         Ok(())
@@ -172,12 +176,18 @@ impl<C: Crypto> Handshake<C> {
     /// The client's early traffic secret, if 0-RTT data is offered, and the suite it is for.
     pub fn early_secret(&self) -> Option<(CipherSuite, &Secret)> {
         let State::ServerHello(state) = &self.state else { return None };
-        state.psk.as_ref().map(|(suite, _)| *suite).zip(state.early_data.as_ref())
+        state.psk.filter(|_| state.early_data).map(|suite| (suite, &self.common.client))
     }
 
     /// Whether the session was resumed; known with [`Step::HandshakeKeys`].
     pub const fn is_resumed(&self) -> bool {
         self.common.resumed
+    }
+
+    /// What is left to do once the handshake is complete; `None` before.
+    pub fn tickets(&self) -> Option<Tickets> {
+        let State::Connected(tickets) = &self.state else { return None };
+        Some(tickets.clone())
     }
 
     /// Handles one whole message, its 4-byte header included, that arrived at `level`.
@@ -225,7 +235,7 @@ impl<C: Crypto> Handshake<C> {
             State::Certificate(state) => state.handle(common, config, &message),
             State::CertificateVerify(state) => state.handle(common, &message),
             State::Finished(state) => state.handle(common, config, entropy, &message, out),
-            State::Connected(state) => state.handle(common, config, &message),
+            State::Connected(tickets) => tickets.handle::<C>(config, &message),
             State::Failed => Err(Error::caller("the handshake has already failed")),
         }
     }
@@ -242,7 +252,7 @@ pub(super) enum State {
     Certificate(ExpectCertificate),
     CertificateVerify(ExpectCertificateVerify),
     Finished(ExpectFinished),
-    Connected(ExpectTicket),
+    Connected(Tickets),
     Failed,
 }
 
@@ -258,9 +268,9 @@ pub(super) struct Common<C: Crypto> {
     pub(super) suite: CipherSuite,
     pub(super) resumed: bool,
     pub(super) transcript: Transcript<C>,
-    /// The Handshake Secret.
+    /// The Early Secret of an offered PSK, then the Handshake Secret.
     pub(super) secret: Secret,
-    /// The client's handshake traffic secret.
+    /// The client's early traffic secret if 0-RTT is offered, then its handshake traffic secret.
     pub(super) client: Secret,
     /// The server's handshake traffic secret.
     pub(super) server: Secret,
@@ -353,10 +363,6 @@ pub fn next_application_secret<C: Crypto>(
 /// What a handshake keeps secret is erased with the state that needs it.
 const fn _erases<C: Crypto>(hello: &ExpectServerHello, common: &Common<C>) {
     is_erased(&hello.key);
-    if let (Some((_, psk)), Some(early_data)) = (&hello.psk, &hello.early_data) {
-        is_erased(psk);
-        is_erased(early_data);
-    }
     is_erased(&common.secret);
     is_erased(&common.client);
     is_erased(&common.server);

@@ -92,7 +92,7 @@ fn client(trace: &Trace) -> Handshake<Software> {
         key: PrivateKey::generate(NamedGroup::X25519, &mut entropy).expect("any bytes do"),
         transport_parameters: heapless::Vec::new(),
         psk: None,
-        early_data: None,
+        early_data: false,
         retried: None,
     };
     Handshake { state: State::ServerHello(state), common }
@@ -213,8 +213,9 @@ fn section_4_resumption_with_early_data() {
     assert_eq!(trace.open("early_data", &mut early_key), b"ABCDEF");
 
     let State::ServerHello(state) = &mut client.state else { unreachable!("the client has just begun") };
-    state.psk = Some((SUITE, early));
-    state.early_data = Some(secret);
+    state.psk = Some(SUITE);
+    state.early_data = true;
+    (client.common.secret, client.common.client) = (early, secret);
     let (_, mut server_key) = feed_server_hello(&mut client, &trace);
     assert!(client.is_resumed());
     let flight = trace.open("server_flight", &mut server_key);

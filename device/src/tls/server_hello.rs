@@ -16,18 +16,18 @@ use crate::entropy::Entropy;
 use heapless::Vec;
 
 /// Longest transport parameters in bytes: a second ClientHello must repeat them. This client's own take
-/// about 70.
-pub(super) const TRANSPORT_PARAMETERS_LEN_MAX: usize = 128;
+/// about 70, at their longest this much.
+pub(super) const TRANSPORT_PARAMETERS_LEN_MAX: usize = 96;
 
 /// A ClientHello is out.
 pub(super) struct ExpectServerHello {
     pub(super) random: [u8; 32],
     pub(super) key: PrivateKey,
-    pub(super) transport_parameters: Vec<u8, TRANSPORT_PARAMETERS_LEN_MAX>,
-    /// The offered PSK's suite and early secret.
-    pub(super) psk: Option<(CipherSuite, Secret)>,
-    /// The client's early traffic secret, if 0-RTT is offered.
-    pub(super) early_data: Option<Secret>,
+    pub(super) transport_parameters: Vec<u8, TRANSPORT_PARAMETERS_LEN_MAX, u8>,
+    /// The offered PSK's suite; [`Common::secret`] is its early secret.
+    pub(super) psk: Option<CipherSuite>,
+    /// Whether 0-RTT is offered; [`Common::client`] is the client's early traffic secret then.
+    pub(super) early_data: bool,
     /// The suite a HelloRetryRequest named, if there was one.
     pub(super) retried: Option<CipherSuite>,
 }
@@ -72,9 +72,9 @@ impl ExpectServerHello {
         hello: &ServerHello<'_>,
     ) -> Result<Next<'m>, Error> {
         let hash = hello.suite.hash();
-        let early = match (hello.selected_psk, &self.psk) {
+        let early = match (hello.selected_psk, self.psk) {
             (None, _) => early_secret::<C>(hash, None),
-            (Some(0), Some((suite, early))) if suite.hash() == hash => early.clone(),
+            (Some(0), Some(suite)) if suite.hash() == hash => common.secret.clone(),
             (Some(0), Some(_)) => return Err(illegal("the PSK's hash is not the cipher suite's")),
             (Some(_), Some(_)) => return Err(illegal("the server selected a PSK that was not offered")),
             (Some(_), None) => {
@@ -109,8 +109,7 @@ impl ExpectServerHello {
         common.log(config, "SERVER_HANDSHAKE_TRAFFIC_SECRET", &server);
         common.client = client.clone();
         common.server = server.clone();
-        let early_data = self.psk.as_ref().filter(|_| self.early_data.is_some());
-        let next = ExpectEncryptedExtensions { early_data: early_data.map(|(suite, _)| *suite) };
+        let next = ExpectEncryptedExtensions { early_data: self.psk.filter(|_| self.early_data) };
         Ok((
             Some(State::EncryptedExtensions(next)),
             Step::HandshakeKeys { suite: hello.suite, client, server },
@@ -162,8 +161,10 @@ impl ExpectServerHello {
             early_data: false,
         };
         let early = second.write(config, &mut common.transcript, out)?;
-        self.psk = ticket.map(|ticket| ticket.suite).zip(early);
-        self.early_data = None;
+        self.psk = ticket.filter(|_| early.is_some()).map(|ticket| ticket.suite);
+        common.secret = early.unwrap_or(Secret::zero(0));
+        common.client = Secret::zero(0);
+        self.early_data = false;
         self.retried = Some(hello.suite);
         Ok((None, Step::SecondClientHello))
     }

@@ -1,8 +1,8 @@
 //! Session tickets (RFC 8446 4.6.1).
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-use super::handshake::{Common, Level, Message, Next};
-use super::message::{extension, finish, kind, read_extensions};
+use super::handshake::{Level, Message, Next};
+use super::message::{self, extension, finish, kind, read_extensions};
 use super::{Alert, Config, Error, Step};
 use crate::crypto::{CipherSuite, Crypto, Hash, Secret, hkdf, is_erased};
 use heapless::Vec;
@@ -155,17 +155,38 @@ impl Scope {
     }
 }
 
-/// The handshake is complete; the server may give tickets.
-pub(super) struct ExpectTicket {
+/// A complete handshake: the server may give tickets.
+#[derive(Clone)]
+pub struct Tickets {
+    pub(crate) suite: CipherSuite,
+    pub(crate) resumed: bool,
     /// The resumption master secret.
-    pub(super) resumption: Secret,
+    pub(crate) resumption: Secret,
 }
 
-impl ExpectTicket {
+impl Tickets {
+    /// Whether the session was resumed.
+    pub const fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Handles one whole message, its 4-byte header included, that came under the application's keys.
+    ///
+    /// # Errors
+    /// Of the peer: anything but a well-formed NewSessionTicket.
+    pub fn handle_message<'m, C: Crypto>(
+        &self,
+        config: &Config<'_>,
+        message: &'m [u8],
+    ) -> Result<Step<'m>, Error> {
+        let (kind, body) = message::split(message)?;
+        let message = Message { kind, level: Level::Application, body, bytes: message };
+        self.handle::<C>(config, &message).map(|(_, step)| step)
+    }
+
     #[inline(never)]
     pub(super) fn handle<'m, C: Crypto>(
         &self,
-        common: &Common<C>,
         config: &Config<'_>,
         message: &Message<'m>,
     ) -> Result<Next<'m>, Error> {
@@ -192,13 +213,13 @@ impl ExpectTicket {
         if lifetime_s == 0 {
             return Ok((None, Step::Continue));
         }
-        let hash = common.suite.hash();
+        let hash = self.suite.hash();
         let mut psk = Secret::zero(hash.len());
         hkdf::expand_label::<C>(hash, &self.resumption, b"resumption", nonce, psk.as_mut_bytes());
         let ticket = NewTicket {
             identity,
             psk,
-            suite: common.suite,
+            suite: self.suite,
             age_add,
             lifetime_s,
             received_s: config.unix_time_s,
@@ -210,10 +231,10 @@ impl ExpectTicket {
 }
 
 /// The secrets of tickets are erased with them.
-const _: fn(&Ticket, &NewTicket<'_>, &ExpectTicket) = |ticket, new, connected| {
+const _: fn(&Ticket, &NewTicket<'_>, &Tickets) = |ticket, new, complete| {
     is_erased(&ticket.psk);
     is_erased(&new.psk);
-    is_erased(&connected.resumption);
+    is_erased(&complete.resumption);
 };
 
 /// Seven days (RFC 8446 4.6.1).

@@ -71,7 +71,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return Err(TransportError::violation("an acknowledgement of a packet that was not sent").into());
         };
         if let (Space::Application, Some(largest), Some(keys)) =
-            (space, acked.largest_newly_acked, self.keys.one_rtt.as_mut())
+            (space, acked.largest_newly_acked, self.keys.one_rtt_mut())
         {
             // The server can read 1-RTT packets, so it has the client's Finished (RFC 9001 4.1.2).
             let is_confirmed = keys.on_acked(largest);

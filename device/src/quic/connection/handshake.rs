@@ -10,12 +10,11 @@ use crate::tls::{self, CipherSuite, Step};
 use super::super::ack::Received;
 use super::super::crypto_streams::Kept;
 use super::super::error::{CloseReason, TransportCode, TransportError};
-use super::super::keys::OneRttKeys;
 use super::super::protection::LevelKeys;
 use super::super::recovery::Space;
 use super::super::stream::BLOCK;
 use super::super::transport_parameters::{Limits, PeerParameters};
-use super::{Agreed, Connection, Context, EarlyData, Phase};
+use super::{Agreed, Connection, Context, EarlyData, Phase, Stage};
 
 /// What a message led to, once it no longer borrows the buffer.
 enum Outcome {
@@ -54,12 +53,15 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// Gives TLS the message at the start of the buffer. Returns what it led to and where in the memory TLS
     /// wrote its flight.
     fn run_tls(&mut self, ctx: &mut Context<'_>, len: usize) -> Result<(Outcome, Range<usize>), CloseReason> {
-        let Self { tls, crypto_in, streams, agreed, .. } = self;
-        let Some(tls) = tls else { return Ok((Outcome::Nothing, 0..0)) };
+        let Self { keys, crypto_in, streams, agreed, .. } = self;
         let level = Self::level(crypto_in.level());
         let memory = streams.memory_mut().as_mut_bytes();
         let (message, out_at, mut out) = crypto_in.message(memory, len);
-        let step = tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out)?;
+        let step = match &mut keys.stage {
+            Stage::Idle => return Ok((Outcome::Nothing, 0..0)),
+            Stage::Handshake(tls) => tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out)?,
+            Stage::Complete(_, tickets) => tickets.handle_message::<C>(ctx.tls, message)?,
+        };
         let outcome = match step {
             Step::Continue => Outcome::Nothing,
             Step::SecondClientHello => Outcome::SecondHello,
@@ -108,8 +110,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 self.crypto_out.on_flight(Space::Handshake, flight.start, flight.len());
                 self.crypto_in.advance(Space::Application, self.crypto_out.end()..BLOCKS * BLOCK)?;
                 let first = self.next_number[Space::Application.index()];
-                self.keys.one_rtt = Some(OneRttKeys::derive(suite, client, server, first));
-                self.keys.early = None;
+                self.keys.complete(suite, client, server, first);
                 self.events.connected = true;
                 self.reach(Phase::Complete);
             }
@@ -137,10 +138,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     ) -> Result<(), CloseReason> {
         let server = self.ids.server.unwrap_or(super::ConnectionId::EMPTY);
         parameters.check_connection_ids(&self.ids.original, &server, self.ids.retry.as_ref())?;
-        if let EarlyData::Offered(remembered) = self.early_data {
+        if self.early_data == EarlyData::Offered {
             if !early_data_accepted {
                 self.reject_early_data(ctx);
-            } else if !parameters.limits.covers(&remembered) {
+            } else if !parameters.limits.covers(&self.agreed.limits) {
                 let reason = "lower limits than those that 0-RTT data went by";
                 return Err(TransportError::violation(reason).into());
             } else {

@@ -81,7 +81,7 @@ struct Agreed {
     ack_delay_exponent: u8,
     migration: Migration,
     max_udp_payload_size: u16,
-    /// To be remembered with a ticket.
+    /// To be remembered with a ticket; until the server tells its own, those that were remembered.
     limits: Limits,
 }
 
@@ -100,8 +100,8 @@ struct HandshakeIds {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum EarlyData {
     NotOffered,
-    /// Offered under these limits of the connection before.
-    Offered(Limits),
+    /// Offered, under the limits of the connection before: [`Agreed::limits`].
+    Offered,
     Accepted,
     Rejected,
 }
@@ -111,7 +111,18 @@ struct Keys<C: Crypto> {
     /// Initial keys, then Handshake keys: those of one level exist at a time.
     long: Option<(Space, LevelKeys<C>)>,
     early: Option<Direction<C>>,
-    one_rtt: Option<OneRttKeys<C>>,
+    stage: Stage<C>,
+}
+
+/// TLS until the handshake is complete, then the keys it led to: these are needed once it is not.
+#[cfg_attr(
+    feature = "rsa",
+    expect(clippy::large_enum_variant, reason = "there is no heap to box an RSA key")
+)]
+enum Stage<C: Crypto> {
+    Idle,
+    Handshake(tls::Handshake<C>),
+    Complete(OneRttKeys<C>, tls::Tickets),
 }
 
 /// Things to send that no other part remembers.
@@ -169,7 +180,6 @@ pub struct Connection<
     path: Path,
     /// Length of the token for Initial packets, which is at the start of the receive memory.
     token_len: u8,
-    tls: Option<tls::Handshake<C>>,
     keys: Keys<C>,
     crypto_in: CryptoReceive,
     crypto_out: CryptoSend,
@@ -209,7 +219,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             cids: RemoteCids::new(ConnectionId::EMPTY),
             path: Path::new(),
             token_len: 0,
-            tls: None,
             keys: Keys::NONE,
             crypto_in: CryptoReceive::new(),
             crypto_out: CryptoSend::new(),
@@ -270,7 +279,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.events = Events::NONE;
         self.pending = Pending::NONE;
         self.path = Path::new();
-        self.tls = None;
         self.keys = Keys::NONE;
         self.token_len = 0;
         self.crypto_in.restart(TOKEN_LEN_MAX..flight_start(BLOCKS * stream::BLOCK));
@@ -332,10 +340,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.crypto_out.on_flight(Space::Initial, at, len);
         if let (Some((suite, secret)), Some(limits)) = (tls.early_secret(), remembered) {
             self.keys.early = Some(Direction::derive(suite, secret));
-            self.early_data = EarlyData::Offered(limits);
+            self.early_data = EarlyData::Offered;
+            self.agreed.limits = limits;
             self.streams.set_peer_limits(limits.into());
         }
-        self.tls = Some(tls);
+        self.keys.stage = Stage::Handshake(tls);
         Ok(())
     }
 
@@ -358,7 +367,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return Some(Event::Handshake(Phase::ALL[bit]));
         }
         if core::mem::take(&mut events.connected) {
-            let resumed = self.tls.as_ref().is_some_and(tls::Handshake::is_resumed);
+            let resumed = matches!(&self.keys.stage, Stage::Complete(_, tickets) if tickets.is_resumed());
             return Some(Event::Connected { resumed, early_data: self.early_data.outcome() });
         }
         let flags = [
@@ -477,7 +486,7 @@ impl Events {
 impl EarlyData {
     const fn outcome(self) -> EarlyDataOutcome {
         match self {
-            Self::NotOffered | Self::Offered(_) => EarlyDataOutcome::NotOffered,
+            Self::NotOffered | Self::Offered => EarlyDataOutcome::NotOffered,
             Self::Accepted => EarlyDataOutcome::Accepted,
             Self::Rejected => EarlyDataOutcome::Rejected,
         }
@@ -485,7 +494,32 @@ impl EarlyData {
 }
 
 impl<C: Crypto> Keys<C> {
-    const NONE: Self = Self { long: None, early: None, one_rtt: None };
+    const NONE: Self = Self { long: None, early: None, stage: Stage::Idle };
+
+    /// Puts the 1-RTT keys in the place of TLS; the first packet under them has the number `first`.
+    #[inline(never)]
+    fn complete(&mut self, suite: tls::CipherSuite, client: tls::Secret, server: tls::Secret, first: u64) {
+        if let Stage::Handshake(tls) = &self.stage
+            && let Some(tickets) = tls.tickets()
+        {
+            self.stage = Stage::Complete(OneRttKeys::derive(suite, client, server, first), tickets);
+        }
+        self.early = None;
+    }
+
+    const fn one_rtt(&self) -> Option<&OneRttKeys<C>> {
+        match &self.stage {
+            Stage::Complete(keys, _) => Some(keys),
+            Stage::Idle | Stage::Handshake(_) => None,
+        }
+    }
+
+    const fn one_rtt_mut(&mut self) -> Option<&mut OneRttKeys<C>> {
+        match &mut self.stage {
+            Stage::Complete(keys, _) => Some(keys),
+            Stage::Idle | Stage::Handshake(_) => None,
+        }
+    }
 
     /// Keys of Initial or Handshake packets.
     fn level(&self, space: Space) -> Option<&LevelKeys<C>> {

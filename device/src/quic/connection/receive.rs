@@ -135,7 +135,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let expected = self.expected_number(Space::Application);
         let pto = self.recovery.pto();
         let next_sent = self.next_number[Space::Application.index()];
-        let keys = self.keys.one_rtt.as_mut().ok_or(Drop::Unusable)?;
+        let keys = self.keys.one_rtt_mut().ok_or(Drop::Unusable)?;
         let header = keys.remote_header().remove(packet, 1, expected).ok_or(Drop::Unusable)?;
         if self.received.application.check(header.number) == Seen::Duplicate {
             return Err(Drop::Unusable);
@@ -249,7 +249,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return;
         }
         self.forged += 1;
-        if let Some(keys) = &self.keys.one_rtt
+        if let Some(keys) = self.keys.one_rtt()
             && self.forged >= integrity_limit(keys.suite())
         {
             let reason = "as many forged packets as the cipher permits";
@@ -305,6 +305,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     /// Whether 0-RTT data may be under way.
     pub(super) const fn has_early_data(&self) -> bool {
-        matches!(self.early_data, EarlyData::Offered(_))
+        matches!(self.early_data, EarlyData::Offered)
     }
 }

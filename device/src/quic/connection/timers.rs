@@ -33,7 +33,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         } else if self.lookout_at().is_some_and(|at| at <= now) {
             self.pending.ping = Some(Ping::Lookout);
         }
-        if let Some(keys) = &mut self.keys.one_rtt {
+        if let Some(keys) = self.keys.one_rtt_mut() {
             keys.handle_timeout(now);
         }
         self.events.path_failed |= self.path.handle_timeout(now);
@@ -51,7 +51,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             State::Draining { until } => return Some(until),
             State::Open => {}
         }
-        let keys = self.keys.one_rtt.as_ref();
+        let keys = self.keys.one_rtt();
         let timers = [
             self.recovery.poll_timeout(),
             self.received.application.poll_timeout(),

@@ -104,8 +104,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 self.crypto_out.wants_to_send(space),
             ),
             Space::Application => (
-                self.keys.one_rtt.is_some() || self.keys.early.is_some(),
-                self.keys.one_rtt.is_some() && self.received.application.is_due(now),
+                self.keys.one_rtt().is_some() || self.keys.early.is_some(),
+                self.keys.one_rtt().is_some() && self.received.application.is_due(now),
                 self.wants_application_frames(),
             ),
         };
@@ -127,7 +127,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     fn wants_application_frames(&self) -> bool {
         self.streams.wants_to_send()
-            || (self.keys.one_rtt.is_some()
+            || (self.keys.one_rtt().is_some()
                 && (self.pending.ping.is_some()
                     || self.path.owes_response()
                     || self.path.validation() == Validation::Due
@@ -178,7 +178,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let long = match space {
             Space::Initial => LongKind::Initial,
             Space::Handshake => LongKind::Handshake,
-            Space::Application => match &self.keys.one_rtt {
+            Space::Application => match self.keys.one_rtt() {
                 Some(keys) => {
                     return encode_short_header(destination, keys.phase(), number, number_len, w).ok();
                 }
@@ -193,7 +193,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     ///
     /// Handshake packets and probes repeat the last one: it may have been lost, and the peer's timers run on it.
     fn write_ack(&mut self, now: Instant, space: Space, draft: &mut Draft, w: &mut Writer<'_>) {
-        if space == Space::Application && self.keys.one_rtt.is_none() {
+        if space == Space::Application && self.keys.one_rtt().is_none() {
             return;
         }
         let repeats = space != Space::Application || self.recovery.probes(space) > 0;
@@ -225,7 +225,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     fn write_frames(&mut self, ctx: &mut Context<'_>, space: Space, draft: &mut Draft, w: &mut Writer<'_>) {
         let before = w.len();
         if space == Space::Application {
-            if self.keys.one_rtt.is_some() {
+            if self.keys.one_rtt().is_some() {
                 self.write_path_frames(ctx, draft, w);
                 self.write_retirements(draft, w);
             }
@@ -346,7 +346,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let level = match space {
             Space::Initial | Space::Handshake => self.keys.level(space),
             Space::Application => {
-                if let Some(keys) = &mut self.keys.one_rtt {
+                if let Some(keys) = self.keys.one_rtt_mut() {
                     keys.on_sealed();
                     let (key, header) = keys.local();
                     return protect(packet, number, number_at, key, header);
@@ -364,7 +364,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     fn update_keys_if_due(&mut self, now: Instant) {
         let confirmed = self.is_confirmed();
         let next_sent = self.next_number[Space::Application.index()];
-        let Some(keys) = &mut self.keys.one_rtt else { return };
+        let Some(keys) = self.keys.one_rtt_mut() else { return };
         let wanted = self.pending.key_update || keys.wants_update(self.config.key_update_packets);
         if confirmed && wanted && keys.begin_update(next_sent) {
             self.pending.key_update = false;
@@ -409,7 +409,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let is_keyed = [
             self.keys.level(Space::Initial).is_some(),
             self.keys.level(Space::Handshake).is_some(),
-            self.keys.one_rtt.as_ref().is_some_and(|keys| !keys.is_exhausted()),
+            self.keys.one_rtt().is_some_and(|keys| !keys.is_exhausted()),
         ];
         let limit = buffer.len().min(usize::from(DATAGRAM_LEN_MIN));
         let mut len = 0;

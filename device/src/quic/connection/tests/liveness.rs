@@ -4,10 +4,9 @@ extern crate std;
 
 use super::super::State;
 use super::Peer;
-use super::peer::{SERVER, SUITE};
+use super::peer::SERVER;
 use crate::quic::cid::{ConnectionId, ResetToken};
 use crate::quic::frame::{Ack, ConnectionClose, NewConnectionId, kind};
-use crate::quic::keys::OneRttKeys;
 use crate::quic::{CloseReason, Config, Event, PathChange, Read, StreamError, StreamId, TransportCode};
 use crate::time::{Duration, Instant};
 
@@ -241,10 +240,7 @@ fn a_key_update_waits_for_an_acknowledgement() {
 #[test]
 fn an_exhausted_key_ends_the_connection() {
     let mut peer = Peer::confirmed();
-    let secret = |byte| crate::crypto::Secret::from_slice(&[byte; 32]).expect("32 bytes");
-    let mut keys = OneRttKeys::derive(SUITE, secret(1), secret(2), 0);
-    keys.exhaust();
-    peer.connection.keys.one_rtt = Some(keys);
+    peer.connection.keys.one_rtt_mut().expect("confirmed").exhaust();
     peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1200]));
     let Some(CloseReason::Transport(error)) = peer.closed() else { panic!("still open") };
     assert_eq!(error.code, TransportCode::AEAD_LIMIT_REACHED);

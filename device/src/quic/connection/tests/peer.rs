@@ -18,7 +18,7 @@ use crate::quic::{CloseReason, Config, Event, SessionStore, TransportCode};
 use crate::time::{Duration, Instant};
 use crate::tls;
 
-use super::super::{Connection, Context, Phase, State};
+use super::super::{Connection, Context, Phase, Stage, State};
 
 pub(super) const SUITE: CipherSuite = CipherSuite::ChaCha20Poly1305Sha256;
 pub(super) const SERVER: &[u8] = b"server-0";
@@ -85,7 +85,9 @@ impl Peer {
         let mut peer = Self::handshaking();
         let connection = &mut peer.connection;
         connection.keys.long = None;
-        connection.keys.one_rtt = Some(OneRttKeys::derive(SUITE, secret(1), secret(2), 0));
+        let keys = OneRttKeys::derive(SUITE, secret(1), secret(2), 0);
+        let tickets = tls::Tickets { suite: SUITE, resumed: false, resumption: secret(3) };
+        connection.keys.stage = Stage::Complete(keys, tickets);
         connection.phase = Phase::Confirmed;
         connection.recovery.on_handshake_keys(peer.now);
         connection.recovery.on_handshake_confirmed(peer.now);
