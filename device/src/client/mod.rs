@@ -28,6 +28,9 @@ pub use crate::quic::PathChange;
 use crate::crypto::Crypto;
 use crate::time::Instant;
 
+/// The buffer that a client is lent: for [`Client::poll_output`] and, with a datagram in it, [`Client::handle_datagram`].
+pub type DatagramBuffer = [u8; crate::quic::DATAGRAM_LEN_MAX as usize];
+
 /// What [`Client::poll_output`] is lent.
 const LENT: &str = "the buffer for datagrams has 1200 bytes or more";
 
@@ -49,6 +52,9 @@ impl<C: Crypto, const STREAMS: usize> Default for Client<C, STREAMS> {
 }
 
 impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
+    /// Bytes of RAM beside the stack that a client takes: its own, and the buffer without which it cannot work.
+    pub const BYTES: usize = size_of::<Self>() + size_of::<DatagramBuffer>();
+
     /// An idle client.
     pub fn new() -> Self {
         Self { engine: Engine::new(), quic: quic::Quic::new() }

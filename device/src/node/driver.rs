@@ -6,13 +6,13 @@ use super::face::{Clients, Face};
 use super::translate;
 use super::workload::Attempt;
 use super::{Agent, Board, Console, Loan, Sizes};
-use crate::client::{self, Config, Context, NotMigratable, Output, PathChange};
+use crate::client::{self, Config, Context, DatagramBuffer, NotMigratable, Output, PathChange};
 use crate::control::{
     Cost, Event, Phase, Report, Sample, Settings, Transport, Verdict, WorkloadEnd, payload,
 };
 use crate::crypto::Crypto;
 use crate::mqtt::Token;
-use crate::net::{DATAGRAM_MAX, Ingress, Net};
+use crate::net::{Ingress, Net};
 use crate::time::Instant;
 
 /// Frames taken from the NIC before the console and the clock get their turn.
@@ -27,7 +27,7 @@ pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B, const STREAMS: usize> {
     pub(super) config: &'d Config<'d>,
     pub(super) clients: &'d mut Clients<C, STREAMS>,
     pub(super) net: &'d mut Net<'s>,
-    pub(super) datagram: &'d mut [u8; DATAGRAM_MAX],
+    pub(super) datagram: &'d mut DatagramBuffer,
     pub(super) agent: &'d mut Agent,
     pub(super) loan: &'d mut Loan<'l, N, K, B>,
     pub(super) sizes: Sizes,
@@ -78,7 +78,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     /// Calls the client, counts what it cost, and carries out what it wants.
     pub(super) fn call<R>(
         &mut self,
-        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut DatagramBuffer) -> R,
     ) -> R {
         let result = self.call_only(call);
         self.drain();
@@ -88,7 +88,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     /// The same, leaving what it wants to the next [`Driver::drain`].
     fn call_only<R>(
         &mut self,
-        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut [u8; DATAGRAM_MAX]) -> R,
+        call: impl FnOnce(&mut Face<'_, '_, C, STREAMS>, &mut Context<'_>, &mut DatagramBuffer) -> R,
     ) -> R {
         let mut ctx = Context { now: self.now, config: self.config, entropy: self.loan.entropy };
         let mut face = self.clients.face(self.settings, self.net, self.port);

@@ -6,7 +6,7 @@ use crate::client::{
 };
 use crate::control::{Settings, Transport};
 use crate::crypto::Crypto;
-use crate::net::{DATAGRAM_MAX, Net};
+use crate::net::Net;
 
 /// The client of each transport. Only one is in use at a time.
 pub(super) struct Clients<C: Crypto, const STREAMS: usize> {
@@ -19,10 +19,10 @@ impl<C: Crypto, const STREAMS: usize> Clients<C, STREAMS> {
         Self { quic: Client::new(), stream: StreamClient::new() }
     }
 
-    /// Bytes of state of the client for `transport`, with the buffer it works in.
+    /// Bytes of state of the client for `transport`, with the buffers it works in.
     pub(super) const fn bytes(transport: Transport) -> usize {
         match transport {
-            Transport::Quic => size_of::<Client<C, STREAMS>>() + DATAGRAM_MAX,
+            Transport::Quic => Client::<C, STREAMS>::BYTES,
             Transport::Tls | Transport::Tcp => size_of::<StreamClient<C>>(),
         }
     }

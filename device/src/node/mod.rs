@@ -31,6 +31,7 @@ pub use board::{Board, Console, Figures};
 
 use smoltcp::phy::Device;
 
+use crate::client::DatagramBuffer;
 use crate::control::frame::{Decoder, FRAME_MAX, Piece};
 use crate::control::{
     Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, Transport, clipped,
@@ -38,7 +39,7 @@ use crate::control::{
 use crate::crypto::Crypto;
 use crate::entropy::Entropy;
 use crate::mqtt::Token;
-use crate::net::{self, DATAGRAM_MAX, Net};
+use crate::net::{self, Net};
 use crate::time::{Duration, Instant};
 
 use commands::Then;
@@ -61,13 +62,13 @@ const CONSOLE_CHUNK: usize = 64;
 pub struct Storage<'s, C: Crypto, const STREAMS: usize = 1> {
     clients: Clients<C, STREAMS>,
     net: net::Storage<'s>,
-    datagram: [u8; DATAGRAM_MAX],
+    datagram: DatagramBuffer,
 }
 
 impl<C: Crypto, const STREAMS: usize> Storage<'_, C, STREAMS> {
     /// Empty memory.
     pub fn new() -> Self {
-        Self { clients: Clients::new(), net: net::Storage::new(), datagram: [0; DATAGRAM_MAX] }
+        Self { clients: Clients::new(), net: net::Storage::new(), datagram: [0; size_of::<DatagramBuffer>()] }
     }
 }
 
@@ -94,7 +95,7 @@ pub struct Loan<'l, N, K, B> {
 pub struct Node<'s, C: Crypto, const STREAMS: usize = 1> {
     clients: &'s mut Clients<C, STREAMS>,
     net: Net<'s>,
-    datagram: &'s mut [u8; DATAGRAM_MAX],
+    datagram: &'s mut DatagramBuffer,
     setup: Setup,
     decoder: Decoder<FRAME_MAX>,
     agent: Agent,

@@ -138,7 +138,10 @@ fn human(all: &[Measured]) -> String {
         if let Some(bytes) = measured.state() {
             let verdict = if bytes <= measured.state_budget { "within" } else { "OVER" };
             let (bytes, budget) = (grouped(bytes), grouped(measured.state_budget));
-            let _ = writeln!(text, "  the client's state: {bytes} B, {verdict} its budget of {budget}");
+            let _ = writeln!(
+                text,
+                "  the client's state, datagram buffer included: {bytes} B, {verdict} its budget of {budget}"
+            );
         }
         let tables = [
             ("section", sections),

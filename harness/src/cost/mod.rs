@@ -55,7 +55,7 @@ pub enum CostError {
 /// Everything measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Costs {
-    /// `size_of` the client, in bytes.
+    /// The client with the buffer that it is lent (`Client::BYTES`), in bytes.
     pub state: u64,
     /// X25519: share and agreement, in instructions.
     pub key_exchange: u64,

@@ -10,7 +10,7 @@ use core::hint::black_box;
 use core::mem::MaybeUninit;
 
 use device::client::{
-    Client, Config, Context, Engine, Filter, Output, PathChange, Policy, Publication, Slot,
+    Client, Config, Context, DatagramBuffer, Engine, Filter, Output, PathChange, Policy, Publication, Slot,
 };
 use device::crypto::Software;
 use device::entropy::Entropy;
@@ -19,8 +19,11 @@ use device::{mqtt, quic, tls};
 
 // `harness size` reads how large the client and its parts are on this target from the symbols of these; they take no
 // flash (mutable: in `.bss`), and this program is not run.
+/// The client with the buffer that it is lent.
 #[used]
-static mut SIZE_OF_CLIENT: MaybeUninit<Client<Software>> = MaybeUninit::uninit();
+static mut SIZE_OF_CLIENT: MaybeUninit<[u8; Client::<Software>::BYTES]> = MaybeUninit::uninit();
+#[used]
+static mut SIZE_OF_DATAGRAM_BUFFER: MaybeUninit<DatagramBuffer> = MaybeUninit::uninit();
 /// The MQTT session and the connection policy.
 #[used]
 static mut SIZE_OF_ENGINE: MaybeUninit<Engine> = MaybeUninit::uninit();
@@ -46,7 +49,7 @@ impl Entropy for Opaque {
 #[riscv_rt::entry]
 fn main() -> ! {
     let mut client = Client::<Software>::new();
-    let mut datagram = [0; 1472];
+    let mut datagram: DatagramBuffer = [0; size_of::<DatagramBuffer>()];
     let tls =
         black_box(tls::Config::new(black_box(&[]), black_box("broker"), black_box(b"mqtt"), black_box(0)));
     let config = Config {

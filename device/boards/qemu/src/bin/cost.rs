@@ -58,7 +58,9 @@ mod uart;
 
 use core::hint::black_box;
 
-use device::client::{Client, Config, Context, EarlyData, Event, Output, Phase, Policy, Publication};
+use device::client::{
+    Client, Config, Context, DatagramBuffer, EarlyData, Event, Output, Phase, Policy, Publication,
+};
 use device::codec::{DecodeError, Reader};
 use device::crypto::key_exchange::{NamedGroup, PrivateKey, SHARE_LEN_MAX};
 use device::crypto::{AeadKey, CipherSuite, Crypto, Software, signature};
@@ -75,8 +77,6 @@ use once::Once;
 
 /// Longest request: a datagram and its time.
 const REQUEST_LEN_MAX: usize = 1600;
-/// Longest datagram.
-const DATAGRAM_LEN_MAX: usize = 1472;
 /// Phases between two marks: a connection has seven.
 const PHASES_MAX: usize = 8;
 /// Of the DER a certificate's name and key are, at most.
@@ -85,7 +85,7 @@ const DER_LEN_MAX: usize = 256;
 static CLIENT: Once<Client<Ledger>> = Once::new();
 static WORLD: Once<World> = Once::new();
 static REQUEST: Once<[u8; REQUEST_LEN_MAX]> = Once::new();
-static DATAGRAM: Once<[u8; DATAGRAM_LEN_MAX]> = Once::new();
+static DATAGRAM: Once<DatagramBuffer> = Once::new();
 
 #[riscv_rt::entry]
 fn main() -> ! {
@@ -94,9 +94,9 @@ fn main() -> ! {
     let client = client();
     let world = WORLD.fill(World::new());
     let request = REQUEST.fill([0; REQUEST_LEN_MAX]);
-    let mut count = Count::new(DATAGRAM.fill([0; DATAGRAM_LEN_MAX]));
+    let mut count = Count::new(DATAGRAM.fill([0; size_of::<DatagramBuffer>()]));
     // Ready: what came before the console was set up is lost.
-    send_figure(size_of::<Client<Ledger>>() as u64);
+    send_figure(Client::<Ledger>::BYTES as u64);
     memory::repaint();
     loop {
         let (tag, len) = receive(request);
@@ -244,11 +244,11 @@ struct Count {
     phases: heapless::Vec<(u8, u64), PHASES_MAX>,
     /// The lower end of the frame from which the client is called.
     frame: usize,
-    datagram: &'static mut [u8; DATAGRAM_LEN_MAX],
+    datagram: &'static mut DatagramBuffer,
 }
 
 impl Count {
-    fn new(datagram: &'static mut [u8; DATAGRAM_LEN_MAX]) -> Self {
+    fn new(datagram: &'static mut DatagramBuffer) -> Self {
         Self { instructions: 0, handshake: 0, tickets: 0, phases: heapless::Vec::new(), frame: 0, datagram }
     }
 
@@ -383,7 +383,7 @@ impl Count {
     }
 
     #[inline(always)]
-    fn counted<R>(&mut self, call: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> R) -> R {
+    fn counted<R>(&mut self, call: impl FnOnce(&mut DatagramBuffer) -> R) -> R {
         let before = clock::instructions();
         ledger::enter(before);
         let result = call(self.datagram);
