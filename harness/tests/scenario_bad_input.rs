@@ -64,8 +64,13 @@ fn a_mistake_in_a_file_shows_its_place_its_text_and_its_remedy() {
 fn a_command_line_that_makes_no_sense_is_refused() {
     let bench = Bench::new();
     let tiny = bench.file("tiny.toml", &tiny("", ""));
-    let foreign = "schema = 1\nscenario = \"hello\"\nboard = \"host\"\n";
-    let foreign = bench.file("foreign.toml", foreign);
+    let figure = "[[figure]]\nmetric = \"lost\"\nvariant = \"quic\"\nwas = 0.0\nat_most = 0.0\n";
+    let baseline = |scenario: &str| {
+        let text =
+            format!("schema = 1\nscenario = {scenario:?}\nboard = \"host\"\nmade_from = \"\"\n{figure}");
+        bench.file(&format!("{scenario}-host.toml"), &text)
+    };
+    let (foreign, own) = (baseline("hello"), baseline("tiny"));
     let cases: &[(&[&str], &[&str])] = &[
         (&["scenario", "no/such.toml"], &["cannot read scenario file no/such.toml", "lossy-wifi"]),
         (&["scenario", &tiny, "--repeat", "0"], &["--repeat", "1..=10000"]),
@@ -77,6 +82,10 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         (&["scenario", &tiny, "--ca", "no-such.pem"], &["no-such.pem"]),
         (&["scenario", &tiny, "--baseline", "no-such.toml"], &["no-such.toml"]),
         (&["scenario", &tiny, "--baseline", &foreign], &["hello on host", "tiny on host"]),
+        (
+            &["scenario", &tiny, "--transport", "tcp", "--baseline", &own],
+            &["tiny-host.toml", "holds nothing of tcp", "--write-baseline"],
+        ),
         (&["scenario", "memory", "--board", "host"], &["does not run on the board `host`", "choose one of"]),
     ];
     for (arguments, words) in cases {

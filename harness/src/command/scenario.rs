@@ -264,6 +264,15 @@ fn baseline(path: Option<&Path>, scenario: &Scenario, board: &str) -> Result<Opt
     let usage = |error| Failure::usage(miette::Report::msg(error));
     let baseline = Baseline::load(&file).map_err(usage)?;
     baseline.fits(&scenario.name, board).map_err(usage)?;
+    if !baseline.speaks_of(scenario.variants.iter().map(|variant| variant.name.as_str())) {
+        let names: Vec<_> = scenario.variants.iter().map(|variant| variant.name.as_str()).collect();
+        let silent = format!("the baseline {} holds nothing of {}", file.display(), names.join(", "));
+        if !path.is_dir() {
+            let help = "make one of them with --write-baseline, or leave --transport out";
+            return Err(Failure::usage(miette::miette!(help = help, "{silent}")));
+        }
+        talk(&format!("{}: {silent}", scenario.name));
+    }
     Ok(Some(baseline))
 }
 

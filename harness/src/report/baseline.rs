@@ -182,11 +182,17 @@ impl Baseline {
         if baseline.schema != SCHEMA {
             return Err(malformed(format!("it has schema {}, this harness reads {SCHEMA}", baseline.schema)));
         }
+        if baseline.figure.is_empty() {
+            return Err(malformed("it holds no figure, so no run could fall behind it".to_owned()));
+        }
         for figure in &baseline.figure {
             let name = &figure.metric;
             Figure::parse(name).map_err(|error| malformed(format!("{}; {}", error.problem, error.remedy)))?;
             if figure.at_most.is_none() == figure.at_least.is_none() {
                 return Err(malformed(format!("{name} needs either at_most or at_least")));
+            }
+            if figure.at_most.or(figure.at_least).is_none_or(|limit| !limit.is_finite()) {
+                return Err(malformed(format!("the limit of {name} is not finite")));
             }
         }
         Ok(baseline)
@@ -204,6 +210,12 @@ impl Baseline {
             baseline: format!("{} on {}", self.scenario, self.board),
             run: format!("{scenario} on {board}"),
         })
+    }
+
+    /// Whether it has anything to say of one of these variants.
+    #[must_use]
+    pub fn speaks_of<'v>(&self, mut variants: impl Iterator<Item = &'v str>) -> bool {
+        variants.any(|variant| self.figure.iter().any(|figure| figure.variant == variant))
     }
 
     /// Holds a run against the baseline: its figures join the expectations, and a regression fails the run.
@@ -373,5 +385,11 @@ mod tests {
         baseline.figure[0].at_most = Some(1.0);
         let error = written(&baseline).unwrap_err().to_string();
         assert!(error.contains("needs either at_most or at_least"), "{error}");
+        (baseline.figure[0].at_most, baseline.figure[0].at_least) = (Some(f64::INFINITY), None);
+        let error = written(&baseline).unwrap_err().to_string();
+        assert!(error.contains("the limit of delivery.ratio is not finite"), "{error}");
+        baseline.figure.clear();
+        let error = written(&baseline).unwrap_err().to_string();
+        assert!(error.contains("it holds no figure"), "{error}");
     }
 }

@@ -11,12 +11,14 @@ pub(super) fn document(report: &Report) -> String {
     let record = &report.record;
     let environment = &record.environment;
     let outcomes = &report.verdict.outcomes;
-    let failures = outcomes.iter().filter(|outcome| fails(outcome)).count();
+    // A verdict that no expectation brought about - none applies, the run ended early - is a failure of its own.
+    let unexplained = !report.verdict.passed && !outcomes.iter().any(fails);
+    let failures = outcomes.iter().filter(|outcome| fails(outcome)).count() + usize::from(unexplained);
+    let tests = outcomes.len() + usize::from(unexplained);
     let skipped = outcomes.iter().filter(|outcome| skips(outcome)).count();
     let seconds = environment.duration_us as f64 / 1e6;
     let name = attribute(&record.scenario.name);
-    let counts =
-        format!("tests=\"{}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\"", outcomes.len());
+    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\"");
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let put = |text: &mut String, line: std::fmt::Arguments<'_>| {
         text.write_fmt(line).expect("writing to a string cannot fail");
@@ -42,6 +44,16 @@ pub(super) fn document(report: &Report) -> String {
     put(&mut text, format_args!("    </properties>"));
     for outcome in outcomes {
         test_case(&mut text, &record.scenario.name, outcome);
+    }
+    if unexplained {
+        let answer = attribute(&report.verdict.answer);
+        put(
+            &mut text,
+            format_args!(
+                "    <testcase classname=\"{name}\" name=\"the verdict\"><failure message=\"{answer}\" \
+                 type=\"failed\">{answer}</failure></testcase>"
+            ),
+        );
     }
     put(&mut text, format_args!("  </testsuite>"));
     put(&mut text, format_args!("</testsuites>"));
@@ -131,6 +143,20 @@ mod tests {
         assert_eq!(suite.attribute("timestamp"), Some("2026-11-18T11:06:40"));
         let failure = suite.descendants().find(|node| node.has_tag_name("failure")).unwrap();
         assert!(failure.attribute("message").unwrap().contains("said <\"nonsense\"> & \u{fffd}[31mred"));
+    }
+
+    #[test]
+    fn a_run_that_failed_without_a_failed_expectation_fails_a_build_too() {
+        let mut report = report(|_| {});
+        report.verdict.passed = false;
+        report.verdict.answer = "No answer: no expectation applies.".to_owned();
+        report.verdict.outcomes.clear();
+        let text = document(&report);
+        let xml = roxmltree::Document::parse(&text).unwrap();
+        let suite = xml.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
+        assert_eq!((suite.attribute("tests"), suite.attribute("failures")), (Some("1"), Some("1")));
+        let failure = suite.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+        assert_eq!(failure.attribute("message"), Some("No answer: no expectation applies."));
     }
 
     #[test]
