@@ -133,15 +133,17 @@ fn serve(
         }
         let now = clock::now();
         let is_quiet = now.saturating_since(console.active_at()) >= CONSOLE_QUIET;
-        if console::SLEEP == Sleep::Possible && is_quiet && !node.has_output() {
-            if let Some(until) = board.radio.sleep_until(wake_at) {
-                console.drain();
-                watchdog.pause();
-                doorbell::wait_until(until);
-                watchdog.resume();
-                board.times.asleep = board.times.asleep + clock::now().saturating_since(now);
-                continue;
-            }
+        if console::SLEEP == Sleep::Possible
+            && is_quiet
+            && !node.has_output()
+            && let Some(until) = board.radio.sleep_until(wake_at)
+        {
+            console.drain();
+            watchdog.pause();
+            doorbell::wait_until(until);
+            watchdog.resume();
+            board.times.asleep = board.times.asleep + clock::now().saturating_since(now);
+            continue;
         }
         let retry = node.has_output().then(|| now + CONSOLE_RETRY);
         let due = [wake_at, retry, board.radio.due(), Some(now + WAIT_MAX)];

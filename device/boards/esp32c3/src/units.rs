@@ -43,7 +43,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
 impl Units for Hardware {
     fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) {
         let regs = AES::regs();
-        // SAFETY (all writes): the registers take any value; the unit is idle, since every call waits for its end.
+        // SAFETY: of all writes: the registers take any value; the unit is idle, since every call waits for its end.
         regs.mode().write(|w| unsafe { w.bits(ENCRYPT_128) });
         for (index, word) in words(key).enumerate() {
             // SAFETY: see above.
@@ -66,7 +66,7 @@ impl Units for Hardware {
 
     fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {
         let regs = SHA::regs();
-        // SAFETY (all writes): the registers take any value; the unit is idle, since every call waits for its end.
+        // SAFETY: of all writes: the registers take any value; the unit is idle, since every call waits for its end.
         regs.mode().write(|w| unsafe { w.mode().bits(SHA_256) });
         // The memory holds the hash as bytes in the standard's order, read as little-endian words.
         for (index, word) in state.iter().enumerate() {

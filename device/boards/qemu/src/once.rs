@@ -24,6 +24,10 @@ impl<T> Once<T> {
     ///
     /// # Panics
     /// At the second call.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "it is the only reference: the flag lets nobody take a second one"
+    )]
     pub fn fill(&'static self, value: T) -> &'static mut T {
         assert!(!self.taken.load(Ordering::Relaxed), "filled twice");
         self.taken.store(true, Ordering::Relaxed);
