@@ -295,6 +295,9 @@ impl Work {
             serial_number: None,
             manufacturer: None,
             product: None,
+            // probe-rs asks the crate for this field.
+            #[cfg(feature = "probe")]
+            interface: None,
         };
         let connection = Connection::new(port.into_tty(), info, after, before, BAUD);
         let stub = self.options.loader == Loader::Stub;
