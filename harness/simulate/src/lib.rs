@@ -13,11 +13,12 @@
 //!
 //! # What is identical on every run of a seed
 //! Every decision (the link's, the client's entropy, quinn-proto's own generator, the workload) is drawn from the
-//! seed, so the time, direction, size and fate of each datagram and every verdict repeat exactly; [`Trace`]
-//! hashes them. What rustls and ring draw (ephemeral keys, nonces, session identifiers) cannot be seeded: bytes
-//! inside packets differ from run to run, their sizes do not. For that the simulated server signs with Ed25519,
-//! whose signatures have one size, by a certificate made from a fixed key. With [`Seeded`] in their place all bytes
-//! repeat.
+//! seed. What rustls and ring draw (ephemeral keys, nonces, session identifiers) is not, unless [`ServerOptions`] gives
+//! them [`seeded::SeededRandom`] or [`Seeded`], which has an identity of its own beside. Without one, the time, direction,
+//! size and fate of each datagram and every verdict repeat as long as no packet is damaged: bytes inside packets differ
+//! from run to run, their sizes do not, since the server signs with Ed25519, by a certificate made from a fixed key.
+//! What a damaged packet leads to depends on its bytes, so the random [`world`]s have seeded randomness and repeat
+//! exactly; [`Trace`] hashes them.
 
 #![forbid(unsafe_code)]
 

@@ -48,7 +48,7 @@ impl Seeded {
         let intermediate = intermediate.der().clone();
         let issuer = rcgen::Issuer::new(params, intermediate_key);
         let end = leaf(0, 2).signed_by(&leaf_key, &issuer).expect("the parameters are complete");
-        let random = SeededRandom(Arc::new(Mutex::new(Random::new(seed, STREAM_SERVER))));
+        let random = SeededRandom::new(seed);
         Self { random, key: Arc::new(leaf_key), chain: vec![end.der().clone(), intermediate], root }
     }
 
@@ -68,18 +68,10 @@ impl Seeded {
         (self.key.public.to_vec(), self.key.signature(message))
     }
 
-    /// ring's provider with seeded randomness and key exchange. What is leaked for it, some bytes, lives as long as
-    /// the process, as rustls demands.
+    /// As [`SeededRandom::provider`].
     #[must_use]
     pub fn provider(&self) -> CryptoProvider {
-        let group = |group| -> &'static dyn SupportedKxGroup {
-            Box::leak(Box::new(Group { group, random: self.random.clone() }))
-        };
-        CryptoProvider {
-            secure_random: Box::leak(Box::new(self.random.clone())),
-            kx_groups: vec![group(NamedGroup::X25519), group(NamedGroup::P256)],
-            ..rustls::crypto::ring::default_provider()
-        }
+        self.random.provider()
     }
 
     /// Shows the identity to every client.
@@ -92,9 +84,29 @@ impl Seeded {
 
 /// One generator for all that a server draws.
 #[derive(Clone, Debug)]
-struct SeededRandom(Arc<Mutex<Random>>);
+pub struct SeededRandom(Arc<Mutex<Random>>);
 
 impl SeededRandom {
+    /// What a server draws that follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Random::new(seed, STREAM_SERVER))))
+    }
+
+    /// ring's provider with seeded randomness and key exchange. What is leaked for it, some bytes, lives as long as
+    /// the process, as rustls demands.
+    #[must_use]
+    pub fn provider(&self) -> CryptoProvider {
+        let group = |group| -> &'static dyn SupportedKxGroup {
+            Box::leak(Box::new(Group { group, random: self.clone() }))
+        };
+        CryptoProvider {
+            secure_random: Box::leak(Box::new(self.clone())),
+            kx_groups: vec![group(NamedGroup::X25519), group(NamedGroup::P256)],
+            ..rustls::crypto::ring::default_provider()
+        }
+    }
+
     fn with<R>(&self, draw: impl FnOnce(&mut Random) -> R) -> R {
         draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -18,6 +18,7 @@ use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
 
 use crate::identity::Identity;
+use crate::seeded::SeededRandom;
 use crate::service::Service;
 use crate::wire::Secrets;
 use crate::{Clock, Random, Seeded};
@@ -29,6 +30,8 @@ pub struct ServerOptions {
     pub identity: Arc<Identity>,
     /// In place of these and of all chance: what follows from a seed.
     pub seeded: Option<Seeded>,
+    /// In place of chance alone: what follows from a seed.
+    pub randomness: Option<SeededRandom>,
     /// Application protocols it accepts.
     pub alpn: Vec<Vec<u8>>,
     /// Cipher suites it accepts, by preference; empty for rustls' own choice.
@@ -72,6 +75,7 @@ impl Default for ServerOptions {
         Self {
             identity: Identity::fixed(),
             seeded: None,
+            randomness: None,
             alpn: vec![b"mqtt".to_vec()],
             cipher_suites: Vec::new(),
             groups: Vec::new(),
@@ -402,8 +406,10 @@ fn server_config(
     wall: &Arc<Wall>,
     sessions: &Arc<dyn rustls::server::StoresServerSessions>,
 ) -> ServerConfig {
-    let mut provider =
-        options.seeded.as_ref().map_or_else(rustls::crypto::ring::default_provider, Seeded::provider);
+    let seeded = options.seeded.as_ref().map(Seeded::provider);
+    let mut provider = seeded
+        .or_else(|| options.randomness.as_ref().map(SeededRandom::provider))
+        .unwrap_or_else(rustls::crypto::ring::default_provider);
     let initial = provider.cipher_suites.iter().find_map(|suite| match suite.suite() {
         rustls::CipherSuite::TLS13_AES_128_GCM_SHA256 => suite.tls13()?.quic_suite(),
         _ => None,

@@ -11,6 +11,7 @@ use link::{
 };
 
 use super::broker::BrokerOptions;
+use crate::seeded::SeededRandom;
 use crate::{ClientOptions, MqttOptions, Random, ServerOptions};
 
 /// Streams a client may use in a world: the control stream and two data streams.
@@ -100,6 +101,8 @@ impl Plan {
             down: messages(&mut random, streams),
             events: events(&mut random),
         };
+        // A damaged packet leads to other outcomes with other keys: a world repeats with all its bytes.
+        plan.server.randomness = Some(SeededRandom::new(seed));
         // A server without credit at first raises it in 1-RTT, as EMQX 5.8 does.
         plan.broker.late_credit = if random.once_in(8) { Some(plan.server.streams) } else { None };
         if plan.broker.late_credit.is_some() {
