@@ -79,8 +79,8 @@ async fn a_panic_is_named_with_its_message_and_place() {
 async fn a_stack_overflow_is_named_with_the_recursion() {
     let death = death_by(Fault::StackOverflow).await;
     assert_eq!(death.cause.as_deref(), Some("stack overflow"));
-    assert!(death.backtrace[0].contains("descend"), "{:#?}", death.backtrace);
-    assert!(has_frame(&death.backtrace, "descend", "board.rs"), "{:#?}", death.backtrace);
+    // The place is the recursion, or what is inlined there.
+    assert!(has_frame(&death.backtrace[..2], "descend", "board.rs"), "{:#?}", death.backtrace);
     assert!(death.to_string().contains("stack overflow (the firmware trapped); at "), "{death}");
 }
 

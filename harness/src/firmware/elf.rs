@@ -252,7 +252,17 @@ fn describe(loader: &addr2line::Loader, address: u64, probe: u64, lines: &mut Ve
         }
     }
     if lines.len() == before {
-        let name = loader.find_symbol(probe).map(|name| format!("{:#}", rustc_demangle::demangle(name)));
+        let symbol = loader.find_symbol(probe);
+        if symbol.is_some_and(is_millicode) {
+            return;
+        }
+        let name = symbol.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
         lines.push(format!("{address:#010x} {}", name.unwrap_or_else(|| "?".to_owned())));
     }
+}
+
+/// Whether a function is what compilers put in the place of a prologue or an epilogue (RISC-V ELF psABI, `-msave-restore`):
+/// it tells nothing that its caller, next in line, does not.
+fn is_millicode(symbol: &str) -> bool {
+    symbol.starts_with("__riscv_save_") || symbol.starts_with("__riscv_restore_")
 }
