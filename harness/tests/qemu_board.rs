@@ -1,6 +1,8 @@
 //! The QEMU board as the harness runs it: boot, faults with decoded backtraces, a damaged console, sleep, and no
 //! emulator left behind. Not part of plain `cargo test`: QEMU and a RISC-V compiler are needed.
 
+mod scenario_support;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -16,6 +18,7 @@ use harness::board::{Board, BoardError, Death, Machine as _, Options};
 use harness::count;
 use harness::firmware::build::{Firmware, build};
 use harness::measure::record::{Activity, Cost};
+use scenario_support::{Bench, tiny};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const MAC: [u8; 6] = [0x02, 0x4d, 0x51, 77, 0, 2];
@@ -106,6 +109,29 @@ async fn a_hang_is_noticed_and_located_and_a_reset_cures_it() {
     assert!(has_frame(backtrace, "act", "node/mod.rs"), "{backtrace:#?}");
     board.reset().await.expect("it starts again");
     board.command(Request::Announce).await.expect("it answers again");
+}
+
+/// The same from the outside: the run goes on to a failed verdict that names the fault and its place.
+#[test]
+fn a_run_whose_board_fails_ends_in_a_verdict_that_names_the_fault_and_its_place() {
+    firmware();
+    for (fault, cause, place) in [
+        ("panic", "asked to panic", "board.rs:"),
+        ("stack-overflow", "stack overflow", "descend"),
+        ("exhaustion", "memory exhausted", "exhaust"),
+        ("hang", "the board hangs", "hang"),
+    ] {
+        let bench = Bench::new();
+        let step = format!("\n[[step]]\ndo = \"crash-board\"\nfault = \"{fault}\"\nat = \"200 ms\"\n");
+        let path = bench.file("tiny.toml", &tiny("", &step));
+        let ended = bench.run(&["scenario", &path, "--board", "qemu"]);
+        ended.expect(1, &["FAILED", cause, place]);
+        assert!(ended.took < Duration::from_secs(45), "{fault}: {ended:?}");
+        let report = bench.report();
+        let events = report["record"]["trials"][0]["events"].as_array().expect("events");
+        let faults = events.iter().filter(|event| event["kind"] == "board-fault").count();
+        assert_eq!(faults, 1, "{fault}: board.faults = 0 must not pass");
+    }
 }
 
 /// What damage does on the way to the board: frames cut short, bits flipped, noise.

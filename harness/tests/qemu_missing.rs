@@ -29,5 +29,6 @@ fn doctor_finds_what_is_missing_first() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
     assert!(said.contains("lacks QEMU") && said.contains("apt-get install qemu-system-misc"), "{said}");
+    assert!(said.contains("lacks Docker") && said.contains("install Docker Engine"), "{said}");
     assert!(said.contains("lacks RISC-V compiler") && said.contains("rustup target add"), "{said}");
 }

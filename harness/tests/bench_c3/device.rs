@@ -14,7 +14,6 @@ use device::control::{
     Wifi, WifiFailure, clipped,
 };
 use device::crypto::Software;
-use device::mqtt::session::SLOTS;
 use device::node::{Board, Console, Figures, Loan, Node, Storage};
 use device::time::Instant;
 use device_host::{SeededEntropy, SocketNic};
@@ -186,7 +185,7 @@ fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool)
     // Without DHCP the other end of the cable is not plugged in anywhere.
     let _lan = (!script.without_dhcp).then(|| lan(listener, service));
 
-    let mut storage = Box::new(Storage::<Software, SLOTS>::new());
+    let mut storage = Box::new(Storage::<Software>::new());
     let mut node = Box::new(Node::new(&mut storage));
     let mut entropy = SeededEntropy::new(Some(1));
     let mut board = Silicon::new(script);
