@@ -33,7 +33,7 @@ pub enum Elicits {
 #[derive(Clone, Debug)]
 pub struct Received<const N: usize> {
     /// Disjoint, not adjacent, the largest first; the low halves of first and last number. All lie within 2^32 of
-    /// `largest`: whoever sends that many packets has long acknowledged what the older ranges said.
+    /// `largest`: a range that falls behind further, since the sender skipped numbers, is given up.
     ranges: Vec<(u32, u32), N>,
     /// The largest number received, if there is a range.
     largest: u64,
@@ -106,6 +106,11 @@ impl<const N: usize> Received<N> {
         }
         let previous_largest = self.largest();
         if previous_largest.is_none_or(|largest| packet_number > largest) {
+            while let Some(&(start, _)) = self.ranges.last()
+                && packet_number - self.whole(start) > u32::MAX.into()
+            {
+                self.drop_lowest();
+            }
             self.largest_received_at = now;
             self.largest = packet_number;
         }
@@ -236,6 +241,26 @@ mod tests {
             received.on_received(Instant::ZERO, number, Elicits::Ack, DELAY);
         }
         received
+    }
+
+    #[test]
+    fn ranges_that_skipped_numbers_leave_far_behind_are_given_up() {
+        // As far as four bytes of packet number can jump.
+        const JUMP: u64 = 1 << 31;
+        let far = received(&[0, JUMP, 2 * JUMP]);
+        assert!(far.ranges().eq([2 * JUMP..=2 * JUMP, JUMP..=JUMP]));
+        assert_eq!(far.check(0), Seen::Duplicate);
+        assert_eq!(far.check(1), Seen::New);
+        let numbers: Vec<u64> = (0..100).map(|step| step * (JUMP - 3)).collect();
+        for count in 1..=numbers.len() {
+            let ranges: Vec<_> = received(&numbers[..count]).ranges().collect();
+            assert!(ranges.iter().all(|range| numbers.contains(range.start())), "{ranges:?}");
+            assert!(ranges.windows(2).all(|pair| pair[0].start() > pair[1].end()), "{ranges:?}");
+            assert_eq!(ranges.first().map(RangeInclusive::end), numbers[..count].last());
+        }
+        // All at once, from one range to the next.
+        let further = received(&[5, 5 + (1 << 40)]);
+        assert!(further.ranges().eq([5 + (1 << 40)..=5 + (1 << 40)]));
     }
 
     #[test]
