@@ -178,12 +178,18 @@ pub fn describe(found: &Found, map: &Map, archive: &Archive) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
     use super::super::discover::tests::plug;
     use super::*;
 
     fn bench() -> (tempfile::TempDir, Roots, Archive) {
+        // Locks are the machine's: no two benches, of this process or another, may have a board in common.
+        static BENCHES: AtomicU8 = AtomicU8::new(0);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let bench = BENCHES.fetch_add(1, Ordering::Relaxed);
         let root = tempfile::tempdir().unwrap();
-        let serial = |n: u8| format!("02:00:4D:51:{:02X}:{n:02X}", std::process::id() as u8);
+        let serial = |n: u8| format!("02:4D:{high:02X}:{low:02X}:{bench:02X}:{n:02X}");
         let roots = plug(root.path(), "ttyACM0", "1-1.1", ("303a", "1001"), &serial(1));
         plug(root.path(), "ttyACM1", "1-1.2", ("303a", "1001"), &serial(2));
         let archive = Archive::at(&root.path().join("history"));
