@@ -37,7 +37,7 @@ pub struct Currents {
 impl Currents {
     /// ESP32-C3 series data sheet, table "Current consumption in active mode": receiving 802.11b/g/n HT20 84 mA,
     /// transmitting 802.11g at 54 Mbit/s and 19 dBm 285 mA, at 3.3 V; table "Current consumption in low-power modes": modem
-    /// sleep at 160 MHz 20 mA, light sleep 130 uA. A station next to its access point sends at high rates; 24 Mbit/s is taken
+    /// sleep at 160 MHz 20 mA, light sleep 130 uA (these two still to be held against a copy of the sheet). A station next to its access point sends at high rates; 24 Mbit/s is taken
     /// for one that is not, with 100 us of preamble, spacing and acknowledgement.
     pub const ESP32C3: Self = Self {
         volts: 3.3,
