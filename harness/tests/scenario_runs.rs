@@ -104,25 +104,49 @@ fn the_same_seed_gives_the_same_packets_the_same_fate() {
     assert!(differs, "another seed is another network");
 }
 
+/// The baseline with limits that no machine misses, however busy it is: only what is a share of the messages is held
+/// as it was written. That the run a baseline was made from meets it is a matter of arithmetic, tested beside it.
+fn at_ease(baseline: &str) -> String {
+    let figures = baseline.split("[[figure]]").map(|figure| {
+        let limit = |line: &str| match line.split_once(" = ") {
+            Some(("at_most", _)) => "at_most = 1e12".to_owned(),
+            Some(("at_least", _)) => "at_least = 0.0".to_owned(),
+            _ => line.to_owned(),
+        };
+        if figure.contains(".ratio\"") {
+            return figure.to_owned();
+        }
+        figure.lines().map(limit).collect::<Vec<_>>().join("\n") + "\n"
+    });
+    figures.collect::<Vec<_>>().join("[[figure]]")
+}
+
 #[test]
 fn a_regression_against_a_baseline_fails_the_run() {
     let bench = Bench::new();
     let path = bench.file("tiny.toml", &tiny("", ""));
     // A folder that is not there yet.
     let folder = bench.path("baselines");
-    let baseline = folder.join("tiny-host.toml").display().to_string();
-    let folder = folder.display().to_string();
-    bench.run(&["scenario", &path, "--write-baseline", &folder]).expect(0, &["PASSED"]);
-    bench.run(&["scenario", &path, "--baseline", &baseline]).expect(0, &["baseline: delivery.ratio"]);
-    let failing = bench.file("failing.toml", &tiny(", \"lost >= 1\"", "").replace("\"tiny\"", "\"failing\""));
+    let baseline = folder.join("tiny-host.toml");
+    bench.run(&["scenario", &path, "--write-baseline", &folder.display().to_string()]).expect(0, &["PASSED"]);
+    let eased = at_ease(&std::fs::read_to_string(&baseline).expect("it was written"));
+    std::fs::write(&baseline, &eased).expect("the folder is writable");
+    let baseline = baseline.display().to_string();
+    bench
+        .run(&["scenario", &path, "--baseline", &baseline])
+        .expect(0, &["baseline: delivery.ratio ≥ 99.00 %"]);
+    let tightened = bench.file("tightened.toml", &eased.replacen("at_most = 1e12", "at_most = 0.0", 1));
+    let ended = bench.run(&["scenario", &path, "--baseline", &tightened]);
+    ended.expect(1, &["FAILED", "Regression against the baseline: publish.latency.p50"]);
+}
+
+#[test]
+fn no_baseline_is_made_of_a_run_that_failed() {
+    let bench = Bench::new();
+    let failing = bench.file("tiny.toml", &tiny(", \"lost >= 1\"", ""));
     let unwritten = bench.path("unwritten.toml");
     let target = unwritten.display().to_string();
     let arguments = ["scenario", &failing, "--write-baseline", &target];
     bench.run(&arguments).expect(1, &["no baseline was written"]);
     assert!(!unwritten.exists(), "a run that failed is nothing to measure others by");
-    let text = std::fs::read_to_string(&baseline).expect("it was written");
-    let line = text.lines().find(|line| line.starts_with("at_most")).expect("a limit");
-    let tightened = bench.file("tightened.toml", &text.replacen(line, "at_most = 0.0", 1));
-    let ended = bench.run(&["scenario", &path, "--baseline", &tightened]);
-    ended.expect(1, &["FAILED", "Regression against the baseline"]);
 }

@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixListener;
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
+use super::folder::Folder;
 use super::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 
 /// How long a board that lost its console has to end.
@@ -25,7 +25,7 @@ pub struct HostMachine {
     seed: Option<u64>,
     mac: [u8; 6],
     /// Holds the sockets; removed when dropped.
-    directory: TempDir,
+    directory: Folder,
     nic: Option<std::os::unix::net::UnixListener>,
     child: Option<Child>,
     /// Its standard input: it ends when we let go, whatever it is doing.
@@ -50,9 +50,7 @@ impl HostMachine {
     /// # Errors
     /// As [`HostMachine::new`].
     pub fn with_program(program: PathBuf, mac: [u8; 6]) -> Result<Self, BoardError> {
-        let directory = tempfile::Builder::new()
-            .prefix("harness-board-")
-            .tempdir()
+        let directory = Folder::new()
             .map_err(|error| start_error(format!("no temporary directory for its sockets: {error}")))?;
         let nic = std::os::unix::net::UnixListener::bind(directory.path().join("nic"))
             .map_err(|error| start_error(format!("no socket for its NIC: {error}")))?;

@@ -13,6 +13,7 @@ mod clock;
 mod console;
 mod error;
 pub mod esp32c3;
+mod folder;
 mod host;
 mod log;
 mod machine;

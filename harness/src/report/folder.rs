@@ -157,9 +157,11 @@ impl Folder {
 
     fn put(&self, name: &str, content: &[u8]) -> Result<(), ReportError> {
         let path = self.file(name);
-        let file = fs::File::create_new(&path);
-        file.and_then(|mut file| io::Write::write_all(&mut file, content))
-            .map_err(|source| ReportError::Write { path, source })
+        let written = fs::File::create_new(&path).and_then(|mut file| {
+            // Half a report is none: where the disk is full, what others would read as whole must not stay.
+            io::Write::write_all(&mut file, content).inspect_err(|_| drop(fs::remove_file(&path)))
+        });
+        written.map_err(|source| ReportError::Write { path, source })
     }
 }
 

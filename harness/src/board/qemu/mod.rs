@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::folder::Folder;
 use super::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 use crate::firmware::elf::Elf;
 use qmp::Qmp;
@@ -81,7 +81,7 @@ pub struct QemuMachine {
     mac: [u8; 6],
     seed: u64,
     mode: Mode,
-    directory: TempDir,
+    directory: Folder,
     /// The harness's executable, which ties QEMU's life to its own.
     tether: PathBuf,
     starts: u32,
@@ -112,9 +112,7 @@ impl QemuMachine {
     /// As [`QemuMachine::new`].
     pub fn with_tether(tether: PathBuf, elf: &Path, mac: [u8; 6]) -> Result<Self, BoardError> {
         let elf = Elf::open(elf).map_err(|error| start_error(error.to_string(), REBUILD))?;
-        let directory = tempfile::Builder::new()
-            .prefix("harness-qemu-")
-            .tempdir()
+        let directory = Folder::new()
             .map_err(|error| start_error(format!("no temporary directory: {error}"), "check $TMPDIR"))?;
         let nic = NicListener::bind(directory.path().join(NIC_SOCKET))
             .map_err(|error| start_error(format!("no socket for its NIC: {error}"), "check $TMPDIR"))?;
