@@ -60,6 +60,22 @@ impl Bench {
         let run = runs.find(|path| path.join("report.json").exists()).expect("a report");
         std::fs::read_to_string(run.join(file)).expect("written")
     }
+
+    /// That console and report both have each of `parts`.
+    #[track_caller]
+    fn assert_told_and_reported(&self, scenario: &str, told: &str, parts: &[&str]) {
+        let report: serde_json::Value =
+            serde_json::from_str(&self.report(scenario, "report.json")).expect("JSON");
+        let ending = report["record"]["ending"]["cause"]
+            .as_str()
+            .or(report["record"]["trials"][0]["ending"]["cause"].as_str());
+        let ending = ending.unwrap_or_else(|| panic!("nothing failed: {}", report["record"]["ending"]));
+        let ending = ending.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in parts {
+            assert!(told.contains(part), "`{part}` is missing on the console: {told}");
+            assert!(ending.contains(part), "`{part}` is missing in the report: {ending}");
+        }
+    }
 }
 
 #[test]
@@ -207,9 +223,14 @@ fn an_access_point_that_goes_in_the_run_is_named() {
     let script = Script { air: Air::GoneAfter(Duration::from_secs(2)), ..Script::default() };
     let bench = Bench::new(script);
     let (output, took) = bench.run("lossy-wifi", &[]);
-    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
-    let report = bench.report("lossy-wifi", "report.json");
-    assert!(report.contains("the access point fell silent or ended the association"), "{report}");
+    let told = errors(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    let parts = [
+        "the board lost the Wi-Fi network `bench` and did not get back to it",
+        "the access point fell silent or ended the association; then no access point with that name answered",
+        "remedy: switch the access point on again",
+    ];
+    bench.assert_told_and_reported("lossy-wifi", &told, &parts);
     assert!(took < Duration::from_secs(150), "{took:?}");
 }
 
@@ -218,9 +239,10 @@ fn a_cable_pulled_in_the_run_is_named() {
     let script = Script { pulled_after: Some(Duration::from_secs(2)), ..Script::default() };
     let bench = Bench::new(script);
     let (output, took) = bench.run("lossy-wifi", &[]);
-    let told = format!("{}{}", errors(&output), String::from_utf8_lossy(&output.stdout));
-    assert_ne!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("vanished while in use"), "{told}");
+    let told = errors(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    let parts = ["vanished while in use", "remedy: check cable, hub and supply"];
+    bench.assert_told_and_reported("lossy-wifi", &told, &parts);
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
@@ -229,9 +251,14 @@ fn a_board_that_panics_in_the_run_and_starts_again_is_dead_and_its_panic_is_told
     let script = Script { panics_after: Some(Duration::from_secs(2)), ..Script::default() };
     let bench = Bench::new(script);
     let (output, took) = bench.run("lossy-wifi", &[]);
-    let told = format!("{}{}", errors(&output), String::from_utf8_lossy(&output.stdout));
+    let told = errors(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("restarted by itself, reset cause USB_UART_CHIP_RESET"), "{told}");
+    let parts = [
+        "panicked: no room left",
+        "restarted by itself, reset cause USB_UART_CHIP_RESET",
+        "remedy: the console log holds everything",
+    ];
+    bench.assert_told_and_reported("lossy-wifi", &told, &parts);
     assert!(bench.report("lossy-wifi", "console.log").contains("no room left"));
     assert!(took < Duration::from_secs(60), "{took:?}");
 }

@@ -70,7 +70,7 @@ async fn a_panic_is_told_with_its_message() {
         match board.next(LIMIT).await {
             Ok(Some(_)) => {}
             Ok(None) => panic!("it should be dead by now"),
-            Err(BoardError::Died(death)) => break death,
+            Err(BoardError::Died(death)) => break *death,
             Err(error) => panic!("{error}"),
         }
     };

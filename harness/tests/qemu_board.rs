@@ -43,7 +43,7 @@ async fn death_by(fault: Fault) -> Death {
     let mut board = board().await;
     assert_eq!(board.command(Request::Crash(fault)).await.expect("answered first"), Answer::Done);
     match board.wait_for("nothing", LIMIT, |_| None::<()>).await.unwrap_err() {
-        BoardError::Died(death) => death,
+        BoardError::Died(death) => *death,
         error => panic!("{error}"),
     }
 }

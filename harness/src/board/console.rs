@@ -140,7 +140,7 @@ impl Commander {
         {
             let mut state = self.shared.state();
             if state.dead {
-                return Err(BoardError::Died(Death::default()));
+                return Err(BoardError::Died(Box::default()));
             }
             state.waiting.insert(sequence, sender);
         }
@@ -150,11 +150,11 @@ impl Commander {
         let attempts = async {
             loop {
                 if self.frames.send(encoded[..len].to_vec()).await.is_err() {
-                    return Err(BoardError::Died(Death::default()));
+                    return Err(BoardError::Died(Box::default()));
                 }
                 match timeout(REPEAT_AFTER, &mut answer).await {
                     Ok(Ok(answer)) => return Ok(answer),
-                    Ok(Err(_)) => return Err(BoardError::Died(Death::default())),
+                    Ok(Err(_)) => return Err(BoardError::Died(Box::default())),
                     Err(_) => {}
                 }
             }

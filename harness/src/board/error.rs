@@ -25,10 +25,8 @@ pub enum BoardError {
     Tethered(#[from] super::esp32c3::Fault),
     /// It is gone.
     #[error("the board died: {0}")]
-    #[diagnostic(help(
-        "the console log holds everything it said; run the scenario again with the same seed"
-    ))]
-    Died(Death),
+    #[diagnostic(help("{}", .0.remedy()))]
+    Died(Box<Death>),
     /// It did not do something in time.
     #[error("no sign of {what} within {limit:?}")]
     #[diagnostic(help("the console log shows what the board did instead; it may hang"))]
@@ -91,6 +89,16 @@ pub enum BoardError {
     },
 }
 
+impl BoardError {
+    /// The error with its remedy, as logs and reports tell it.
+    pub fn told(&self) -> String {
+        match miette::Diagnostic::help(self) {
+            Some(help) => format!("{self}\n  remedy: {help}"),
+            None => self.to_string(),
+        }
+    }
+}
+
 /// What is known about the end of a board.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Death {
@@ -104,6 +112,8 @@ pub struct Death {
     pub cause: Option<String>,
     /// Functions and lines, innermost first, where its machine could tell.
     pub backtrace: Vec<String>,
+    /// What to do, where something outside the firmware ended it: a cable that was pulled.
+    pub remedy: Option<String>,
 }
 
 /// Frames of a backtrace in a one-line message.
@@ -118,8 +128,14 @@ fn at(backtrace: &[String]) -> String {
 impl Death {
     /// Adds what the machine could tell.
     pub(super) fn with(self, autopsy: Autopsy) -> Self {
-        let Autopsy { cause, status, errors, backtrace } = autopsy;
-        Self { panic: self.panic, cause, status, errors, backtrace }
+        let Autopsy { cause, status, errors, backtrace, remedy } = autopsy;
+        Self { panic: self.panic, cause, status, errors, backtrace, remedy }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &str {
+        let own = "the console log holds everything it said; run the scenario again with the same seed";
+        self.remedy.as_deref().unwrap_or(own)
     }
 
     /// The one line that names the cause best.

@@ -52,6 +52,8 @@ pub struct Autopsy {
     pub errors: String,
     /// Functions and lines, innermost first.
     pub backtrace: Vec<String>,
+    /// What to do, where something outside the firmware ended it.
+    pub remedy: Option<String>,
 }
 
 /// An open console: any byte stream.

@@ -191,7 +191,7 @@ impl Board {
                     }
                     return Ok(Some(output));
                 }
-                Ok(None) => return Err(BoardError::Died(self.autopsy().await)),
+                Ok(None) => return Err(BoardError::Died(Box::new(self.autopsy().await))),
             }
         }
     }
@@ -264,7 +264,7 @@ impl Board {
     /// Adds the cause to a death, and the place to a hang.
     async fn explained<T>(&mut self, result: Result<T, BoardError>) -> Result<T, BoardError> {
         match result {
-            Err(BoardError::Died(_)) => Err(BoardError::Died(self.autopsy().await)),
+            Err(BoardError::Died(_)) => Err(BoardError::Died(Box::new(self.autopsy().await))),
             Err(BoardError::Timeout { what, limit }) => {
                 let backtrace = self.machine.locate().await;
                 self.log_backtrace(&backtrace);
@@ -298,7 +298,7 @@ async fn start(machine: &mut dyn Machine, options: &Options, log: &log::Log) -> 
             match outputs.recv().await.map(|output| output.what) {
                 Some(Output::Report(Report::Boot(boot))) => return Ok((boot, commander, outputs)),
                 Some(_) => {}
-                None => return Err(BoardError::Died(commander.death().unwrap_or_default())),
+                None => return Err(BoardError::Died(Box::new(commander.death().unwrap_or_default()))),
             }
         }
     };
@@ -312,7 +312,7 @@ async fn start(machine: &mut dyn Machine, options: &Options, log: &log::Log) -> 
             Err(BoardError::Protocol { board: boot.protocol, harness: PROTOCOL_VERSION })
         }
         Ok(started) => Ok(started),
-        Err(BoardError::Died(death)) => Err(BoardError::Died(death.with(machine.autopsy().await))),
+        Err(BoardError::Died(death)) => Err(BoardError::Died(Box::new(death.with(machine.autopsy().await)))),
         Err(error) => {
             machine.stop().await;
             Err(error)

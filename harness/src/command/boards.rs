@@ -75,7 +75,7 @@ fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map) -> Exit {
 
 fn take(found: &Found, map: &Map) -> Result<Chosen, String> {
     let wish = choose::Wish { port: Some(found.port.clone()), ..choose::Wish::default() };
-    choose::choose(&wish, &Roots::default(), map, &Archive::of_user()).map_err(|fault| fault.to_string())
+    choose::choose(&wish, &Roots::default(), map, &Archive::of_user()).map_err(|fault| fault.told())
 }
 
 fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
@@ -86,7 +86,7 @@ fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
         means: chosen.means(),
         ..Options::default()
     };
-    let info = probe(&chosen.found.port, product, &options).map_err(|fault| fault.to_string())?;
+    let info = probe(&chosen.found.port, product, &options).map_err(|fault| fault.told())?;
     found.mac = found.mac.or(info.mac);
     let asked = || What::Probe { chip: info.name(), flash: info.flash.clone() };
     // Behind a bridge the board is known by its port until it is asked, and by its address from the map.
@@ -121,13 +121,13 @@ async fn tries(chosen: &Chosen) -> Result<(), String> {
         boot_limit: crate::board::esp32c3::Limits::default().ladder(),
         ..board::Options::default()
     };
-    let mut board = Board::start(machine, options).await.map_err(|error| error.to_string())?;
+    let mut board = Board::start(machine, options).await.map_err(|error| error.told())?;
     for start in 1..=STARTS {
         let talked = async {
             board.synchronise(PINGS).await?;
             if start < STARTS { board.reset().await } else { Ok(()) }
         };
-        talked.await.map_err(|error| format!("at start {start} of {STARTS}: {error}"))?;
+        talked.await.map_err(|error| format!("at start {start} of {STARTS}: {}", error.told()))?;
     }
     board.kill().await;
     Ok(())
@@ -177,7 +177,7 @@ impl Row {
 fn human(rows: &[Row], scan: &Scan) -> String {
     if rows.is_empty() {
         let fault = crate::board::esp32c3::Fault::None { others: scan.others.clone() };
-        return format!("{fault}\n  remedy: {}\n", fault.remedy());
+        return format!("{}\n", fault.told());
     }
     let mut text = String::new();
     for row in rows {

@@ -232,6 +232,7 @@ impl Director<'_> {
                 && state.reconnects.is_empty();
             if let Some(end) = watch.over(complete, now) {
                 gathered.workload_end_us = Some(self.stage.clock.us(end));
+                gathered.missed = (!complete).then_some("workload");
                 return Ok(());
             }
             if now >= state.heard + SILENCE_LIMIT {
@@ -296,7 +297,10 @@ impl Director<'_> {
 
     async fn reset(&mut self, gathered: &mut Gathered, state: &mut State) -> Result<(), TrialError> {
         gathered.end_life(self.board.clock().clone());
-        self.board.reset().await.map_err(|error| TrialError::new("reset", Blame::Environment, error))?;
+        self.board
+            .reset()
+            .await
+            .map_err(|error| TrialError::new("reset", Blame::Environment, error.told()))?;
         let at_us = self.stage.clock.now_us();
         gathered.journal.event(at_us, EventKind::BoardReset, "reset by the scenario");
         (state.addressed, state.connected, state.subscribed) = (false, false, 0);
@@ -336,6 +340,7 @@ impl Director<'_> {
                 Ok(Some(output)) => self.hear(output, gathered, state),
                 Ok(None) => {
                     self.is_alive(phase, gathered).await?;
+                    gathered.missed = Some(phase);
                     let last = gathered.last_failure();
                     let last = last.as_deref().unwrap_or("the board reported no cause");
                     let cause = format!("not reached within {limit:?}: {last}");
@@ -409,13 +414,16 @@ impl Director<'_> {
         error: &BoardError,
         gathered: &mut Gathered,
     ) -> TrialError {
-        let fault = match error {
-            BoardError::Died(_) | BoardError::Hung { .. } => error.to_string(),
-            BoardError::Timeout { .. } => format!("the board does not answer: {error}"),
-            _ => return TrialError::new(phase, otherwise, error),
+        let silent = match error {
+            BoardError::Died(_) | BoardError::Hung { .. } => "",
+            BoardError::Timeout { .. } => "the board does not answer: ",
+            _ => return TrialError::new(phase, otherwise, error.told()),
         };
-        gathered.journal.event(self.stage.clock.now_us(), EventKind::BoardFault, fault.clone());
-        TrialError::new(phase, Blame::Subject, fault)
+        gathered.journal.event(self.stage.clock.now_us(), EventKind::BoardFault, format!("{silent}{error}"));
+        // A cable that was pulled is no fault of the firmware's.
+        let outside = matches!(error, BoardError::Died(death) if death.remedy.is_some());
+        let blame = if outside { Blame::Environment } else { Blame::Subject };
+        TrialError::new(phase, blame, format!("{silent}{}", error.told()))
     }
 }
 

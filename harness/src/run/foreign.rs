@@ -35,9 +35,7 @@ impl Follow<'_> {
     /// # Errors
     /// If the port cannot be used or vanishes, or if no line was known to the rules.
     pub async fn run(self, mut machine: TetheredMachine, trial: &mut Trial) -> Result<(), TrialError> {
-        let environment = |fault: &Fault| {
-            TrialError::new("boot", Blame::Environment, format!("{fault}\n  remedy: {}", fault.remedy()))
-        };
+        let environment = |fault: &Fault| TrialError::new("boot", Blame::Environment, fault.told());
         let mut incoming = machine.listen().map_err(|fault| environment(&fault))?;
         let file =
             File::create(self.log).map_err(|error| TrialError::new("boot", Blame::Environment, error))?;

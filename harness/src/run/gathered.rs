@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use device::control::Event::WifiFailed;
-use device::control::{Memory, Phase as BoardPhase, Report, Stats};
+use device::control::{Event, Memory, Phase as BoardPhase, Report, Stats, WifiFailure};
 
 use super::connections::{Connections, describe};
 use super::journal::Journal;
@@ -33,6 +32,21 @@ pub struct Gathered {
     lives: Vec<(board::Clock, Vec<Heard>)>,
     /// What the harness did and saw.
     pub journal: Journal,
+    /// The phase whose time was over before its end.
+    pub missed: Option<&'static str>,
+    /// What the radio told, with its code, and how often in a row.
+    wifi_failures: Vec<(WifiFailure, u16, u32)>,
+    /// Where the present absence from the wireless network begins among them.
+    away_since: Option<usize>,
+}
+
+/// Why a board is not in its wireless network any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// What the radio told when it left.
+    pub first: WifiFailure,
+    /// What it told last.
+    pub last: WifiFailure,
 }
 
 /// Something that matters for the record, in order of its happening.
@@ -55,6 +69,9 @@ impl Gathered {
             reports: Vec::new(),
             lives: Vec::new(),
             journal: Journal::default(),
+            missed: None,
+            wifi_failures: Vec::new(),
+            away_since: None,
         }
     }
 
@@ -62,15 +79,34 @@ impl Gathered {
     pub fn on_board(&mut self, output: Timed<Output>) {
         match output.what {
             Output::Report(report) => {
-                if let Report::Event { event: WifiFailed { failure, code, .. }, .. } = &report {
-                    let why = words(*failure);
-                    self.journal.note(format!("the board's Wi-Fi failed: {why} (code {code})"));
+                match &report {
+                    Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
+                        self.on_wifi_failure(*failure, *code);
+                    }
+                    Report::Event { event: Event::LinkUp, .. } => self.away_since = None,
+                    _ => {}
                 }
                 self.reports.push(Heard::Report(Box::new(report)));
             }
             Output::Damaged(len) => self.journal.note(format!("{len} damaged byte(s) on the console")),
             Output::Text(_) => {}
         }
+    }
+
+    /// The radio tries again and again: what it tells every time is counted, not repeated.
+    fn on_wifi_failure(&mut self, failure: WifiFailure, code: u16) {
+        let away = self.away_since.replace(self.away_since.unwrap_or(self.wifi_failures.len())).is_some();
+        match self.wifi_failures.last_mut() {
+            Some((last, last_code, times)) if away && (*last, *last_code) == (failure, code) => *times += 1,
+            _ => self.wifi_failures.push((failure, code, 1)),
+        }
+    }
+
+    /// Why the board is not in its wireless network, if it was and is not.
+    pub fn lost(&self) -> Option<Lost> {
+        let (first, ..) = self.wifi_failures.get(self.away_since?)?;
+        let (last, ..) = self.wifi_failures.last()?;
+        Some(Lost { first: *first, last: *last })
     }
 
     /// A step is about to make the board connect anew.
@@ -88,7 +124,7 @@ impl Gathered {
         self.reports.iter().rev().find_map(|heard| {
             let Heard::Report(report) = heard else { return None };
             match &**report {
-                Report::Event { event: device::control::Event::Disconnected(why), .. } => Some(describe(why)),
+                Report::Event { event: Event::Disconnected(why), .. } => Some(describe(why)),
                 _ => None,
             }
         })
@@ -157,6 +193,10 @@ impl Gathered {
         // Of a TCP connection the board counts none of this.
         let counted = trial.transport == Transport::Quic;
         trial.transport_stats = stats.filter(|_| counted).map(|stats| transport_stats(&stats));
+        for (failure, code, times) in self.wifi_failures {
+            let times = if times == 1 { String::new() } else { format!(", {times} times in a row") };
+            trial.notes.push(format!("the board's Wi-Fi failed: {} (code {code}){times}", words(failure)));
+        }
         self.journal.into_trial(trial, end_us);
         let workload_us = self.workload_us.unwrap_or(end_us);
         workload_us..self.workload_end_us.unwrap_or(end_us).max(workload_us)
@@ -202,5 +242,35 @@ fn transport_stats(stats: &Stats) -> TransportStats {
         congestion_window: some(transport.congestion_window),
         migrations: some(transport.migrations),
         key_updates: some(transport.key_updates),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(gathered: &mut Gathered, event: Event) {
+        gathered.on_board(Timed { at_us: 0, what: Output::Report(Report::Event { at_us: 0, event }) });
+    }
+
+    #[test]
+    fn only_the_absence_that_lasts_explains_what_was_missed() {
+        let failed = |failure| Event::WifiFailed { failure, code: 1, failures: 1 };
+        let mut gathered = Gathered::new(1);
+        for event in [failed(WifiFailure::NetworkNotFound), Event::LinkUp] {
+            hear(&mut gathered, event);
+        }
+        assert_eq!(gathered.lost(), None, "it came back");
+        hear(&mut gathered, failed(WifiFailure::Lost));
+        for _ in 0..3 {
+            hear(&mut gathered, failed(WifiFailure::NetworkNotFound));
+        }
+        let lost = Lost { first: WifiFailure::Lost, last: WifiFailure::NetworkNotFound };
+        assert_eq!(gathered.lost(), Some(lost));
+        assert_eq!(gathered.wifi_failures.last(), Some(&(WifiFailure::NetworkNotFound, 1, 3)));
+        hear(&mut gathered, Event::LinkUp);
+        hear(&mut gathered, failed(WifiFailure::NetworkNotFound));
+        let again = WifiFailure::NetworkNotFound;
+        assert_eq!(gathered.lost(), Some(Lost { first: again, last: again }), "another absence");
     }
 }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use device::control::{Addressing, PowerMode, Wifi};
 
+use super::gathered::Lost;
 use super::settings::Destination;
 use super::setup::TrialError;
 use crate::board::esp32c3::choose::Chosen;
 use crate::board::esp32c3::flash::ChipInfo;
 use crate::board::esp32c3::recovery::Attempt;
-use crate::board::esp32c3::{Fault, Limits, TetheredMachine};
+use crate::board::esp32c3::{Fault, Limits, TetheredMachine, wifi};
 use crate::board::{Board, BoardError, Options};
 use crate::broker::Broker;
 use crate::energy::{
@@ -215,22 +216,23 @@ impl Tethered {
         }
     }
 
-    /// The error of a trial in this kind of board's terms.
-    pub fn explain(&self, error: TrialError, limit: Duration) -> TrialError {
+    /// What came of a trial in this kind of board's terms. `missed` is the phase whose end was not reached in time, `lost`
+    /// tells why the board is not in its network any more.
+    pub fn explain(
+        &self,
+        result: Result<(), TrialError>,
+        missed: Option<&'static str>,
+        lost: Option<Lost>,
+        limit: Duration,
+    ) -> Result<(), TrialError> {
         // A board that died or fell silent meanwhile is another matter.
-        if error.phase != "network up" || !error.cause.starts_with("not reached") {
-            return error;
-        }
-        let fault = Fault::NoDhcp { limit };
-        TrialError::new("network up", Blame::Environment, format!("{fault}\n  remedy: {}", fault.remedy()))
-    }
-}
-
-/// An error of a board with its remedy.
-pub fn told(error: &BoardError) -> String {
-    match miette::Diagnostic::help(error) {
-        Some(help) => format!("{error}\n  remedy: {help}"),
-        None => error.to_string(),
+        let Some(phase) = missed else { return result };
+        let fault = match (lost, &self.0.wifi) {
+            (Some(Lost { first, last }), Some(wifi)) => wifi::lost(&wifi.ssid, first, last),
+            _ if phase == "network up" => Fault::NoDhcp { limit },
+            _ => return result,
+        };
+        Err(TrialError::new(phase, Blame::Environment, fault.told()))
     }
 }
 

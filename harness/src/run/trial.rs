@@ -162,7 +162,7 @@ impl Bench<'_> {
             command_limit: COMMAND_LIMIT,
         };
         let board = self.board.start(plan.seed, options).await;
-        let mut board = board.map_err(|error| environment(&tethered::told(&error)))?;
+        let mut board = board.map_err(|error| environment(&error.told()))?;
         let log = self.file("link", plan.number, "jsonl");
         let mut setup = self.setup(plan.seed, &log);
         if let Capturing::On { key_log } = &self.capturing {
@@ -196,6 +196,7 @@ impl Bench<'_> {
         let summary = link.stop();
         trial.duration_us = clock.now_us();
         trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
+        let (missed, lost) = (gathered.missed, gathered.lost());
         let accounts = gathered.accounts();
         let workload = gathered.into_trial(trial, closing(&result));
         if matches!(self.board, BoardKind::Host) {
@@ -211,7 +212,7 @@ impl Bench<'_> {
         let result = match self.board {
             BoardKind::Esp32c3(tethered) => {
                 tethered.estimate_energy(trial, &accounts);
-                result.map_err(|error| tethered.explain(error, self.scenario.limits.boot))
+                tethered.explain(result, missed, lost, self.scenario.limits.boot)
             }
             BoardKind::Host | BoardKind::Qemu { .. } => result,
         };

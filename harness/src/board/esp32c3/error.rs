@@ -396,6 +396,21 @@ pub enum Fault {
         /// Why.
         cause: String,
     },
+    /// The network went away in the run.
+    #[error("the board lost the Wi-Fi network `{ssid}` and did not get back to it: {cause}")]
+    #[diagnostic(
+        code("wifi::lost"),
+        help(
+            "switch the access point on again, or move the board nearer to it, and run again; the access point's own log tells \
+         whether it sent the board away"
+        )
+    )]
+    Lost {
+        /// The network.
+        ssid: String,
+        /// What the radio told, first and last.
+        cause: String,
+    },
     /// The network gave no address.
     #[error("the board joined the Wi-Fi network, but no DHCP server gave it an address within {limit:?}")]
     #[diagnostic(
@@ -468,6 +483,11 @@ impl Fault {
     /// The remedy.
     pub fn remedy(&self) -> String {
         miette::Diagnostic::help(self).map_or_else(String::new, |help| help.to_string())
+    }
+
+    /// The fault with its remedy, as lists, logs and reports tell it.
+    pub fn told(&self) -> String {
+        format!("{self}\n  remedy: {}", self.remedy())
     }
 }
 

@@ -389,14 +389,16 @@ impl TetheredMachine {
             Banner::last_in(&memory.last_words())
                 .map_or_else(String::new, |b| format!(", reset cause {}", b.reset))
         };
+        let pulled = || Fault::Pulled { port: self.path.clone() };
         let status = match memory.end() {
             None if memory.restarted() => Some(format!("the chip restarted by itself{}", cause())),
-            Some(_) if !self.path.exists() => Some(Fault::Pulled { port: self.path.clone() }.to_string()),
-            Some(cause) => Some(format!("{} ({cause})", Fault::Pulled { port: self.path.clone() })),
+            Some(_) if !self.path.exists() => Some(pulled().to_string()),
+            Some(cause) => Some(format!("{} ({cause})", pulled())),
             None => None,
         };
+        let remedy = memory.end().map(|_| pulled().remedy());
         self.session = None;
-        Autopsy { status, errors: crash, ..Autopsy::default() }
+        Autopsy { status, errors: crash, remedy, ..Autopsy::default() }
     }
 }
 

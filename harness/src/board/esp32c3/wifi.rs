@@ -102,6 +102,13 @@ pub(super) fn fault(ssid: &str, last: Option<(WifiFailure, u16)>) -> Fault {
     }
 }
 
+/// What it means that a board which had joined is not in the network any more: `first` is why it left, `last` why it is
+/// not back.
+pub fn lost(ssid: &str, first: WifiFailure, last: WifiFailure) -> Fault {
+    let then = if first == last { String::new() } else { format!("; then {}", words(last)) };
+    Fault::Lost { ssid: ssid.to_owned(), cause: format!("{}{then}", words(first)) }
+}
+
 /// A failure in words.
 pub fn words(failure: WifiFailure) -> &'static str {
     match failure {
