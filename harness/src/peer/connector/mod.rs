@@ -1,28 +1,34 @@
 //! Opens a connection to a broker and notes when each phase of the handshake was reached.
 
+mod error;
+mod phases;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device::control::Resumption;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Endpoint, TransportConfig, VarInt};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::RootCertStore;
 use rustls::client::{Resumption as TicketStore, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, KeyLog, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use error::{network, quic_failure, tls_failure};
+use phases::{PhaseLog, Timed};
+
+pub use error::ConnectError;
+pub(crate) use error::{received_alert, received_quic_alert};
+
 use super::Clock;
 use crate::certificates::Identity;
 use crate::measure::Transport;
-use crate::measure::record::{
-    ConnectFailure, ConnectFailureKind, Handshake, Mark, Phase, TransportStats, Wire,
-};
+use crate::measure::record::{Handshake, Mark, Phase, TransportStats, Wire};
 
 const ALPN: &[u8] = b"mqtt";
 /// Headers below a UDP payload: IPv4 or IPv6, and UDP.
@@ -76,78 +82,6 @@ impl Target {
             resumption: Resumption::Off,
             quic: QuicTuning::default(),
         }
-    }
-}
-
-/// A connection could not be opened.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The settings are unusable.
-    #[error("the client's settings are refused: {0}")]
-    Settings(String),
-    /// The network refused.
-    #[error("{0}")]
-    Network(String),
-    /// The server's certificate is refused.
-    #[error("the broker's certificate is refused: {0}")]
-    Certificate(rustls::CertificateError),
-    /// The handshake failed for another reason.
-    #[error("the handshake failed: {reason}")]
-    Handshake {
-        /// Why.
-        reason: String,
-        /// The broker's alert, if it sent one.
-        alert: Option<u8>,
-    },
-    /// No application protocol in common.
-    #[error("the broker refuses the application protocol `mqtt`")]
-    Alpn,
-    /// The broker refused the CONNECT, with its CONNACK code.
-    #[error("the broker refused the CONNECT with code {0:#04x}")]
-    Refused(u8),
-    /// Nothing came within the limit.
-    #[error("no answer within {} s", .0.as_secs_f32())]
-    TimedOut(Duration),
-    /// The connection ended before CONNACK.
-    #[error("the connection ended before CONNACK: {reason}")]
-    Closed {
-        /// Why.
-        reason: String,
-        /// The broker's alert, if that was its reason.
-        alert: Option<u8>,
-    },
-}
-
-impl ConnectError {
-    /// The failure in the report's terms.
-    #[must_use]
-    pub fn to_record(&self) -> ConnectFailure {
-        let kind = match self {
-            Self::Certificate(_) => ConnectFailureKind::Certificate,
-            Self::Alpn | Self::Refused(_) | Self::Handshake { .. } | Self::Closed { .. } => {
-                ConnectFailureKind::Refused
-            }
-            Self::TimedOut(_) => ConnectFailureKind::Timeout,
-            Self::Settings(_) | Self::Network(_) => ConnectFailureKind::Other,
-        };
-        ConnectFailure { kind, detail: self.to_string(), alert: self.alert() }
-    }
-
-    /// The TLS alert that gave the reason, sent or received (RFC 8446 6.2).
-    #[must_use]
-    pub fn alert(&self) -> Option<u8> {
-        match self {
-            Self::Certificate(reason) => Some(rustls::AlertDescription::from(reason.clone()).into()),
-            Self::Alpn => Some(NO_APPLICATION_PROTOCOL),
-            Self::Handshake { alert, .. } | Self::Closed { alert, .. } => *alert,
-            Self::Settings(_) | Self::Network(_) | Self::Refused(_) | Self::TimedOut(_) => None,
-        }
-    }
-
-    /// The connection ended for a reason that is no alert.
-    pub(super) fn closed(reason: impl fmt::Display) -> Self {
-        Self::Closed { reason: reason.to_string(), alert: None }
     }
 }
 
@@ -210,7 +144,7 @@ impl Connector {
     /// The certificates the broker presented in the latest full handshake, leaf first.
     #[must_use]
     pub fn presented_chain(&self) -> Vec<CertificateDer<'static>> {
-        self.phases.0.lock().expect("no holder of this lock panics").chain.clone()
+        self.phases.chain()
     }
 
     /// The TLS configuration, for client libraries that open connections themselves.
@@ -367,15 +301,8 @@ impl Attempt {
     }
 
     pub(super) fn take_phases(&mut self, log: &PhaseLog) {
-        let seen = log.0.lock().expect("no holder of this lock panics").clone();
-        if let Some(at) = seen.keys {
-            self.mark_at(Phase::HandshakeKeys, at);
-        }
-        if let Some(at) = seen.verified {
-            self.mark_at(Phase::CertificateVerified, at);
-        }
-        if let Some(at) = seen.complete {
-            self.mark_at(Phase::HandshakeComplete, at);
+        for (phase, at) in log.reached() {
+            self.mark_at(phase, at);
         }
     }
 }
@@ -396,7 +323,7 @@ fn tls_config(
     let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
         .map_err(|error| settings(&error))?;
-    let verifier = Arc::new(Timed { inner, name: name.clone(), phases: Arc::clone(phases) });
+    let verifier = Arc::new(Timed::new(inner, name.clone(), Arc::clone(phases)));
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| settings(&error))?
@@ -410,7 +337,7 @@ fn tls_config(
             .map_err(|error| settings(&error))?,
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    config.key_log = Arc::clone(phases) as Arc<dyn KeyLog>;
+    config.key_log = Arc::clone(phases) as Arc<dyn rustls::KeyLog>;
     config.resumption = match target.resumption {
         Resumption::Off => TicketStore::disabled(),
         Resumption::Ticket | Resumption::EarlyData => TicketStore::default(),
@@ -443,58 +370,6 @@ fn wildcard(broker: SocketAddr) -> SocketAddr {
     }
 }
 
-fn network(error: io::Error) -> ConnectError {
-    ConnectError::Network(error.to_string())
-}
-
-fn tls_failure(error: io::Error) -> ConnectError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(reason)) => ConnectError::Certificate(reason.clone()),
-        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
-            ConnectError::Alpn
-        }
-        Some(other) => ConnectError::Handshake { reason: other.to_string(), alert: received_alert(&error) },
-        None => ConnectError::Network(error.to_string()),
-    }
-}
-
-/// The alert a TLS connection ended with, if it came from the other side.
-pub(crate) fn received_alert(error: &io::Error) -> Option<u8> {
-    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-        rustls::Error::AlertReceived(alert) => Some((*alert).into()),
-        _ => None,
-    }
-}
-
-/// The alert a QUIC connection ended with, if it came from the other side (RFC 9001 4.8).
-pub(crate) fn received_quic_alert(error: &quinn::ConnectionError) -> Option<u8> {
-    let quinn::ConnectionError::ConnectionClosed(close) = error else { return None };
-    (0..=u8::MAX).find(|alert| quinn::TransportErrorCode::crypto(*alert) == close.error_code)
-}
-
-/// TLS alert no_application_protocol (RFC 8446 6.2), as a QUIC error (RFC 9001 4.8).
-const NO_APPLICATION_PROTOCOL: u8 = 120;
-
-/// What a failed QUIC connection means. quinn hands on the text of a TLS error only, so the verifier's verdict
-/// comes from where it was given.
-fn quic_failure(error: &quinn::ConnectionError, phases: &PhaseLog) -> ConnectError {
-    use quinn::ConnectionError as Error;
-    let alpn = quinn::TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL);
-    match error {
-        Error::TransportError(error) => match phases.refusal() {
-            Some(reason) => ConnectError::Certificate(reason),
-            None if error.code == alpn => ConnectError::Alpn,
-            None => ConnectError::Handshake { reason: error.to_string(), alert: None },
-        },
-        Error::ConnectionClosed(close) if close.error_code == alpn => ConnectError::Alpn,
-        Error::ConnectionClosed(_) | Error::VersionMismatch => {
-            ConnectError::Handshake { reason: error.to_string(), alert: received_quic_alert(error) }
-        }
-        Error::TimedOut | Error::Reset => ConnectError::Network(error.to_string()),
-        other => ConnectError::closed(other),
-    }
-}
-
 /// What quinn counted on one connection, in the report's terms.
 pub(super) fn quic_stats(connection: &quinn::Connection) -> TransportStats {
     let stats = connection.stats();
@@ -517,103 +392,4 @@ pub(super) fn quic_wire(connection: &quinn::Connection) -> (Wire, Wire) {
     let wire =
         |udp: &quinn::UdpStats| Wire { packets: udp.datagrams, bytes: udp.bytes + udp.datagrams * headers };
     (wire(&stats.udp_tx), wire(&stats.udp_rx))
-}
-
-/// When the phases of a handshake that only TLS sees were reached.
-#[derive(Debug, Default)]
-pub(super) struct PhaseLog(Mutex<Seen>);
-
-#[derive(Debug, Default, Clone)]
-struct Seen {
-    keys: Option<Instant>,
-    verified: Option<Instant>,
-    complete: Option<Instant>,
-    refused: Option<rustls::CertificateError>,
-    chain: Vec<CertificateDer<'static>>,
-}
-
-impl PhaseLog {
-    pub(super) fn clear(&self) {
-        *self.0.lock().expect("no holder of this lock panics") = Seen::default();
-    }
-
-    /// Why the certificate was refused, if it was.
-    pub(super) fn refusal(&self) -> Option<rustls::CertificateError> {
-        self.0.lock().expect("no holder of this lock panics").refused.clone()
-    }
-
-    /// A resumed handshake shows no certificate.
-    pub(super) fn handshake(&self) -> Handshake {
-        match self.0.lock().expect("no holder of this lock panics").verified {
-            Some(_) => Handshake::Full,
-            None => Handshake::Resumed,
-        }
-    }
-}
-
-/// rustls announces each secret as it comes to be; the secret itself is of no interest here.
-impl KeyLog for PhaseLog {
-    fn log(&self, label: &str, _: &[u8], _: &[u8]) {
-        let mut seen = self.0.lock().expect("no holder of this lock panics");
-        match label {
-            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => seen.keys = Some(Instant::now()),
-            // Derived once the server's Finished is verified.
-            "CLIENT_TRAFFIC_SECRET_0" => seen.complete = Some(Instant::now()),
-            _ => {}
-        }
-    }
-}
-
-/// The usual verifier, which also notes when it is done. It holds the server to the target's name, even where
-/// a client library only knows the address it connects to.
-#[derive(Debug)]
-struct Timed {
-    inner: Arc<WebPkiServerVerifier>,
-    name: ServerName<'static>,
-    phases: Arc<PhaseLog>,
-}
-
-impl ServerCertVerifier for Timed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now);
-        let mut seen = self.phases.0.lock().expect("no holder of this lock panics");
-        let presented = std::iter::once(end_entity).chain(intermediates);
-        seen.chain = presented.map(|certificate| certificate.clone().into_owned()).collect();
-        if let Err(rustls::Error::InvalidCertificate(reason)) = &verdict {
-            seen.refused = Some(reason.clone());
-        }
-        verdict
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let verdict = self.inner.verify_tls13_signature(message, cert, dss);
-        self.phases.0.lock().expect("no holder of this lock panics").verified = Some(Instant::now());
-        verdict
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
 }
