@@ -350,8 +350,9 @@ fn pem(label: &str, der: &[u8]) -> String {
     text
 }
 
-/// RFC 4648 4.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+/// Bytes in Base64, with padding (RFC 4648 4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

@@ -5,6 +5,8 @@
 //!   case, `__` for each dot.
 //! - The image has no QUIC listener by default, and does not EXPOSE UDP 14567.
 //! - It runs as uid 1000, so the key file has to be readable by that user.
+//! - Its entry point names the node after the container's address unless told otherwise, and EMQX keeps what is on its
+//!   disk under that name: a container that comes back with another address would find nothing.
 //! - It is ready when `GET :18083/status` answers 200; `emqx ctl listeners` then shows `quic:default`.
 //! - API keys of a bootstrap file work from the first start on: one `KEY:SECRET:ROLE` per line.
 
@@ -46,8 +48,12 @@ pub(super) mod path {
     pub(in crate::broker) const CTL: &str = "/opt/emqx/bin/emqx";
 }
 
-/// Mode of the files copied in: the daemon copies them as root, EMQX reads them as uid 1000.
+/// Mode of the files copied in: the daemon copies them as root, EMQX reads them as uid 1000. It could not write to them:
+/// whoever wants other content there has the daemon copy them again.
 pub(super) const FILE_MODE: u32 = 0o644;
+
+/// Name of the one node, whatever the container's address is after a restart.
+const NODE: &str = "emqx@127.0.0.1";
 
 /// Name of the API key; its secret is the run's own.
 pub(super) const API_KEY: &str = "harness";
@@ -58,6 +64,7 @@ pub(super) fn environment(options: &BrokerOptions) -> Vec<(String, String)> {
     let mut set = |name: &str, value: &str| settings.push((variable(name), value.to_owned()));
     // Not a setting, but read by 6.3 and later: anonymous clients and wildcard binds as in 5.8.
     set("security_profile", "legacy");
+    set("node.name", NODE);
     set("log.console.enable", "true");
     set("log.console.level", "info");
     set("api_key.bootstrap_file", path::API_KEYS);
@@ -158,6 +165,9 @@ pub(super) fn quic_runs(listeners: &str) -> bool {
         .any(|line| line.split_once(':').is_some_and(|(k, v)| k.trim() == "running" && v.trim() == "true"))
 }
 
+/// The command whose output [`quic_runs`] reads.
+pub(super) const LISTENERS: [&str; 3] = [path::CTL, "ctl", "listeners"];
+
 /// Commands that put a changed certificate to use: forget cached PEM files, then open the listeners anew.
 pub(super) fn reload_commands() -> [Vec<&'static str>; 3] {
     [
@@ -187,6 +197,7 @@ mod tests {
         let variables = variables(&BrokerOptions::default());
         for (name, value) in [
             ("EMQX_SECURITY_PROFILE", "legacy"),
+            ("EMQX_NODE__NAME", "emqx@127.0.0.1"),
             ("EMQX_LISTENERS__QUIC__DEFAULT__ENABLE", "true"),
             ("EMQX_LISTENERS__QUIC__DEFAULT__BIND", "0.0.0.0:14567"),
             ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__CERTFILE", "/opt/emqx/etc/certs/harness.pem"),
@@ -266,6 +277,19 @@ mod tests {
         assert!(request.contains("\r\nAuthorization: Basic aGFybmVzczpzM2NyZXQ=\r\n"), "{request}");
         assert!(request.ends_with("\r\n\r\n"));
         assert_eq!(api_keys("s3cret"), "harness:s3cret:administrator\n");
+    }
+
+    #[test]
+    fn a_changed_certificate_is_put_to_use_by_commands_in_their_documented_form() {
+        let commands: Vec<String> = reload_commands().iter().map(|command| command.join(" ")).collect();
+        let form = [
+            // The cache comes first: a listener that opens before it is clean reads the old file from there.
+            "/opt/emqx/bin/emqx ctl pem_cache clean",
+            "/opt/emqx/bin/emqx ctl listeners restart quic:default",
+            "/opt/emqx/bin/emqx ctl listeners restart ssl:default",
+        ];
+        assert_eq!(commands, form);
+        assert_eq!(LISTENERS.join(" "), "/opt/emqx/bin/emqx ctl listeners");
     }
 
     #[test]

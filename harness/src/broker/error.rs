@@ -182,6 +182,39 @@ pub enum BrokerError {
         /// The end of its log.
         log: String,
     },
+    /// A command of the broker's own failed in its container.
+    #[error("`{command}` in the container of `{image}` {ending}{}", after_colon(output))]
+    Command {
+        /// The container's image.
+        image: String,
+        /// The command as it would be typed.
+        command: String,
+        /// How it ended.
+        ending: String,
+        /// What it wrote, errors last.
+        output: String,
+    },
+    /// Another certificate lies ready, but a listener goes on with the one it had.
+    #[error(
+        "the {transport} listener in the container of `{image}` does not present its new certificate within {} s \
+         after its commands to reload it ({reason})", limit.as_secs()
+    )]
+    NotRotated {
+        /// The container's image.
+        image: String,
+        /// Which listener.
+        transport: Transport,
+        /// The limit.
+        limit: Duration,
+        /// What it did instead.
+        reason: String,
+    },
+    /// There is nobody to kick.
+    #[error("the broker serves no client `{client_id}`: nobody was kicked")]
+    NoSuchClient {
+        /// The client identifier.
+        client_id: String,
+    },
     /// Docker refused something else.
     #[error("Docker cannot {what}: {reason}")]
     Docker {
@@ -248,8 +281,23 @@ impl BrokerError {
             Self::NotReady { .. } => {
                 "read the lines above; on a slow machine, stop other work and try again".into()
             }
+            Self::Command { .. } => {
+                "read what it says; an image that is not EMQX's own, or of a release before 5.8, may lack the command"
+                    .into()
+            }
+            Self::NotRotated { .. } => {
+                "read the broker's own log (`broker.log` in the report folder): it could not read or use the files".into()
+            }
+            Self::NoSuchClient { .. } => {
+                "let the step come while the client is connected (`after = \"connected\"`, a later `at`)".into()
+            }
             Self::ContainerExited { .. } => "read the lines above; settings the image does not know are the usual cause".into(),
             Self::Docker { .. } => "check `docker info` and the free space of the disk".into(),
         }
     }
+}
+
+/// What a command wrote, where it wrote something.
+fn after_colon(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!(":\n{output}") }
 }

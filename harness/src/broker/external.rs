@@ -148,6 +148,17 @@ pub(super) async fn preflight_connect(target: Target, limit: Duration) -> Result
     connect_once(Arc::new(Connector::new(target)?), limit).await
 }
 
+/// The chain that the broker presents, whether or not it is one to trust.
+pub(super) async fn presented(
+    target: Target,
+    limit: Duration,
+) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    let connector = Arc::new(Connector::new(target)?);
+    let connected = connect_once(Arc::clone(&connector), limit).await;
+    let chain = connector.presented_chain();
+    if chain.is_empty() { connected.map(|()| chain) } else { Ok(chain) }
+}
+
 async fn connect_once(connector: Arc<Connector>, limit: Duration) -> Result<(), ConnectError> {
     let mut options = ClientOptions::new(Version::V5, PREFLIGHT_CLIENT);
     options.connect_limit = limit;

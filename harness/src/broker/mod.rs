@@ -241,9 +241,7 @@ impl Broker {
                 Fault::Start(sessions) => embedded.start_again(*sessions).await,
                 Fault::Freeze => embedded.freeze(),
                 Fault::Resume => embedded.resume(),
-                Fault::Kick { client_id } => {
-                    embedded.kick(client_id, reason::ADMINISTRATIVE_ACTION).map(|_| ())
-                }
+                Fault::Kick { client_id } => embedded.kick(client_id, reason::ADMINISTRATIVE_ACTION),
                 Fault::Limit(limits) => embedded.limit(*limits),
                 Fault::RotateCertificate(flaw) => embedded.rotate_certificate(&self.certificates, *flaw),
                 Fault::DropUdp => embedded.set_udp_dropped(true),

@@ -142,6 +142,8 @@ pub struct BrokerOptions {
     pub packet_size_max: u32,
     /// Ceilings on clients.
     pub limits: Limits,
+    /// Longest a broker in a container may take to be ready. EMQX needs about ten seconds on two cores.
+    pub ready_limit: Duration,
     /// File to append TLS secrets to, in the format of SSLKEYLOGFILE. Whoever has it can read the
     /// traffic; it serves to decode a capture.
     pub key_log: Option<PathBuf>,
@@ -164,6 +166,7 @@ impl Default for BrokerOptions {
             idle_timeout: None,
             packet_size_max: 1 << 20,
             limits: Limits::default(),
+            ready_limit: Duration::from_secs(60),
             key_log: None,
         }
     }

@@ -13,7 +13,7 @@ use super::refusal;
 use super::schedule::{Schedule, Task};
 use super::settings;
 use super::setup::{Names, TrialError};
-use crate::broker::{Broker, Fault, Trust};
+use crate::broker::{Broker, BrokerError, Fault, Trust};
 use crate::link::LinkHandle;
 use crate::measure::record::{Blame, Direction, EventKind};
 use crate::peer::{ClientOptions, Clock, Connector, Implementation, Ledger, Party};
@@ -120,14 +120,20 @@ impl Stage<'_> {
         let at_us = self.clock.now_us();
         journal.event(at_us, EventKind::Step, format!("{task:?}"));
         match task {
-            Task::Fault(fault, kind) => {
-                self.apply(&fault).await?;
-                if let Some(kind) = kind {
-                    journal.disturb(at_us, kind, &fault.to_string());
+            Task::Fault(fault, kind) => match self.apply(&fault).await? {
+                Ok(()) => {
+                    if let Some(kind) = kind {
+                        journal.disturb(at_us, kind, &fault.to_string());
+                    }
                 }
-            }
+                // The client may be between connections: an event, as where a board cannot carry out its step.
+                Err(absent @ BrokerError::NoSuchClient { .. }) => {
+                    journal.event(at_us, EventKind::Step, format!("not carried out: {absent}"));
+                }
+                Err(error) => return Err(step_error(&error)),
+            },
             Task::Heal(fault, kind) => {
-                self.apply(&fault).await?;
+                self.apply(&fault).await?.map_err(|error| step_error(&error))?;
                 if matches!(fault, Fault::Start(_)) {
                     // A broker that was killed left the peer waiting for its idle timeout. The peer is no subject:
                     // it may be told.
@@ -141,8 +147,10 @@ impl Stage<'_> {
         Ok(None)
     }
 
-    async fn apply(&mut self, fault: &Fault) -> Result<(), TrialError> {
-        limited("step", FAULT_LIMIT, Blame::Environment, self.broker.apply(fault)).await
+    /// What the broker makes of a fault, within its limit.
+    async fn apply(&mut self, fault: &Fault) -> Result<Result<(), BrokerError>, TrialError> {
+        let applied = async { Ok::<_, std::convert::Infallible>(self.broker.apply(fault).await) };
+        limited("step", FAULT_LIMIT, Blame::Environment, applied).await
     }
 
     /// Connects with the subject's client identifier, which makes the broker end the subject's session.
@@ -154,6 +162,11 @@ impl Stage<'_> {
         usurper.finish().await;
         Ok(())
     }
+}
+
+/// A fault that could not be acted out, with what to do about it.
+fn step_error(error: &BrokerError) -> TrialError {
+    TrialError::new("step", Blame::Environment, format!("{error}\n  remedy: {}", error.remedy()))
 }
 
 /// Waits for `work`, but not for ever: beyond `limit` it has failed.

@@ -7,12 +7,12 @@ use testcontainers::bollard::query_parameters::{KillContainerOptionsBuilder, Log
 use testcontainers::{ContainerAsync, GenericImage};
 
 use super::engine::{DAEMON_LIMIT, docker_text, within};
-use super::{Containerized, LOG_MAX, State, files};
+use super::{Containerized, LOG_MAX, State};
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
 use crate::broker::fault::{Fault, SessionState};
 use crate::broker::options::Durability;
-use crate::certificates::{Certificates, Flaw};
+use crate::certificates::Certificates;
 
 /// How long a stopping broker has until it is killed, in seconds.
 const STOP_S: i32 = 10;
@@ -57,14 +57,19 @@ impl Containerized {
                 other => self.out_of_place(fault, other),
             },
             Fault::Kick { client_id } if self.is_emqx => {
+                self.require_running(fault)?;
                 let path = emqx::client_path(client_id);
                 match self.api("DELETE", &path, Some(&self.secret)).await {
-                    Ok(204 | 404) => Ok(()),
+                    Ok(204) => Ok(()),
+                    Ok(404) => Err(BrokerError::NoSuchClient { client_id: client_id.clone() }),
                     Ok(status) => Err(docker_text("kick a client", &format!("the API answers {status}"))),
                     Err(reason) => Err(docker_text("kick a client", &reason)),
                 }
             }
-            Fault::RotateCertificate(flaw) if self.is_emqx => self.rotate(*flaw, certificates).await,
+            Fault::RotateCertificate(flaw) if self.is_emqx => {
+                self.require_running(fault)?;
+                self.rotate(*flaw, certificates).await
+            }
             _ => Err(BrokerError::FaultUnsupported {
                 broker: format!("Docker image {}", self.image),
                 fault: fault.to_string(),
@@ -129,25 +134,16 @@ impl Containerized {
         });
     }
 
-    async fn rotate(&mut self, flaw: Flaw, certificates: &Certificates) -> Result<(), BrokerError> {
-        let failed = |reason: String| docker_text("put another certificate to use", &reason);
-        self.options.certificate = flaw;
-        self.files = files(certificates, flaw, &self.secret)?;
-        for (path, bytes) in &self.files {
-            let script = format!("echo {} | base64 -d > {path}", crate::certificates::base64(bytes));
-            self.exec(&["sh", "-c", &script]).await.map_err(failed)?;
-        }
-        for command in emqx::reload_commands() {
-            self.exec(&command).await.map_err(failed)?;
-        }
-        Ok(())
-    }
-
     fn take_running(&mut self, fault: &Fault) -> Result<Box<ContainerAsync<GenericImage>>, BrokerError> {
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Running(container) => Ok(container),
             other => self.out_of_place(fault, other),
         }
+    }
+
+    fn require_running(&mut self, fault: &Fault) -> Result<(), BrokerError> {
+        self.state = State::Running(self.take_running(fault)?);
+        Ok(())
     }
 
     fn out_of_place<T>(&mut self, fault: &Fault, state: State) -> Result<T, BrokerError> {

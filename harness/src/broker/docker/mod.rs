@@ -3,10 +3,12 @@
 //! Every container carries labels that say which process made it. It goes away when that process drops it; a
 //! process that was killed leaves it behind, and the next one to start a container sweeps it up.
 
+mod command;
 mod engine;
 mod faults;
 mod leftovers;
 mod ready;
+mod rotation;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -32,7 +34,7 @@ use super::emqx::{self, port};
 use super::error::BrokerError;
 use super::options::BrokerOptions;
 use super::spec::BrokerSpec;
-use crate::certificates::{Certificates, Flaw};
+use crate::certificates::{Certificates, Identity};
 use crate::measure::Transport;
 
 /// Longest the daemon may take to create and start a container: the files go into it meanwhile.
@@ -91,7 +93,7 @@ impl Containerized {
         ensure_image(&docker, &image).await?;
         let secret = random_token();
         let mut broker = Self {
-            files: files(certificates, options.certificate, &secret)?,
+            files: files(certificates, &certificates.server(options.certificate)?, &secret),
             digest: digest(&docker, &image).await,
             image,
             is_emqx,
@@ -242,18 +244,14 @@ impl Containerized {
     }
 }
 
-fn files(
-    certificates: &Certificates,
-    flaw: Flaw,
-    secret: &str,
-) -> Result<Vec<(&'static str, Vec<u8>)>, BrokerError> {
-    let identity = certificates.server(flaw)?;
-    Ok(vec![
+/// What a container is given to read.
+fn files(certificates: &Certificates, identity: &Identity, secret: &str) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
         (emqx::path::CERTIFICATE, identity.chain_pem().into_bytes()),
         (emqx::path::KEY, identity.key_pem().into_bytes()),
         (emqx::path::CLIENT_CA, certificates.root_pem().into_bytes()),
         (emqx::path::API_KEYS, emqx::api_keys(secret).into_bytes()),
-    ])
+    ]
 }
 
 /// Where this machine reaches what listens at `bind`.

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testcontainers::core::ExecCommand;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::engine::{DAEMON_LIMIT, with_causes, within};
+use super::engine::{DAEMON_LIMIT, within};
 use super::{Containerized, State, reachable};
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
@@ -18,8 +17,6 @@ use crate::certificates::{Certificates, Flaw, SERVER_NAME};
 use crate::measure::Transport;
 use crate::peer::Target;
 
-/// Longest a broker may take to be ready. EMQX needs about ten seconds on two cores.
-const READY_LIMIT: Duration = Duration::from_secs(60);
 const READY_PAUSE: Duration = Duration::from_millis(100);
 /// One attempt to connect while it gets ready.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(2);
@@ -29,7 +26,7 @@ const LAST_LINES: usize = 20;
 impl Containerized {
     /// Waits until each listener has accepted an MQTT client, and EMQX says it is ready, too.
     pub(super) async fn wait_until_ready(&self, certificates: &Certificates) -> Result<(), BrokerError> {
-        let deadline = Instant::now() + READY_LIMIT;
+        let deadline = Instant::now() + self.options.ready_limit;
         let mut last = None;
         while Instant::now() < deadline {
             self.check_alive().await?;
@@ -41,7 +38,7 @@ impl Containerized {
         }
         Err(BrokerError::NotReady {
             image: self.image.clone(),
-            limit: READY_LIMIT,
+            limit: self.options.ready_limit,
             reason: last.unwrap_or_else(|| "nothing was tried".into()),
             log: self.last_lines(),
         })
@@ -53,7 +50,7 @@ impl Containerized {
             if status != 200 {
                 return Err(format!("the status endpoint answers {status}"));
             }
-            let listeners = self.exec(&[emqx::path::CTL, "ctl", "listeners"]).await?;
+            let listeners = self.exec(&emqx::LISTENERS).await.map_err(|error| error.to_string())?;
             if !emqx::quic_runs(&listeners) {
                 return Err("`emqx ctl listeners` does not show quic:default running".into());
             }
@@ -131,22 +128,5 @@ impl Containerized {
             .map_err(|_| format!("{target} does not answer"))?
             .map_err(|error| format!("{target}: {error}"))?;
         emqx::status(&response).ok_or_else(|| format!("{target} does not speak HTTP"))
-    }
-
-    pub(super) async fn exec(&self, command: &[&str]) -> Result<String, String> {
-        let (State::Running(container) | State::Paused(container)) = &self.state else {
-            return Err("the container does not run".into());
-        };
-        let run = async {
-            let mut result = container
-                .exec(ExecCommand::new(command.iter().copied()))
-                .await
-                .map_err(|error| with_causes(&error))?;
-            result.stdout_to_vec().await.map_err(|error| with_causes(&error))
-        };
-        let output = tokio::time::timeout(DAEMON_LIMIT, run).await.map_err(|_| {
-            format!("`{}` does not end within {} s", command.join(" "), DAEMON_LIMIT.as_secs())
-        })??;
-        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 }

@@ -244,8 +244,11 @@ impl Embedded {
         }
     }
 
-    pub(super) fn kick(&self, client_id: &str, reason: u8) -> Result<usize, BrokerError> {
-        Ok(self.running("kick a client")?.shared.kick(client_id, reason))
+    pub(super) fn kick(&self, client_id: &str, reason: u8) -> Result<(), BrokerError> {
+        match self.running("kick a client")?.shared.kick(client_id, reason) {
+            0 => Err(BrokerError::NoSuchClient { client_id: client_id.to_owned() }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn client_ids(&self) -> Vec<String> {

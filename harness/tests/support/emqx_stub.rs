@@ -1,0 +1,225 @@
+//! Stands in for EMQX in an image of its own: the embedded broker behind the settings, files, status endpoint, API and
+//! command line that the harness uses of EMQX, in the forms that EMQX documents.
+//!
+//! Without arguments it serves. As `emqx ctl ...` it has the serving one do that, as EMQX's tool does:
+//!
+//! - `ctl listeners` lists the listeners;
+//! - `ctl pem_cache clean` forgets the certificates that were read;
+//! - `ctl listeners restart NAME` opens a listener anew, with the certificates of the cache or else of the files.
+//!
+//! The variable `EMQX_STUB` makes it fail: `status=CODE` is what the status endpoint answers, `quic=stopped` how the
+//! listener is shown, `deaf` has commands do nothing and say that all is well, and `WORDS=CODE` is the exit code of the
+//! command of those words (`_` between them).
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use harness::broker::{Broker, BrokerError, BrokerOptions, BrokerSpec, Credentials, Fault, Ports};
+use harness::certificates::{Certificates, Identity};
+
+/// Where the serving one hears the command line, inside the container.
+const CONTROL: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 4370);
+const API: u16 = 18_083;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("ctl") => control(&words[1..]),
+        None => serve(),
+        Some(other) => panic!("`{other}` is no command of this stub"),
+    }
+}
+
+/// What `EMQX_STUB` says of `name`.
+fn flaw(name: &str) -> Option<String> {
+    let all = std::env::var("EMQX_STUB").ok()?;
+    let mut each = all.split(',').map(|flaw| flaw.split_once('=').unwrap_or((flaw, "")));
+    each.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+}
+
+/// The value of one of EMQX's settings.
+fn setting(name: &str) -> String {
+    let variable = format!("EMQX_{}", name.replace('.', "__").to_uppercase());
+    std::env::var(&variable).unwrap_or_else(|_| panic!("{variable} is not set"))
+}
+
+/// `emqx ctl`: one line to the serving one, and its answer.
+fn control(words: &[String]) -> ExitCode {
+    if let Some(code) = flaw(&words.join("_")) {
+        eprintln!("Node 'emqx@127.0.0.1' not responding to pings.");
+        return ExitCode::from(code.parse::<u8>().expect("an exit code"));
+    }
+    if flaw("deaf").is_some() && words.last().is_some_and(|word| word != "listeners") {
+        println!("ok");
+        return ExitCode::SUCCESS;
+    }
+    let asked = TcpStream::connect(CONTROL).and_then(|mut stream| {
+        writeln!(stream, "{}", words.join(" "))?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    });
+    match asked.as_deref().map(|answer| answer.split_once('\n')) {
+        Ok(Some(("ok", rest))) => {
+            print!("{rest}");
+            ExitCode::SUCCESS
+        }
+        Ok(Some((_, rest))) => {
+            eprint!("{rest}");
+            ExitCode::FAILURE
+        }
+        Ok(None) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("no node answers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The node: the broker, and the certificates it has read.
+struct Node {
+    runtime: tokio::runtime::Runtime,
+    broker: Option<Broker>,
+    /// EMQX's cache of PEM files, by path.
+    cache: HashMap<String, Vec<u8>>,
+}
+
+fn serve() -> ExitCode {
+    assert_eq!(setting("listeners.quic.default.enable"), "true", "there would be no QUIC listener");
+    assert_eq!(setting("node.name"), "emqx@127.0.0.1");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut node = Node { runtime, broker: None, cache: HashMap::new() };
+    if let Err(error) = node.open() {
+        eprintln!("[error] failed_to_start_listener: {error}");
+        return ExitCode::from(1);
+    }
+    let commands = TcpListener::bind(CONTROL).expect("the control port");
+    let api = TcpListener::bind((Ipv4Addr::UNSPECIFIED, API)).expect("the API's port");
+    println!("EMQX stub is running now!");
+    let node = Arc::new(std::sync::Mutex::new(node));
+    let shared = Arc::clone(&node);
+    std::thread::spawn(move || {
+        for stream in api.incoming().map_while(Result::ok) {
+            let _ = answer(stream, &shared);
+        }
+    });
+    for mut stream in commands.incoming().map_while(Result::ok) {
+        let mut line = String::new();
+        let _ = stream.read_to_string(&mut line);
+        let outcome = node.lock().expect("no holder panics").obey(line.trim());
+        let text = match outcome {
+            Ok(text) => format!("ok\n{text}"),
+            Err(text) => format!("error\n{text}\n"),
+        };
+        let _ = stream.write_all(text.as_bytes());
+    }
+    ExitCode::SUCCESS
+}
+
+impl Node {
+    /// A file as EMQX reads it: from the cache, if it was read before.
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, String> {
+        let path = setting(&format!("listeners.quic.default.ssl_options.{name}"));
+        if let Some(known) = self.cache.get(&path) {
+            return Ok(known.clone());
+        }
+        let bytes = std::fs::read(&path).map_err(|error| format!("{path}: {error}"))?;
+        self.cache.insert(path, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// Opens the listeners with the certificates that the settings name.
+    fn open(&mut self) -> Result<(), String> {
+        let (chain, key) = (self.read("certfile")?, self.read("keyfile")?);
+        let identity = Identity::from_pem(&chain, &key)?;
+        let credentials = Credentials { identity, client_roots: rustls::RootCertStore::empty() };
+        let options = BrokerOptions {
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ports: Ports { quic: 14_567, tls: 8_883, tcp: 1_883 },
+            credentials: Some(credentials),
+            ..BrokerOptions::default()
+        };
+        let certificates = Arc::new(Certificates::generate().map_err(|error| error.to_string())?);
+        if let Some(broker) = self.broker.take() {
+            self.runtime.block_on(broker.shut_down());
+        }
+        let started = Broker::start(BrokerSpec::Embedded, certificates, options);
+        self.broker = Some(self.runtime.block_on(started).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// One line of `emqx ctl`.
+    fn obey(&mut self, line: &str) -> Result<String, String> {
+        match line {
+            "listeners" => Ok(listeners()),
+            "pem_cache clean" => {
+                self.cache.clear();
+                Ok("PEM cache cleaned\n".into())
+            }
+            "listeners restart quic:default" | "listeners restart ssl:default" => {
+                self.open()?;
+                Ok(format!("Restarted {} listener successfully.\n", &line["listeners restart ".len()..]))
+            }
+            other => Err(format!("unknown command: {other}")),
+        }
+    }
+
+    /// `DELETE /api/v5/clients/ID`.
+    fn kick(&mut self, client_id: &str) -> u16 {
+        let broker = self.broker.as_mut().expect("it is open");
+        let kick = Fault::Kick { client_id: client_id.to_owned() };
+        match self.runtime.block_on(broker.apply(&kick)) {
+            Ok(()) => 204,
+            Err(BrokerError::NoSuchClient { .. }) => 404,
+            Err(_) => 500,
+        }
+    }
+}
+
+fn listeners() -> String {
+    let runs = flaw("quic").is_none_or(|state| state != "stopped");
+    let one = |name: &str, port: u16, runs: bool| {
+        format!(
+            "{name}\n  listen_on       : 0.0.0.0:{port}\n  acceptors       : 16\n  proxy_protocol  : false\n  \
+             running         : {runs}\n  current_conn    : 0\n  max_conns       : infinity\n"
+        )
+    };
+    [one("ssl:default", 8883, true), one("quic:default", 14_567, runs), one("tcp:default", 1883, true)]
+        .concat()
+}
+
+/// One request to the status endpoint or the API.
+fn answer(mut stream: TcpStream, node: &std::sync::Mutex<Node>) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let first = request.lines().next().unwrap_or_default();
+    let status = if first == "GET /status HTTP/1.1" {
+        flaw("status").map_or(200, |code| code.parse().expect("a status code"))
+    } else if let Some(client_id) = first.strip_prefix("DELETE /api/v5/clients/") {
+        if authorized(&request) {
+            let client_id = client_id.trim_end_matches(" HTTP/1.1");
+            node.lock().expect("no holder panics").kick(client_id)
+        } else {
+            401
+        }
+    } else {
+        404
+    };
+    write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+/// Whether the request bears the API key of the bootstrap file.
+fn authorized(request: &str) -> bool {
+    let keys = std::fs::read_to_string(Path::new(&setting("api_key.bootstrap_file"))).unwrap_or_default();
+    let Some((key, "administrator")) = keys.trim().rsplit_once(':') else { return false };
+    let wanted = format!("Authorization: Basic {}", harness::certificates::base64(key.as_bytes()));
+    request.lines().any(|line| line == wanted)
+}
