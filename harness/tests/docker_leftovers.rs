@@ -223,6 +223,33 @@ fn an_engine_that_goes_in_the_middle_of_a_run_ends_it_with_an_error() {
     assert_eq!(containers_of(pid), "");
 }
 
+/// The container may go while no step has to do with it: whatever the clients make of that, it is not their fault.
+#[test]
+fn a_container_that_goes_in_the_middle_of_a_run_ends_it_with_its_last_lines() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let limits = "[limits]\nworkload = \"4 s\"\ndrain = \"1 s\"\n";
+    for (way, status) in [(&["kill"][..], "exit code 137"), (&["rm", "-f"], "it was removed")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = scenario(folder.path(), 30, "delivery.ratio = 100 %", limits);
+        let child = harness(folder.path(), &path, &broker).spawn().expect("the harness");
+        let pid = child.id();
+        wait_for_container(&child, folder.path());
+        let ended_it =
+            Command::new("docker").args(way).arg(containers_of(pid).trim()).output().expect("docker");
+        assert!(ended_it.status.success());
+        let output = ended(child);
+        assert_eq!(output.status.code(), Some(3), "{way:?}: {}", told(&output));
+        // The report wraps its lines.
+        let words = told(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(&format!("ended during the run ({status})")), "{way:?}: {words}");
+        assert!(words.contains("its last lines") && words.contains("ready"), "{way:?}: {words}");
+        assert!(words.contains("docker events"), "{way:?}: {words}");
+        assert_eq!(containers_of(pid), "", "{way:?}");
+    }
+}
+
 /// Stands between the harness and the engine, so that it can go without taking the engine along.
 struct Relay {
     streams: Arc<Mutex<Option<Vec<UnixStream>>>>,

@@ -157,6 +157,26 @@ fn shards_against_one_broker_merge_into_one_fleet() {
 }
 
 #[test]
+fn a_broker_that_dies_ends_the_fleet_with_what_became_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = harness();
+    command.args(["fleet", "--devices", "4", "--messages", "100", "--interval", "1s", "--reports"]);
+    let child = command.arg(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the harness");
+    let talk = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let _talk: Vec<_> = talk.take_while(|line| !line.contains("publishing")).collect();
+    let children = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads").flatten();
+    let children = children.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    let broker = children.flatten().collect::<String>();
+    let killed = Command::new("kill").arg("-KILL").arg(broker.trim()).status().expect("kill");
+    assert!(killed.success(), "`{broker}` is the one process it started");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    let words = told(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("the embedded broker's process ended during the run (signal: 9"), "{words}");
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_with_a_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let reports = folder.path().to_str().expect("UTF-8");

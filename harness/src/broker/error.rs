@@ -40,6 +40,14 @@ pub enum BrokerError {
     /// The routing core did not start.
     #[error("the embedded broker's core does not start: {0}")]
     Core(String),
+    /// The embedded broker's own process ended while a run needed it.
+    #[error("the embedded broker's process ended during the run ({status}){}", after_colon(log))]
+    ProcessLost {
+        /// How it ended.
+        status: String,
+        /// The end of its log.
+        log: String,
+    },
     /// A file could not be read or written.
     #[error("{what} `{path}`: {source}", path = path.display())]
     File {
@@ -170,6 +178,16 @@ pub enum BrokerError {
         /// The end of its log.
         log: String,
     },
+    /// The container ended, or was removed, while a run needed it.
+    #[error("the container of `{image}` ended during the run ({status}); its last lines:\n{log}")]
+    ContainerLost {
+        /// Its image.
+        image: String,
+        /// How it ended.
+        status: String,
+        /// The end of its log.
+        log: String,
+    },
     /// The container runs, but its broker does not serve.
     #[error("the broker in the container of `{image}` was not ready within {} s ({reason}); its last lines:\n{log}", limit.as_secs())]
     NotReady {
@@ -239,6 +257,9 @@ impl BrokerError {
             Self::Certificate(_) | Self::Tls(_) | Self::Core(_) => {
                 "this is a fault of the harness; please report it with the message above".into()
             }
+            Self::ProcessLost { .. } => {
+                "see who ended it (`dmesg` tells of want of memory); then run again".into()
+            }
             Self::File { .. } => "check that the path is right and the file readable".into(),
             Self::NoCertificate(_) => {
                 "give the root certificate as PEM: a block that starts with -----BEGIN CERTIFICATE-----".into()
@@ -292,6 +313,9 @@ impl BrokerError {
                 "let the step come while the client is connected (`after = \"connected\"`, a later `at`)".into()
             }
             Self::ContainerExited { .. } => "read the lines above; settings the image does not know are the usual cause".into(),
+            Self::ContainerLost { .. } => {
+                "read the lines above, and see who ended it (`docker events --since 10m`); then run again".into()
+            }
             Self::Docker { .. } => "check `docker info` and the free space of the disk".into(),
         }
     }

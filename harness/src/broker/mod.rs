@@ -201,6 +201,14 @@ impl Broker {
         }
     }
 
+    /// Why it no longer serves although nobody told it to stop; `None` if it does, or does not tell.
+    pub async fn lost(&self) -> Option<BrokerError> {
+        match &self.kind {
+            Kind::Container(container) => container.lost().await,
+            Kind::Embedded(_) | Kind::External(_) => None,
+        }
+    }
+
     /// The run's certificates.
     #[must_use]
     pub fn certificates(&self) -> &Arc<Certificates> {

@@ -126,6 +126,14 @@ impl FleetBroker {
         }
     }
 
+    /// Why it no longer serves although nobody told it to go.
+    pub(super) async fn lost(&mut self) -> Option<BrokerError> {
+        match self {
+            Self::Process(process) => process.lost(),
+            Self::Other(broker) => broker.lost().await,
+        }
+    }
+
     /// Brings it back at the same addresses, without its sessions.
     pub(super) async fn come_back(&mut self) -> Result<(), BrokerError> {
         match self {
@@ -229,12 +237,21 @@ impl Process {
             }
             Err(_) => {
                 self.kill();
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                let lines: Vec<_> = log.lines().collect();
-                let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+                let last = self.last_lines();
                 Err(failed(&format!("not ready within {READY_LIMIT:?}, or ended; its last lines:\n{last}")))
             }
         }
+    }
+
+    fn lost(&mut self) -> Option<BrokerError> {
+        let status = self.child.as_mut()?.child.try_wait().ok()??;
+        Some(BrokerError::ProcessLost { status: status.to_string(), log: self.last_lines() })
+    }
+
+    fn last_lines(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// Asks it to end, and waits.

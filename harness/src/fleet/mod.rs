@@ -191,6 +191,11 @@ impl Fleet<'_> {
             ended = stage.phases(self.options, quic, &mut progress) => ended,
             () = cancel.cancelled() => Err(Ending::Interrupted { by: "the user".to_owned() }),
         };
+        let ended = match ended {
+            Err(interrupted @ Ending::Interrupted { .. }) => Err(interrupted),
+            // Whatever was noticed of it: a broker that has gone explains it.
+            ended => stage.broker_serves().await.and(ended),
+        };
         let logs = stage.leave().await;
         if let Some(text) = stage.broker.log()
             && let Err(error) = std::fs::write(&log, text)

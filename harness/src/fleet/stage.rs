@@ -163,7 +163,7 @@ impl Stage {
         let share = f64::from(options.shard.count());
         let ramp = Duration::from_secs_f64(f64::from(self.devices) * share / options.ramp_per_s);
         let connected = |control: &Control| control.connected.load(Ordering::Relaxed);
-        self.wait(ramp + RAMP_LIMIT + self.limits.connect, self.devices, connected, progress).await;
+        self.wait(ramp + RAMP_LIMIT + self.limits.connect, self.devices, connected, progress).await?;
         self.mark();
 
         self.link.event("workload");
@@ -173,7 +173,7 @@ impl Stage {
         self.control.begin(Phase::Work);
         // Devices begin within one interval of each other.
         let span = options.interval * (options.messages + 1) + self.limits.drain;
-        self.wait(span, self.devices, done, progress).await;
+        self.wait(span, self.devices, done, progress).await?;
         let messages = u64::from(self.devices) * u64::from(options.messages);
         self.arrivals[0] = hear_out(peer, messages, self.limits.drain).await;
         self.mark();
@@ -186,7 +186,7 @@ impl Stage {
         let peer = self.start_peer().await?;
         self.control.begin(Phase::Check);
         let span = options.interval * (CHECK_MESSAGES + 1) + self.limits.drain;
-        self.wait(span, 2 * self.devices, done, progress).await;
+        self.wait(span, 2 * self.devices, done, progress).await?;
         let messages = u64::from(self.devices) * u64::from(CHECK_MESSAGES);
         self.arrivals[1] = hear_out(peer, messages, self.limits.drain).await;
         self.mark();
@@ -197,32 +197,28 @@ impl Stage {
     async fn storm(&mut self, options: &Options, progress: &mut impl FnMut(Progress)) -> Result<(), Ending> {
         progress(Progress::Phase("the broker goes"));
         self.control.begin(Phase::Storm);
-        let failed = |error: &BrokerError| Ending::Failed {
-            phase: "storm".to_owned(),
-            cause: format!("{error}; {}", error.remedy()),
-            blame: Blame::Environment,
-        };
         let affected = self.control.connected.load(Ordering::Relaxed);
         self.marks.gone_us = Some(self.now_us());
-        self.broker.go(options.storm).await.map_err(|error| failed(&error))?;
+        self.broker.go(options.storm).await.map_err(|error| failed("storm", &error))?;
         tokio::time::sleep(options.down).await;
-        self.broker.come_back().await.map_err(|error| failed(&error))?;
+        self.broker.come_back().await.map_err(|error| failed("storm", &error))?;
         self.marks.back_us = Some(self.now_us());
         progress(Progress::Phase("the broker is back: reconnecting"));
         let healed = |control: &Control| control.healed.load(Ordering::Relaxed);
-        self.wait(self.idle_timeout + RETURN_LIMIT, affected, healed, progress).await;
+        self.wait(self.idle_timeout + RETURN_LIMIT, affected, healed, progress).await?;
         self.mark();
         Ok(())
     }
 
-    /// Waits until `count` reaches `wanted`, for at most `limit`; the metrics tell who was late.
+    /// Waits until `count` reaches `wanted`, for at most `limit`; the metrics tell who was late. An error is that the
+    /// broker has gone meanwhile.
     async fn wait(
-        &self,
+        &mut self,
         limit: Duration,
         wanted: u32,
         count: impl Fn(&Control) -> u32,
         progress: &mut impl FnMut(Progress),
-    ) {
+    ) -> Result<(), Ending> {
         let deadline = Instant::now() + limit;
         let mut told = Instant::now();
         while count(&self.control) < wanted
@@ -233,8 +229,15 @@ impl Stage {
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
                 progress(Progress::Count(count(&self.control), wanted));
+                self.broker_serves().await?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the broker is still there; an error is what became of it.
+    pub(super) async fn broker_serves(&mut self) -> Result<(), Ending> {
+        self.broker.lost().await.map_or(Ok(()), |lost| Err(failed("broker", &lost)))
     }
 
     /// Connects the verifying peer and subscribes it to everything the fleet will publish.
@@ -282,6 +285,15 @@ impl Stage {
             }
         }
         logs
+    }
+}
+
+/// How an error of the broker ends a run.
+fn failed(phase: &str, error: &BrokerError) -> Ending {
+    Ending::Failed {
+        phase: phase.to_owned(),
+        cause: format!("{error}; {}", error.remedy()),
+        blame: Blame::Environment,
     }
 }
 

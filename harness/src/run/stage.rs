@@ -130,10 +130,10 @@ impl Stage<'_> {
                 Err(absent @ BrokerError::NoSuchClient { .. }) => {
                     journal.event(at_us, EventKind::Step, format!("not carried out: {absent}"));
                 }
-                Err(error) => return Err(step_error(&error)),
+                Err(error) => return Err(broker_error("step", &error)),
             },
             Task::Heal(fault, kind) => {
-                self.apply(&fault).await?.map_err(|error| step_error(&error))?;
+                self.apply(&fault).await?.map_err(|error| broker_error("step", &error))?;
                 if matches!(fault, Fault::Start(_)) {
                     // A broker that was killed left the peer waiting for its idle timeout. The peer is no subject:
                     // it may be told.
@@ -164,9 +164,9 @@ impl Stage<'_> {
     }
 }
 
-/// A fault that could not be acted out, with what to do about it.
-fn step_error(error: &BrokerError) -> TrialError {
-    TrialError::new("step", Blame::Environment, format!("{error}\n  remedy: {}", error.remedy()))
+/// An error of the broker with its remedy.
+pub fn broker_error(phase: &'static str, error: &BrokerError) -> TrialError {
+    TrialError::new(phase, Blame::Environment, format!("{error}\n  remedy: {}", error.remedy()))
 }
 
 /// Waits for `work`, but not for ever: beyond `limit` it has failed.

@@ -16,7 +16,7 @@ use super::reference::{self, Reference};
 use super::refusal;
 use super::settings::{self, Destination, GATEWAY_ADDRESS};
 use super::setup::{BoardKind, Counted, MAC, Names, TrialError};
-use super::stage::Stage;
+use super::stage::{Stage, broker_error};
 use super::tethered;
 use crate::board::Options;
 use crate::board::qemu::QemuMachine;
@@ -81,8 +81,13 @@ impl Bench<'_> {
             Role::Device => self.device(plan, &names, clock, &mut trial).await,
             Role::Reference => self.reference(plan, &names, clock, &mut trial).await,
         };
+        let interrupted = result.as_ref().is_err_and(TrialError::is_interruption);
         if let Err(error) = result {
             trial.ending = error.ending();
+        }
+        // Whatever clients noticed of it: they are not to blame for a broker that has gone.
+        if !interrupted && let Some(lost) = self.broker.lost().await {
+            trial.ending = broker_error("broker", &lost).ending();
         }
         trial.duration_us = clock.now_us();
         self.count(plan, &mut trial).await;

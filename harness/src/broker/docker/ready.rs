@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use testcontainers::bollard::errors::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -88,23 +89,45 @@ impl Containerized {
     }
 
     async fn check_alive(&self) -> Result<(), BrokerError> {
-        let State::Running(container) = &self.state else { return Ok(()) };
-        match within(DAEMON_LIMIT, "look at the container", container.is_running()).await? {
-            true => Ok(()),
-            false => {
-                let status = match container.exit_code().await {
-                    Ok(Some(code)) => format!("exit code {code}"),
-                    _ => "no exit code".into(),
-                };
-                // The log follows the end by a moment.
-                tokio::time::sleep(READY_PAUSE).await;
-                Err(BrokerError::ContainerExited {
-                    image: self.image.clone(),
-                    status,
-                    log: self.last_lines(),
-                })
+        match self.ending().await? {
+            None => Ok(()),
+            Some(status) => {
+                let (image, log) = (self.image.clone(), self.last_words().await);
+                Err(BrokerError::ContainerExited { image, status, log })
             }
         }
+    }
+
+    /// What became of the container, if it should run and does not; `None`, too, if the daemon does not tell.
+    pub(in crate::broker) async fn lost(&self) -> Option<BrokerError> {
+        let status = self.ending().await.ok()??;
+        Some(BrokerError::ContainerLost { image: self.image.clone(), status, log: self.last_words().await })
+    }
+
+    /// How the container ended, if it should run and does not.
+    async fn ending(&self) -> Result<Option<String>, BrokerError> {
+        let (State::Running(container) | State::Paused(container)) = &self.state else { return Ok(None) };
+        let look = async {
+            match self.docker.inspect_container(container.id(), None).await {
+                Ok(inspected) => Ok(inspected.state),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let state = within(DAEMON_LIMIT, "look at the container", look).await?;
+        let Some(state) = state else { return Ok(Some("it was removed".into())) };
+        if state.running == Some(true) {
+            return Ok(None);
+        }
+        let code = state.exit_code.map_or_else(|| "no exit code".into(), |code| format!("exit code {code}"));
+        let starved = state.oom_killed == Some(true);
+        Ok(Some(if starved { format!("{code}, out of memory") } else { code }))
+    }
+
+    async fn last_words(&self) -> String {
+        // The log follows the end by a moment.
+        tokio::time::sleep(READY_PAUSE).await;
+        self.last_lines()
     }
 
     fn last_lines(&self) -> String {
