@@ -3,7 +3,8 @@
 //! On an unimpaired path it is the verifying peer; through the link it is the reference client, with the same
 //! workload as the board and the same records of it.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use device::control::payload::{self, Header};
@@ -55,10 +56,35 @@ pub struct Party {
     recorder: JoinHandle<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Memory {
-    arrivals: Mutex<Vec<Arrival>>,
-    count: watch::Sender<usize>,
+    noted: Mutex<Noted>,
+    /// How many different messages arrived.
+    messages: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// In order, repeated ones included.
+    arrivals: Vec<Arrival>,
+    /// Run and number of each message that arrived.
+    messages: HashSet<(u32, u32)>,
+}
+
+impl Memory {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().expect("no holder of this lock panics")
+    }
+
+    fn note(&self, arrival: Arrival) {
+        let mut noted = self.noted();
+        noted.arrivals.push(arrival);
+        // A run that has seen one message twice still has to wait for the last one; what is no message of a workload
+        // is waited for by nobody.
+        if arrival.verdict != Verdict::Foreign && noted.messages.insert((arrival.run, arrival.sequence)) {
+            self.messages.send_replace(noted.messages.len());
+        }
+    }
 }
 
 /// What a party has to say in the end.
@@ -94,7 +120,7 @@ impl Party {
             Implementation::Own => Client::start(connector, options, clock, sender),
             Implementation::Rumqttc => Client::start_rumqttc(connector, options, clock, sender)?,
         };
-        let memory = Arc::new(Memory { arrivals: Mutex::default(), count: watch::Sender::new(0) });
+        let memory = Arc::new(Memory::default());
         let recorder = tokio::spawn(record(events, clock, Arc::clone(&memory)));
         Ok(Self { client: Arc::new(client), clock, memory, recorder })
     }
@@ -135,18 +161,18 @@ impl Party {
     /// What arrived so far, in order.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
-        self.memory.arrivals.lock().expect("no holder of this lock panics").clone()
+        self.memory.noted().arrivals.clone()
     }
 
-    /// How many messages arrived so far, repeated ones included.
+    /// How many different messages of workloads arrived so far.
     #[must_use]
     pub fn arrived_count(&self) -> usize {
-        *self.memory.count.borrow()
+        *self.memory.messages.borrow()
     }
 
-    /// Resolves once `count` messages arrived, repeated ones included.
+    /// Resolves once `count` different messages of workloads arrived.
     pub async fn arrived(&self, count: usize) {
-        let mut arrived = self.memory.count.subscribe();
+        let mut arrived = self.memory.messages.subscribe();
         // The sender lives as long as `self`.
         let _ = arrived.wait_for(|arrived| *arrived >= count).await;
     }
@@ -162,8 +188,7 @@ impl Party {
         let log = self.client.end().await;
         // A panic in the task has been reported by the runtime.
         let _ = self.recorder.await;
-        let arrivals =
-            std::mem::take(&mut *self.memory.arrivals.lock().expect("no holder of this lock panics"));
+        let arrivals = std::mem::take(&mut self.memory.noted().arrivals);
         Testimony { arrivals, log }
     }
 }
@@ -244,7 +269,36 @@ async fn record(mut events: mpsc::UnboundedReceiver<ClientEvent>, clock: Clock, 
             size: u32::try_from(publish.payload.len()).expect("below the packet size limit"),
             verdict: if header.run == 0 { Verdict::Foreign } else { verdict },
         };
-        memory.arrivals.lock().expect("no holder of this lock panics").push(arrival);
-        memory.count.send_modify(|count| *count += 1);
+        memory.note(arrival);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_came_twice_does_not_stand_for_one_that_did_not_come() {
+        let memory = Memory::default();
+        let arrival = |run, sequence, verdict| Arrival {
+            run,
+            topic: 0,
+            sequence,
+            intended_us: 0,
+            at_us: 0,
+            size: 64,
+            verdict,
+        };
+        for (arrival, messages) in [
+            (arrival(1, 0, Verdict::Intact), 1),
+            (arrival(1, 0, Verdict::Intact), 1),
+            (arrival(0, 0, Verdict::Foreign), 1),
+            (arrival(2, 0, Verdict::Intact), 2),
+            (arrival(1, 1, Verdict::Corrupt), 3),
+        ] {
+            memory.note(arrival);
+            assert_eq!(*memory.messages.borrow(), messages, "{arrival:?}");
+        }
+        assert_eq!(memory.noted().arrivals.len(), 5, "the ledger is told of every one");
     }
 }
