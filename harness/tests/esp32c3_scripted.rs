@@ -411,13 +411,3 @@ fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
     }
     assert!(!told.contains(PASSWORD), "{told}");
 }
-
-#[test]
-fn the_monitor_shows_text_and_frames_until_its_time_is_over() {
-    let bench = Bench::new(Script { start: Start::Foreign, ..Script::default() });
-    let mut monitor = harness(bench.state.path());
-    monitor.args(["monitor", "--for", "2", "--port"]).arg(bench.board.port());
-    let (output, took) = timed(&mut monitor);
-    assert!(output.status.success(), "{}", errors(&output));
-    assert!((Duration::from_secs(2)..Duration::from_secs(20)).contains(&took), "{took:?}");
-}

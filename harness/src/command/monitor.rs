@@ -13,7 +13,7 @@ use super::tethered::{Which, failure};
 use super::{Exit, Failure, talk};
 use crate::board::esp32c3::port::{Into, Port};
 use crate::board::esp32c3::rom::{Origin, Sorter, annotate};
-use crate::board::esp32c3::{Fault, Session};
+use crate::board::esp32c3::{Fault, Incoming, Session};
 use crate::firmware::elf::Elf;
 
 /// Arguments of `harness monitor`.
@@ -44,19 +44,27 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let elf = arguments.elf.as_deref().map(open).transpose()?;
     let chosen = arguments.which.choose()?;
     let product = chosen.found.usb.as_ref().map(|usb| usb.product);
-    let mut port = Port::open(&chosen.found.port, product).map_err(failure)?;
-    if arguments.reset {
-        port.reset(Into::Firmware).map_err(failure)?;
-    }
+    let port = Port::open(&chosen.found.port, product).map_err(failure)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::environment(miette::miette!("no runtime: {error}")))?;
     let limit = arguments.duration.map(Duration::from_secs);
-    runtime.block_on(show(port, elf.as_ref(), limit))
+    let (session, incoming) = Session::start(port).map_err(failure)?;
+    let first = arguments.reset.then_some(Into::Firmware);
+    runtime.block_on(show(session, incoming, elf.as_ref(), limit, first))
 }
 
-async fn show(port: Port, elf: Option<&Elf>, limit: Option<Duration>) -> Result<Exit, Failure> {
-    let path = port.path().to_path_buf();
-    let (mut session, mut incoming) = Session::start(port).map_err(failure)?;
+/// Shows what `incoming` brings; `first` is where the board is reset to before.
+async fn show(
+    mut session: Session,
+    mut incoming: Incoming,
+    elf: Option<&Elf>,
+    limit: Option<Duration>,
+    first: Option<Into>,
+) -> Result<Exit, Failure> {
+    let path = session.port().path().to_path_buf();
+    if let Some(into) = first {
+        session.reset(into).map_err(failure)?;
+    }
     let (mut keys, _terminal) = keys();
     let mut screen = Screen { elf, decoder: Decoder::new(), sorter: Sorter::default() };
     let deadline = limit.map(|limit| Instant::now() + limit);
@@ -75,8 +83,8 @@ async fn show(port: Port, elf: Option<&Elf>, limit: Option<Duration>) -> Result<
                     Some(b'd') => Into::Loader,
                     _ => continue,
                 };
-                if let Err(fault) = session.port().reset(into) {
-                    talk(&format!("{fault}"));
+                if let Err(fault) = session.reset(into) {
+                    talk(&fault.told());
                 }
             }
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Passed),

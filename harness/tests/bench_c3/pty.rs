@@ -15,7 +15,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 pub struct Pty {
     board: File,
     /// Held open: without it the board's end would see an error whenever the harness has the port closed.
-    _port: File,
+    port: File,
     path: PathBuf,
 }
 
@@ -37,12 +37,17 @@ impl Pty {
         let mut raw = tcgetattr(&port).expect("a terminal");
         raw.make_raw();
         tcsetattr(&port, OptionalActions::Now, &raw).expect("a terminal");
-        Self { board: board.into(), _port: port, path }
+        Self { board: board.into(), port: port, path }
     }
 
     /// The port.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
+    }
+
+    /// The harness's end as a terminal that somebody types at: [`Pty::say`] is typing.
+    pub fn terminal(&self) -> File {
+        self.port.try_clone().expect("an open file")
     }
 
     /// What has arrived, waiting for at most `limit`.

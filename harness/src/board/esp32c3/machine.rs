@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use device::control::frame::{self, FRAME_MAX};
-use device::control::{Command, PowerMode, Refusal, Request, Wifi, WifiFailure};
+use device::control::{PowerMode, Refusal, Request, Wifi, WifiFailure};
 use tokio::time::{Instant, timeout_at};
 
 use super::Fault;
@@ -13,7 +12,7 @@ use super::choose::Chosen;
 use super::port::{self, Port, Wiring};
 use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
 use super::rom::{Banner, decode_crash, invalid_header};
-use super::stream::{Evidence, Incoming, Memory, Session};
+use super::stream::{Evidence, Incoming, Memory, Session, command};
 use super::wifi;
 use crate::board::{Autopsy, BoardError, BoxFuture, Connection, Machine};
 use crate::firmware::elf::Elf;
@@ -419,17 +418,6 @@ impl Machine for TetheredMachine {
     fn autopsy(&mut self) -> BoxFuture<'_, Autopsy> {
         Box::pin(async { self.examine() })
     }
-}
-
-/// A command as bytes on the wire, before anybody speaks the protocol with the board, and its number.
-fn command(request: Request) -> (u32, Vec<u8>) {
-    // Never the number of the last command of another harness.
-    let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
-    let mut bytes = vec![0; FRAME_MAX];
-    let len =
-        frame::encode(&Command { sequence, request }, &mut bytes).expect("FRAME_MAX bytes hold any command");
-    bytes.truncate(len);
-    (sequence, bytes)
 }
 
 /// A fault in a few words, without port and attempts.

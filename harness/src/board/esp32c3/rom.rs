@@ -144,12 +144,11 @@ pub fn annotate(elf: &Elf, line: &str) -> Vec<String> {
 }
 
 fn backtrace(elf: &Elf, lines: &[&str]) -> Vec<String> {
-    let exact = |line: &str| line.contains("PC") || line.contains("MEPC") || line.contains("mepc");
     let mut frames = Vec::new();
     for line in lines {
-        let kind = if exact(line) { Frames::Exact } else { Frames::StackScan };
-        let addresses: Vec<u64> = code_addresses(line).collect();
-        frames.extend(elf.backtrace(&addresses, kind));
+        for (address, kind) in code_addresses(line) {
+            frames.extend(elf.backtrace(&[address], kind));
+        }
         if frames.len() >= ADDRESSES_MAX {
             break;
         }
@@ -157,14 +156,19 @@ fn backtrace(elf: &Elf, lines: &[&str]) -> Vec<String> {
     frames
 }
 
-/// Numbers in `line` that lie where the chip runs code: flash (0x4200_0000) or RAM (0x4037_c000).
-fn code_addresses(line: &str) -> impl Iterator<Item = u64> {
-    line.split(|c: char| !c.is_ascii_alphanumeric())
-        .filter_map(|word| word.strip_prefix("0x").or(Some(word).filter(|word| word.len() == 8)))
-        .filter_map(|word| u64::from_str_radix(word, 16).ok())
-        .filter(|address| {
-            (0x4200_0000..0x4280_0000).contains(address) || (0x4037_c000..0x403e_0000).contains(address)
-        })
+/// Numbers in `line` that lie where the chip runs code: flash (0x4200_0000) or RAM (0x4037_c000). The one behind `pc` or
+/// `mepc`, in whatever letters, is an instruction; any other is at best a return address.
+fn code_addresses(line: &str) -> impl Iterator<Item = (u64, Frames)> {
+    let mut name = "";
+    line.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).filter_map(move |word| {
+        let before = std::mem::replace(&mut name, word);
+        let digits = word.strip_prefix("0x").or(Some(word).filter(|word| word.len() == 8))?;
+        let address = u64::from_str_radix(digits, 16).ok()?;
+        let is_code =
+            (0x4200_0000..0x4280_0000).contains(&address) || (0x4037_c000..0x403e_0000).contains(&address);
+        let exact = ["pc", "mepc"].iter().any(|register| before.eq_ignore_ascii_case(register));
+        is_code.then_some((address, if exact { Frames::Exact } else { Frames::StackScan }))
+    })
 }
 
 #[cfg(test)]
@@ -218,6 +222,17 @@ mod tests {
     #[test]
     fn only_addresses_of_code_are_looked_up() {
         let found: Vec<_> = code_addresses("MEPC: 0x42012345 SP: 0x3fc91230 40380010 0x12").collect();
-        assert_eq!(found, [0x4201_2345, 0x4038_0010]);
+        assert_eq!(found, [(0x4201_2345, Frames::Exact), (0x4038_0010, Frames::StackScan)]);
+    }
+
+    #[test]
+    fn what_is_behind_pc_is_an_instruction_and_what_is_behind_ra_a_return_address() {
+        for line in [
+            "CRASH cause=load access fault mcause=0x5 pc=0x42012345 sp=0x3fc91230 ra=0x42054321 address=0x0",
+            "MEPC    : 0x42012345  RA      : 0x42054321  SP      : 0x3fc91230",
+        ] {
+            let found: Vec<_> = code_addresses(line).collect();
+            assert_eq!(found, [(0x4201_2345, Frames::Exact), (0x4205_4321, Frames::StackScan)], "{line}");
+        }
     }
 }

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use device::control::frame::{Decoder, FRAME_MAX, Piece};
-use device::control::{Answer, Event, Refusal, Report, WifiFailure};
+use device::control::frame::{self, Decoder, FRAME_MAX, Piece};
+use device::control::{Answer, Command, Event, Refusal, Report, Request, WifiFailure};
 use serialport::TTYPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::Fault;
-use super::port::Port;
+use super::port::{Into, Port, Wiring};
 
 /// Bytes of console output kept for a post-mortem: a crash report with a page of stack.
 const LAST_WORDS: usize = 32 * 1024;
@@ -87,6 +87,19 @@ impl Session {
             .spawn(move || write(&tty, commands))
             .map_err(|error| Fault::Port { port: self.port.path().into(), cause: error.to_string() })?;
         Ok(Outgoing(sender))
+    }
+
+    /// Resets the chip: by the control lines, or, where there are none, into its firmware by command. Takes some 200 ms
+    /// and blocks.
+    ///
+    /// # Errors
+    /// As [`Port::reset`].
+    pub fn reset(&mut self, into: Into) -> Result<(), Fault> {
+        if self.port.wiring() == Wiring::Bare && into == Into::Firmware {
+            self.outgoing()?.send(command(Request::Reboot).1);
+            return Ok(());
+        }
+        self.port.reset(into)
     }
 
     /// From now on the board's restart ends the console: what ran before is dead, as a process would be.
@@ -270,6 +283,17 @@ impl AsyncWrite for Outgoing {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// A command as bytes on the wire, before anybody speaks the protocol with the board, and its number.
+pub(super) fn command(request: Request) -> (u32, Vec<u8>) {
+    // Never the number of the last command of another harness.
+    let sequence = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
+    let mut bytes = vec![0; FRAME_MAX];
+    let len =
+        frame::encode(&Command { sequence, request }, &mut bytes).expect("FRAME_MAX bytes hold any command");
+    bytes.truncate(len);
+    (sequence, bytes)
 }
 
 /// What was heard while waiting for a boot report: enough to say what is wrong when none came.
