@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use bench_c3::device::{Air, PASSWORD, SSID, Script, Scripted, Start};
+use bench_c3::device::{Air, Cure, PASSWORD, SSID, Script, Scripted, Start};
 use bench_c3::{errors, harness, timed};
+use harness::board::esp32c3::history::{Archive, What};
 
 /// A port that is free for UDP and TCP on loopback; the proxy will listen there.
 fn free_port() -> SocketAddrV4 {
@@ -92,7 +93,13 @@ fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
     let report: serde_json::Value =
         serde_json::from_str(&bench.report("lossy-wifi", "report.json")).expect("JSON");
     let text = report.to_string();
-    assert!(text.contains("path RTT at the proxy"), "the path is told apart from the board");
+    let rtt = note(&report, "path RTT at the proxy: ");
+    let measured = rtt
+        .split_once(" ms least, ")
+        .and_then(|(least, rest)| Some((least, rest.split_once(" ms median of 10 to 127.0.0.1 ")?.0)));
+    let (least, median) = measured.unwrap_or_else(|| panic!("no figures: {rtt}"));
+    let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("no number: {rtt}"));
+    assert!(number(least) <= number(median), "{rtt}");
     assert!(text.contains("\"name\":\"esp32c3\""), "the board is named");
     assert!(!text.contains(PASSWORD), "no secret in the report");
     let console = bench.report("lossy-wifi", "console.log");
@@ -100,12 +107,35 @@ fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
     assert!(!console.contains(PASSWORD), "no secret in the console log");
 }
 
+/// What follows `start` in a note of the board's first trial.
+#[track_caller]
+fn note<'r>(report: &'r serde_json::Value, start: &str) -> &'r str {
+    let notes = report["record"]["trials"][0]["notes"].as_array().expect("a list");
+    let found = notes.iter().filter_map(serde_json::Value::as_str).find_map(|note| note.strip_prefix(start));
+    found.unwrap_or_else(|| panic!("no `{start}` in {notes:?}"))
+}
+
 #[test]
-fn hello_runs_over_each_transport_and_tcp_is_labelled() {
+fn hello_runs_over_each_transport_and_what_a_stream_proxy_cannot_do_is_said() {
     let bench = Bench::new(Script::default());
-    let (output, _) = bench.run("hello", &["--transport", "quic,tcp"]);
+    let (output, _) = bench.run("hello", &["--transport", "quic,tls,tcp"]);
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
-    assert!(bench.report("hello", "report.json").contains("delay and stall only"));
+    let report: serde_json::Value =
+        serde_json::from_str(&bench.report("hello", "report.json")).expect("JSON");
+    let trials = report["record"]["trials"].as_array().expect("a list");
+    for transport in ["quic", "tls", "tcp"] {
+        let mut own =
+            trials.iter().filter(|trial| trial["role"] == "device" && trial["transport"] == transport);
+        let trial = own.next().unwrap_or_else(|| panic!("no trial over {transport}"));
+        let delivered = trial["messages"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|message| !message["delivered_us"].is_null());
+        assert_eq!(delivered.count(), 20, "over {transport}");
+        let label = format!("{transport}: delay and stall only");
+        assert_eq!(trial["notes"].to_string().contains(&label), transport != "quic", "{}", trial["notes"]);
+    }
 }
 
 #[test]
@@ -265,7 +295,7 @@ fn a_board_that_panics_in_the_run_and_starts_again_is_dead_and_its_panic_is_told
 
 #[test]
 fn a_board_that_answers_after_the_port_was_opened_again_is_used_and_the_recovery_told() {
-    let script = Script { start: Start::Silence, recovers_after: Some(2), ..Script::default() };
+    let script = Script { start: Start::Silence, cure: Some(Cure::Resets(2)), ..Script::default() };
     let bench = Bench::new(script);
     let (output, _) = bench.run("hello", &[]);
     let told = errors(&output);
@@ -311,10 +341,30 @@ fn a_board_is_verified_and_its_history_kept() {
         )
         .0
     };
+    // Three of five runs in which the board failed.
+    let archive = Archive::at(&bench.state.path().join("state/boards"));
+    let id = bench.board.port().display().to_string();
+    for fault in [None, Some("silent"), Some("silent"), None, Some("garbage")] {
+        let run = What::Run { scenario: "hello".into(), passed: fault.is_none() };
+        archive.note(&id, run, fault.map(str::to_owned)).expect("room");
+    }
+    let board = |list: &Output| {
+        let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
+        list["boards"][0].clone()
+    };
+    let list = timed(harness(bench.state.path()).args(["boards", "--format", "json", "--port"]).arg(&id)).0;
+    assert_eq!(board(&list)["quarantine"], "it failed at 3 of its last 5 uses, last: garbage");
+
     let output = verify(bench.state.path());
-    assert!(output.status.success(), "{}", errors(&output));
-    let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(list["boards"][0]["quarantine"], serde_json::Value::Null);
+    let told = errors(&output);
+    assert!(output.status.success(), "{told}");
+    // A reset is enough, and nothing that the ladder does is worth a word.
+    assert!(!told.contains("recovery:"), "{told}");
+    let board = board(&output);
+    assert_eq!(board["quarantine"], serde_json::Value::Null, "it proved itself");
+    assert_eq!(board["runs"], serde_json::json!({ "without_fault": 2, "all": 5 }), "what was is kept");
+    let last = archive.read(&id).0.pop().expect("a history");
+    assert_eq!((last.what, last.fault), (What::Verify, None));
 }
 
 /// A log as the proof of concept writes it, with the figures of its README; written for this test. The board says it again

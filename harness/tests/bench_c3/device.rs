@@ -61,13 +61,31 @@ pub enum Air {
     GoneAfter(Duration),
 }
 
+/// What makes a board start its firmware that did something else before.
+#[derive(Clone, Debug)]
+pub enum Cure {
+    /// So many resets.
+    Resets(u32),
+    /// Whatever leaves this file behind, before a reset.
+    File(PathBuf),
+}
+
+impl Cure {
+    fn has_worked(&self, resets: u32) -> bool {
+        match self {
+            Self::Resets(count) => resets >= *count,
+            Self::File(path) => path.exists(),
+        }
+    }
+}
+
 /// What the board does.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Script {
     /// When it is reset.
     pub start: Start,
-    /// The firmware comes after so many resets that did not bring it.
-    pub recovers_after: Option<u32>,
+    /// What makes it start the firmware instead.
+    pub cure: Option<Cure>,
     /// The radio.
     pub air: Air,
     /// The network has no DHCP server.
@@ -94,7 +112,7 @@ impl Scripted {
         let path = pty.path();
         let stop = Arc::<AtomicBool>::default();
         let theirs = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || run(pty, script, service, &theirs));
+        let thread = std::thread::spawn(move || run(pty, &script, service, &theirs));
         Self { path, stop, thread: Some(thread) }
     }
 
@@ -111,10 +129,10 @@ impl Drop for Scripted {
     }
 }
 
-fn run(mut pty: Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool) {
+fn run(mut pty: Pty, script: &Script, service: SocketAddrV4, stop: &AtomicBool) {
     let mut resets = 0;
     while !stop.load(Ordering::Relaxed) {
-        let recovered = script.recovers_after.is_some_and(|after| resets >= after);
+        let recovered = script.cure.as_ref().is_some_and(|cure| cure.has_worked(resets));
         let start = if recovered { Start::Firmware } else { script.start };
         // The first life began before anybody listened.
         if resets > 0 {
@@ -176,7 +194,7 @@ fn dwell(pty: &mut Pty, _: Start, stop: &AtomicBool) -> End {
 }
 
 /// One life of the firmware.
-fn live(pty: &mut Pty, script: Script, service: SocketAddrV4, stop: &AtomicBool) -> End {
+fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, stop: &AtomicBool) -> End {
     let folder = tempfile::tempdir().expect("a folder for the cable");
     let cable = folder.path().join("nic");
     let listener = UnixListener::bind(&cable).expect("a socket");
@@ -299,9 +317,9 @@ struct Silicon {
 const JOINING: Duration = Duration::from_millis(100);
 
 impl Silicon {
-    fn new(script: Script) -> Self {
+    fn new(script: &Script) -> Self {
         Self {
-            script,
+            script: script.clone(),
             join: None,
             joined: None,
             failures: 0,

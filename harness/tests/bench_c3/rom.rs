@@ -21,7 +21,7 @@ use super::pty::Pty;
 pub const FLASH_LEN: usize = 4 << 20;
 
 /// What goes wrong on purpose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Flaw {
     /// Nothing.
     #[default]
@@ -32,12 +32,14 @@ pub enum Flaw {
     PulledAfter(usize),
     /// It never answers.
     Deaf,
+    /// It does not answer until this file is there.
+    DeafUntil(std::path::PathBuf),
     /// It answers what no loader would.
     Noise,
 }
 
 /// What is emulated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Chip {
     /// The number in its security information: 5 is the C3, 9 the S3.
     pub id: u32,
@@ -195,8 +197,9 @@ impl Loader {
 
     /// The frames that answer one request.
     fn answer(&mut self, request: &[u8]) -> Vec<Vec<u8>> {
-        match self.chip.flaw {
+        match &self.chip.flaw {
             Flaw::Deaf => return Vec::new(),
+            Flaw::DeafUntil(cure) if !cure.exists() => return Vec::new(),
             Flaw::Noise => return vec![vec![0x55, 0xaa, 0x12]],
             _ => {}
         }
