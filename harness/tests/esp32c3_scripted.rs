@@ -3,81 +3,14 @@
 
 mod bench_c3;
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use bench_c3::device::{Air, Cure, PASSWORD, SSID, Script, Scripted, Start};
+use bench_c3::bench::Bench;
+use bench_c3::device::{Air, Cure, PASSWORD, SSID, Script, Start};
 use bench_c3::{errors, harness, timed};
 use harness::board::esp32c3::history::{Archive, What};
-
-/// A port that is free for UDP and TCP on loopback; the proxy will listen there.
-fn free_port() -> SocketAddrV4 {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-    let port = udp.local_addr().expect("bound").port();
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
-}
-
-struct Bench {
-    state: tempfile::TempDir,
-    board: Scripted,
-    listen: SocketAddrV4,
-}
-
-impl Bench {
-    fn new(script: Script) -> Self {
-        let listen = free_port();
-        let state = tempfile::tempdir().expect("a folder");
-        Self { state, board: Scripted::start(script, listen), listen }
-    }
-
-    fn scenario(&self, name: &str, more: &[&str]) -> Command {
-        let mut command = harness(self.state.path());
-        command.args([
-            "scenario",
-            name,
-            "--board",
-            "esp32c3",
-            "--no-flash",
-            "--repeat",
-            "1",
-            "--format",
-            "json",
-        ]);
-        command.arg("--port").arg(self.board.port()).arg("--listen").arg(self.listen.to_string());
-        command.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", PASSWORD).args(more);
-        command
-    }
-
-    fn run(&self, name: &str, more: &[&str]) -> (Output, Duration) {
-        timed(&mut self.scenario(name, more))
-    }
-
-    /// A file of the one report there is.
-    fn report(&self, scenario: &str, file: &str) -> String {
-        let runs = self.state.path().join("reports").join(scenario);
-        let mut runs = std::fs::read_dir(&runs).expect("a run").flatten().map(|entry| entry.path());
-        let run = runs.find(|path| path.join("report.json").exists()).expect("a report");
-        std::fs::read_to_string(run.join(file)).expect("written")
-    }
-
-    /// That console and report both have each of `parts`.
-    #[track_caller]
-    fn assert_told_and_reported(&self, scenario: &str, told: &str, parts: &[&str]) {
-        let report: serde_json::Value =
-            serde_json::from_str(&self.report(scenario, "report.json")).expect("JSON");
-        let ending = report["record"]["ending"]["cause"]
-            .as_str()
-            .or(report["record"]["trials"][0]["ending"]["cause"].as_str());
-        let ending = ending.unwrap_or_else(|| panic!("nothing failed: {}", report["record"]["ending"]));
-        let ending = ending.split_whitespace().collect::<Vec<_>>().join(" ");
-        for part in parts {
-            assert!(told.contains(part), "`{part}` is missing on the console: {told}");
-            assert!(ending.contains(part), "`{part}` is missing in the report: {ending}");
-        }
-    }
-}
 
 #[test]
 fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
@@ -90,8 +23,7 @@ fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
         errors(&output),
         String::from_utf8_lossy(&output.stdout)
     );
-    let report: serde_json::Value =
-        serde_json::from_str(&bench.report("lossy-wifi", "report.json")).expect("JSON");
+    let report = bench.json("lossy-wifi");
     let text = report.to_string();
     let rtt = note(&report, "path RTT at the proxy: ");
     let measured = rtt
@@ -120,8 +52,7 @@ fn hello_runs_over_each_transport_and_what_a_stream_proxy_cannot_do_is_said() {
     let bench = Bench::new(Script::default());
     let (output, _) = bench.run("hello", &["--transport", "quic,tls,tcp"]);
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
-    let report: serde_json::Value =
-        serde_json::from_str(&bench.report("hello", "report.json")).expect("JSON");
+    let report = bench.json("hello");
     let trials = report["record"]["trials"].as_array().expect("a list");
     for transport in ["quic", "tls", "tcp"] {
         let mut own =
@@ -153,23 +84,6 @@ fn a_power_mode_that_the_firmware_refuses_is_named() {
     assert_ne!(output.status.code(), Some(0), "{told}");
     assert!(told.contains("refuses the power mode LightSleep") && told.contains("uart-console"), "{told}");
     assert!(took < SOON, "{took:?}");
-}
-
-#[test]
-fn the_energy_of_a_run_is_estimated_and_called_an_estimate() {
-    let bench = Bench::new(Script::default());
-    let (output, _) = bench.run("clean", &["--power", "minimum-modem-sleep"]);
-    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
-    let report: serde_json::Value =
-        serde_json::from_str(&bench.report("clean", "report.json")).expect("JSON");
-    let trials = report["record"]["trials"].as_array().expect("trials");
-    let device = trials.iter().find(|trial| trial["role"] == "device").expect("the board's");
-    assert!(device["notes"].to_string().contains("ESTIMATE"), "{}", device["notes"]);
-    let energies = device["energy"].as_array().expect("a list");
-    assert!(energies.iter().any(|energy| energy["activity"] == "handshake-full"), "{energies:?}");
-    assert!(energies.iter().all(|energy| energy["measured"] == false), "{energies:?}");
-    let console = bench.report("clean", "console.log");
-    assert!(console.matches("Activity(").count() >= 3, "before, between and after: {console}");
 }
 
 #[track_caller]
@@ -365,62 +279,6 @@ fn a_board_is_verified_and_its_history_kept() {
     assert_eq!(board["runs"], serde_json::json!({ "without_fault": 2, "all": 5 }), "what was is kept");
     let last = archive.read(&id).0.pop().expect("a history");
     assert_eq!((last.what, last.fault), (What::Verify, None));
-}
-
-/// A log as the proof of concept writes it, with the figures of its README; written for this test. The board says it again
-/// and again, as one that is reset would.
-const FOREIGN_LOG: &str = "ESP-ROM:esp32c3-api1-20210207\r\n\
-    I (3210) main: Free heap before task: 189452 bytes\r\n\
-    I (3400) quic_demo: Initializing QUIC client\r\n\
-    I (3480) quic_demo: Free heap after QUIC init: 64792 bytes\r\n\
-    I (4600) quic_demo: QUIC connection established\r\n\
-    I (4610) quic_demo: Calling MQTT_Connect\r\n\
-    I (5320) quic_demo: MQTT_Connect returned: 0 (MQTTSuccess)\r\n\
-    I (5330) quic_demo: Free heap after MQTT connect: 39564 bytes\r\n";
-
-#[test]
-fn a_foreign_firmware_is_read_by_its_log() {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    let mut pty = bench_c3::pty::Pty::open();
-    let (port, stop) = (pty.path(), std::sync::Arc::new(AtomicBool::new(false)));
-    let theirs = std::sync::Arc::clone(&stop);
-    let board = std::thread::spawn(move || {
-        while !theirs.load(Ordering::Relaxed) {
-            pty.say(FOREIGN_LOG.as_bytes());
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    });
-    let state = tempfile::tempdir().expect("a folder");
-    std::fs::write(
-        state.path().join("foreign.toml"),
-        "name = 'foreign'\nquestion = 'How long does it take?'\nanswer = '{connect.time.p50}'\nreference = false\n\
-         expect = ['connect.time.full.max <= 1930 ms', 'connect.time.full.max >= 1910 ms', 'heap.free_min >= 39564 B']\n\
-         [limits]\nboot = '1 s'\nconnect = '1 s'\nworkload = '2 s'\n",
-    )
-    .expect("room");
-    let mut command = harness(state.path());
-    command.args([
-        "scenario",
-        "foreign.toml",
-        "--board",
-        "esp32c3",
-        "--no-flash",
-        "--adapter",
-        "log:esp32-quic",
-    ]);
-    command
-        .args(["--repeat", "1", "--listen", &free_port().to_string(), "--format", "json", "--port"])
-        .arg(port);
-    let (output, _) = timed(&mut command);
-    stop.store(true, Ordering::Relaxed);
-    board.join().expect("no panic");
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}\n{}",
-        errors(&output),
-        String::from_utf8_lossy(&output.stdout)
-    );
 }
 
 #[test]

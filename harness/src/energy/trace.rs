@@ -28,7 +28,9 @@ pub enum TraceError {
         example: &'static str,
     },
     /// A line that is no sample.
-    #[error("line {line} is no sample: `{text}`")]
+    #[error(
+        "line {line} is no sample: `{text}`\n  remedy: export the trace again, or take the line out; a sample is a number in each column"
+    )]
     Line {
         /// Its number, from 1.
         line: usize,
@@ -36,7 +38,9 @@ pub enum TraceError {
         text: String,
     },
     /// Time goes backwards.
-    #[error("time goes backwards in line {line}")]
+    #[error(
+        "time goes backwards in line {line}\n  remedy: export one recording at a time, in the order of its samples"
+    )]
     Order {
         /// The line's number, from 1.
         line: usize,
@@ -55,7 +59,9 @@ pub enum TraceError {
         wanted: f64,
     },
     /// It cannot be read.
-    #[error("the trace cannot be read: {0}")]
+    #[error(
+        "the trace cannot be read: {0}\n  remedy: export it as CSV text, with a heading above the samples"
+    )]
     Read(String),
 }
 
@@ -94,7 +100,10 @@ impl Trace {
             }
             let number = index + 1;
             let fields: Vec<&str> = line.split([',', ';', '\t']).map(str::trim).collect();
-            let value = |column: Column| Some(fields.get(column.index)?.parse::<f64>().ok()? * column.factor);
+            let value = |column: Column| {
+                let number: f64 = fields.get(column.index)?.parse().ok()?;
+                number.is_finite().then_some(number * column.factor)
+            };
             let bad = || TraceError::Line { line: number, text: line.clone() };
             let (at, current) = (value(time).ok_or_else(bad)?, value(current).ok_or_else(bad)?);
             let volts = match voltage {

@@ -1,6 +1,7 @@
 //! A bench without silicon: an emulated ROM loader and a scripted board, each behind a pseudo-terminal.
 #![allow(dead_code, reason = "each test uses the part it needs")]
 
+pub mod bench;
 pub mod device;
 pub mod elf;
 pub mod pty;
