@@ -37,7 +37,7 @@ impl Pty {
         let mut raw = tcgetattr(&port).expect("a terminal");
         raw.make_raw();
         tcsetattr(&port, OptionalActions::Now, &raw).expect("a terminal");
-        Self { board: board.into(), port: port, path }
+        Self { board: board.into(), port, path }
     }
 
     /// The port.
