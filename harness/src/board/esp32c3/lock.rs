@@ -4,9 +4,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
@@ -46,19 +47,13 @@ impl Lock {
         let fail = |what: String| Fault::Lock { board: board.to_owned(), cause: what };
         let path = path(folder, board);
         prepare(folder).map_err(|error| fail(format!("{}: {error}", folder.display())))?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o666)
-            // Others' links in a folder that everybody may write to are not followed.
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(&path)
-            .map_err(|error| fail(format!("{}: {error}", path.display())))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o666);
+        let mut file =
+            open(&mut options, &path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
+        match take_exclusively(&file) {
+            Ok(true) => {}
+            Ok(false) => {
                 return Err(Fault::Locked { board: board.to_owned(), holder: describe(&mut file) });
             }
             Err(error) => return Err(fail(format!("{}: {error}", path.display()))),
@@ -71,15 +66,49 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// Who has `board` now; `None` if nobody has.
+    /// Who has `board` now; `None` if nobody has. Any number may ask at once, and none of them is taken for a holder.
     pub fn holder(board: &str) -> Option<String> {
-        match Self::take(board) {
-            Err(Fault::Locked { holder, .. }) => Some(holder),
-            // Taken for a moment and let go again: nobody had it.
-            _ => None,
+        Self::holder_in(&folder(), board)
+    }
+
+    /// The same with the locks in `folder`.
+    pub fn holder_in(folder: &Path, board: &str) -> Option<String> {
+        // Without a file nobody ever had it.
+        let mut file = open(OpenOptions::new().read(true), &path(folder, board)).ok()?;
+        (is_held(&file) == Ok(true)).then(|| describe(&mut file))
+    }
+}
+
+/// Opens a lock's file. Others' links in a folder that everybody may write to are not followed.
+fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+}
+
+/// Takes the lock; `false` if it is held. A look at a lock is in its way for a moment: such a moment is waited out.
+fn take_exclusively(file: &File) -> rustix::io::Result<bool> {
+    let deadline = Instant::now() + LOOKS_LIMIT;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if is_held(file)? || Instant::now() >= deadline => return Ok(false),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error),
         }
     }
 }
+
+/// Whether somebody holds the lock. A shared lock, held for the moment of the look, bears any number of others like it, but
+/// no holder.
+fn is_held(file: &File) -> rustix::io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => flock(file, FlockOperation::Unlock).map(|()| false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Time for others to end their looks; each takes microseconds.
+const LOOKS_LIMIT: Duration = Duration::from_secs(2);
 
 fn folder() -> PathBuf {
     std::env::var_os("HARNESS_LOCKS").map_or_else(|| FOLDER.into(), PathBuf::from)
@@ -132,6 +161,8 @@ fn describe(file: &mut File) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -143,6 +174,41 @@ mod tests {
         assert!(Lock::take_in(folder.path(), "7c:df:a1:00:00:02").is_ok());
         drop(held);
         assert!(Lock::take_in(folder.path(), "7c:df:a1:00:00:01").is_ok());
+    }
+
+    #[test]
+    fn looking_at_a_board_neither_takes_it_nor_is_in_anybodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (board, stop) = ("7c:df:a1:00:00:01", AtomicBool::new(false));
+        assert_eq!(Lock::holder_in(folder.path(), board), None);
+        assert!(!path(folder.path(), board).exists(), "a look leaves nothing behind");
+        let held = Lock::take_in(folder.path(), board).unwrap();
+        let holder = Lock::holder_in(folder.path(), board).unwrap();
+        assert!(holder.contains(&format!("process {}", std::process::id())), "{holder}");
+        drop(held);
+        // Each look opens the file anew, as each process would.
+        let look = || Lock::holder_in(folder.path(), board).is_some();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            let looks = || {
+                together.wait();
+                (0..3_000).filter(|_| look()).count()
+            };
+            let lookers = [(); 4].map(|()| scope.spawn(looks));
+            assert_eq!(lookers.map(|looker| looker.join().unwrap()), [0; 4], "nobody had it");
+        });
+        std::thread::scope(|scope| {
+            let looks = || {
+                while !stop.load(Ordering::Relaxed) {
+                    look();
+                }
+            };
+            scope.spawn(looks);
+            scope.spawn(looks);
+            let taken = (0..100).filter(|_| Lock::take_in(folder.path(), board).is_ok()).count();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(taken, 100, "it was free each time");
+        });
     }
 
     #[test]
