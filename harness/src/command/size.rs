@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::build::{Board, build_with_talk, image};
-use super::{Exit, Failure, Format, print};
+use super::{Exit, Failure, Format, print, talk};
 use crate::firmware::build::{Firmware, workspace};
 use crate::firmware::elf::Elf;
 use crate::firmware::size::{Budgets, FirmwareBudget, Part, Sizes};
+use crate::firmware::toolchain::Toolchain;
 
 /// Arguments of `harness size`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +84,12 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         Format::Human => human(&all),
         Format::Json => json_text(&all),
     });
-    Ok(Exit::from_verdict(all.iter().all(Measured::within_budget)))
+    let passed = all.iter().all(Measured::within_budget);
+    let remark = Toolchain::find().ok().and_then(|toolchain| toolchain.remark());
+    if let Some(remark) = remark.filter(|_| !passed) {
+        talk(remark);
+    }
+    Ok(Exit::from_verdict(passed))
 }
 
 fn firmwares(board: Board) -> Vec<(&'static str, Firmware)> {

@@ -86,6 +86,19 @@ impl Toolchain {
         }
     }
 
+    /// What to tell where a budget is exceeded: the budgets were measured with a `core` that is built for size with the
+    /// firmware.
+    pub fn remark(&self) -> Option<&'static str> {
+        match self {
+            Self::Installed { .. } => Some(
+                "this compiler brings a `core` that was built for speed, the budgets were measured with one that is built for \
+                 size: to measure as CI does, remove the target from the toolchain and install Debian's rustc-web and \
+                 rust-web-src",
+            ),
+            Self::BuildStd { .. } => None,
+        }
+    }
+
     /// Sets up a `cargo` command to build for [`TARGET`], with `flags` for the compiler besides the usual ones.
     pub fn configure(&self, cargo: &mut Command, flags: &str) {
         // A cargo that runs this harness exports these for the host build; they must not reach the firmware's.
@@ -164,6 +177,16 @@ mod tests {
         Toolchain::Installed { version: "rustc 1.95.0".into() }.configure(&mut cargo, "");
         let arguments: Vec<_> = cargo.get_args().collect();
         assert_eq!(arguments, ["--target", TARGET]);
+    }
+
+    #[test]
+    fn only_a_compiler_that_the_budgets_were_not_measured_with_is_remarked_on() {
+        let version = String::new();
+        let installed = Toolchain::Installed { version: version.clone() };
+        assert!(installed.remark().is_some_and(|remark| remark.contains("rust-web-src")));
+        let measured =
+            Toolchain::BuildStd { rustc: "/c/rustc".into(), linker: "/l/rust-lld".into(), version };
+        assert_eq!(measured.remark(), None);
     }
 
     #[test]
