@@ -189,7 +189,11 @@ impl Bench<'_> {
                 let nic = board.take_nic().ok_or_else(|| environment(&"this board has no virtual NIC"))?;
                 let path = FramePath { setup, nic: Nic::Listener(nic), gateway: self.gateway() };
                 let link = path.start().map_err(|error| environment(&error))?;
-                (link, self.destination(plan.variant.transport), None)
+                let transport = plan.variant.transport;
+                if transport != Transport::Quic {
+                    trial.notes.push(format!("device over {transport}: {}", GatewayConfig::TCP_LABEL));
+                }
+                (link, self.destination(transport), None)
             }
         };
         let cancel = self.cancel.clone();

@@ -6,7 +6,7 @@
 //! To the board this is the broker's TCP: Reno with fast retransmit, without selective acknowledgements. Its
 //! shortest retransmission timeout is fixed at a second, where the kernels brokers run on wait 200 ms; so
 //! its clock runs as many times as fast as makes its second that long, and everything it does keeps its
-//! proportions. Reports on TCP should say so.
+//! proportions. Reports on TCP say so: [`super::GatewayConfig::TCP_LABEL`].
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

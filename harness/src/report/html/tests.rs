@@ -112,3 +112,15 @@ fn long_names_break_behind_their_dots() {
     assert_eq!(breakable("lost = 0").into_string(), "lost = 0<wbr>");
     assert_eq!(breakable("link.loss.up").into_string(), "link.<wbr>loss.<wbr>up<wbr>");
 }
+
+#[test]
+fn what_a_column_cannot_be_compared_without_stands_below_the_table() {
+    let note = "device over tls: a stack of its own";
+    let html = rendered(|record| {
+        record.trials[0].notes.extend([note.to_owned(), "2 damaged byte(s) on the console".to_owned()]);
+    });
+    let remarks =
+        html.split("<ul class=\"notes\">").nth(1).expect("remarks").split("</ul>").next().expect("a list");
+    assert!(remarks.contains(note), "{remarks}");
+    assert!(!remarks.contains("damaged"), "what happened in a trial is told beside the trial: {remarks}");
+}
