@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use self::docker::Containerized;
-pub use self::docker::socket_exists as docker_socket_exists;
+pub use self::docker::{DockerEngine, docker_engine};
 use self::embedded::Embedded;
 pub use self::emqx::client_ca_setting;
 pub use self::error::BrokerError;

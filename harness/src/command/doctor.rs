@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::{Exit, Failure, Format, print};
 use crate::board::{BoardError, qemu};
+use crate::broker::{EMQX_TAG, docker_engine};
 use crate::firmware::toolchain::Toolchain;
 
 /// One thing that some part of the harness needs.
@@ -55,29 +55,25 @@ fn qemu() -> Finding {
     Finding { name: "QEMU", purpose: "--board qemu", state }
 }
 
+/// The engine that the harness would use, which need not be the one the `docker` program speaks to.
 fn docker() -> Finding {
-    let state = match first_line("docker", &["version", "--format", "engine {{.Server.Version}}"]) {
-        Some(version) => Ok(format!("{version}\n{}", emqx_image())),
-        None if first_line("docker", &["--version"]).is_some() => Err(
-            "the client is there but no engine answers\n  remedy: start the engine (`systemctl start docker`), or join \
-             the group `docker`"
-                .to_owned(),
-        ),
-        None => Err("remedy: install Docker Engine; without it the embedded broker is used".to_owned()),
-    };
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime can be started: {error}"))
+        .and_then(|runtime| {
+            runtime
+                .block_on(docker_engine())
+                .map_err(|error| format!("{error}\n  remedy: {}", error.remedy()))
+        });
+    let state = asked.map(|engine| {
+        let emqx = match engine.emqx_missing {
+            None => format!("emqx/emqx:{EMQX_TAG} is here: scenarios use it unless told otherwise"),
+            Some(why) => format!("{why}: scenarios use the embedded broker, and say so"),
+        };
+        format!("engine {}\n  {emqx}", engine.version)
+    });
     Finding { name: "Docker", purpose: "--broker emqx, --broker docker:IMAGE", state }
-}
-
-/// Whether the default broker is EMQX here.
-fn emqx_image() -> String {
-    let image = format!("emqx/emqx:{}", crate::broker::EMQX_TAG);
-    if first_line("docker", &["image", "inspect", "--format", "{{.Id}}", &image]).is_some() {
-        format!("{image} is here: scenarios use it unless told otherwise")
-    } else {
-        format!(
-            "{image} is not here: scenarios use the embedded broker, and say so; `docker pull {image}` gets it"
-        )
-    }
 }
 
 /// Where Linux lists the ports that USB boards appear at.
@@ -111,12 +107,6 @@ fn serial_ports() -> Finding {
         }
     };
     Finding { name: "serial ports", purpose: "--board esp32c3", state }
-}
-
-fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn human(findings: &[Finding]) -> String {

@@ -1,7 +1,6 @@
 //! The Docker engine: whether it answers, whether it has an image, and what it says when it does not do as asked.
 //! Nothing waits for it without a limit.
 
-use std::path::Path;
 use std::time::Duration;
 
 use testcontainers::GenericImage;
@@ -52,22 +51,41 @@ pub(super) async fn digest(docker: &Docker, image: &str) -> Option<String> {
     inspected.repo_digests.and_then(|digests| digests.into_iter().next()).or(inspected.id)
 }
 
-/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can.
-pub(in crate::broker) async fn emqx_missing() -> Option<String> {
-    if !socket_exists() {
-        return Some("there is no Docker engine".into());
-    }
+/// The engine that containers would be started by.
+#[derive(Debug)]
+pub struct DockerEngine {
+    /// Its version.
+    pub version: String,
+    /// Why EMQX of the pinned tag cannot run on it without a download; `None` if it can.
+    pub emqx_missing: Option<String>,
+}
+
+/// Asks the engine that containers would be started by, through the very connection they would be started through: the
+/// `docker` program may speak to another one.
+///
+/// # Errors
+/// [`BrokerError::NoDocker`] if none answers soon.
+pub async fn docker_engine() -> Result<DockerEngine, BrokerError> {
     let image = format!("{}:{EMQX_TAG}", emqx::IMAGE);
     let look = async {
-        match connect().await {
-            Ok(docker) => docker.inspect_image(&image).await.err().map(|_| {
+        let docker = connect().await?;
+        let version = within(LOOK_LIMIT, "ask the engine for its version", docker.version()).await?;
+        let emqx_missing =
+            docker.inspect_image(&image).await.err().map(|_| {
                 format!("the image `{image}` is not on this machine (`docker pull {image}` gets it)")
-            }),
-            Err(error) => Some(error.to_string()),
-        }
+            });
+        Ok(DockerEngine { version: version.version.unwrap_or_else(|| "unknown".into()), emqx_missing })
     };
-    let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
-    looked.unwrap_or_else(|_| Some(format!("no Docker engine answers within {} s", LOOK_LIMIT.as_secs())))
+    let slow = || BrokerError::NoDocker(format!("no answer within {} s", LOOK_LIMIT.as_secs()));
+    tokio::time::timeout(LOOK_LIMIT, look).await.unwrap_or_else(|_| Err(slow()))
+}
+
+/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can.
+pub(in crate::broker) async fn emqx_missing() -> Option<String> {
+    match docker_engine().await {
+        Ok(engine) => engine.emqx_missing,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// What `asked` of the daemon comes to, unless it takes longer than `limit`.
@@ -112,12 +130,6 @@ pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Whether a Docker engine could be there at all, without asking it.
-#[must_use]
-pub fn socket_exists() -> bool {
-    std::env::var_os("DOCKER_HOST").is_some() || Path::new("/var/run/docker.sock").exists()
 }
 
 #[cfg(test)]

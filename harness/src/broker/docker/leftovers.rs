@@ -17,6 +17,8 @@ pub(super) mod label {
     pub(in super::super) const PID: &str = "harness.owner.pid";
     /// When that process started, so that a reused identifier does not pass for it.
     pub(in super::super) const STARTED: &str = "harness.owner.started";
+    /// The pid namespace that identifier is of.
+    pub(in super::super) const NAMESPACE: &str = "harness.owner.pid-namespace";
     /// Which boot of which machine that was.
     pub(in super::super) const BOOT: &str = "harness.owner.boot";
     /// This one container.
@@ -29,21 +31,42 @@ pub(super) fn owner_labels() -> HashMap<String, String> {
     HashMap::from([
         (label::PID.to_owned(), pid.to_string()),
         (label::STARTED.to_owned(), started(pid).unwrap_or_default()),
+        (label::NAMESPACE.to_owned(), namespace()),
         (label::BOOT.to_owned(), boot()),
     ])
 }
 
-/// When a process started, in clock ticks since boot (proc(5), fields 3 and 22 of `stat`); `None` if it is
-/// gone, or dead and not yet reaped.
-fn started(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// What is known of a process of this pid namespace.
+#[derive(Debug, PartialEq, Eq)]
+enum Process {
+    /// It runs since then, in clock ticks since boot; `None` where that may not be seen.
+    Alive(Option<String>),
+    /// There is none, or one that is dead and not yet reaped.
+    Dead,
+}
+
+/// Looks at a process (proc(5), fields 3 and 22 of `stat`).
+fn process(pid: u32) -> Process {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        // Where /proc hides other users' processes, a signal still finds them.
+        let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        let found =
+            raw.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        return if found { Process::Alive(None) } else { Process::Dead };
+    };
     // The command may hold spaces and parentheses; the third field follows the last one.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    match fields.next() {
+        Some("Z" | "X") => Process::Dead,
+        _ => Process::Alive(fields.nth(18).map(str::to_owned)),
     }
-    fields.nth(18).map(str::to_owned)
+}
+
+fn started(pid: u32) -> Option<String> {
+    match process(pid) {
+        Process::Alive(started) => started,
+        Process::Dead => None,
+    }
 }
 
 fn boot() -> String {
@@ -51,16 +74,26 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Whether the process that made a container is gone.
+/// The pid namespace this process is in, such as `pid:[4026531836]`.
+fn namespace() -> String {
+    std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default()
+}
+
+/// Whether the process that made a container is certainly gone.
 fn orphaned(labels: &HashMap<String, String>) -> bool {
     let of = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
-    if of(label::BOOT) != boot() {
-        // Another machine's, if the daemon is shared; that machine has to look after it. On this one, Docker
-        // does not restart containers after a boot, so nothing runs.
+    if of(label::BOOT) != boot() || of(label::NAMESPACE) != namespace() {
+        // Another machine's, if the daemon is shared, or that of a harness in a container of its own which has the
+        // daemon's socket: there the same identifier is another process. Whoever can see it has to look after it. What
+        // is of an earlier boot does not run: Docker does not restart it.
         return false;
     }
-    let Ok(pid) = of(label::PID).parse() else { return true };
-    started(pid).is_none_or(|since| since != of(label::STARTED))
+    let Ok(pid) = of(label::PID).parse() else { return false };
+    match process(pid) {
+        Process::Alive(Some(since)) => since != of(label::STARTED),
+        Process::Alive(None) => false,
+        Process::Dead => true,
+    }
 }
 
 /// Removes containers whose harness was killed.
@@ -162,12 +195,16 @@ mod tests {
         assert!(orphaned(&labels), "above the largest process identifier");
         // A child that has ended and was not waited for keeps its entry in /proc.
         let mut child = std::process::Command::new("true").spawn().expect("a process");
-        while started(child.id()).is_some() {
+        while process(child.id()) != Process::Dead {
             std::thread::yield_now();
         }
         assert!(std::path::Path::new(&format!("/proc/{}/stat", child.id())).exists());
         child.wait().expect("it has ended");
-        labels.insert(label::BOOT.into(), "another machine".into());
-        assert!(!orphaned(&labels));
+        for (name, value) in [(label::BOOT, "another machine"), (label::NAMESPACE, "pid:[1]")] {
+            let mut labels = labels.clone();
+            assert!(orphaned(&labels));
+            labels.insert(name.into(), value.into());
+            assert!(!orphaned(&labels), "{value}: the process cannot be seen from here");
+        }
     }
 }

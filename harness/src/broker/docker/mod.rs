@@ -27,8 +27,8 @@ use testcontainers::{
 use super::BrokerAddresses;
 
 pub(super) use self::engine::emqx_missing;
-pub use self::engine::socket_exists;
 use self::engine::{DAEMON_LIMIT, connect, digest, ensure_image, split_reference, with_causes, within};
+pub use self::engine::{DockerEngine, docker_engine};
 use self::leftovers::{Unclaimed, label, owner_labels, remove_labelled, sweep};
 use super::emqx::{self, port};
 use super::error::BrokerError;
