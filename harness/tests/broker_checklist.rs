@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::broker::{Broker, BrokerOptions};
 use harness::measure::Transport;
@@ -36,13 +37,23 @@ fn leave(stream: &mut Stream, way: Way) {
     }
 }
 
-/// The broker's half of a data stream ends as the client's did.
-async fn echoed(stream: &mut Stream, way: Way) {
+/// Ends a data stream; the broker's half ends as the client's did.
+async fn end(session: &Session, stream: &mut Stream, way: Way) {
+    let resets = session.connection.stats().frame_rx.reset_stream;
+    leave(stream, way);
     match way {
         Way::Graceful => assert_eq!(stream.end().await, End::Fin),
         Way::AbortSend => assert_eq!(stream.end().await, End::Reset(CODE.into())),
         Way::AbortReceive => assert_eq!(stream.stopped().await, Some(CODE.into())),
-        Way::AbortBoth => {}
+        // A client that wants to hear no more of a stream is told nothing of its end: the frame itself has to do.
+        Way::AbortBoth => {
+            within("RESET_STREAM", async {
+                while session.connection.stats().frame_rx.reset_stream == resets {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
     }
 }
 
@@ -69,14 +80,12 @@ async fn every_end_of_a_publishing_stream_leaves_the_others_and_a_new_one_takes_
         publisher.publish("t", &[n, 0], 1).await;
         publisher.acked(1).await;
         assert_eq!(subscriber.message().await.payload, [n, 0], "{way:?}");
-        leave(&mut publisher, way);
-        echoed(&mut publisher, way).await;
+        end(&session, &mut publisher, way).await;
         let mut next = session.stream().await;
         next.publish("t", &[n, 1], 1).await;
         next.acked(1).await;
         assert_eq!(subscriber.message().await.payload, [n, 1], "{way:?}");
-        leave(&mut next, Way::Graceful);
-        echoed(&mut next, Way::Graceful).await;
+        end(&session, &mut next, Way::Graceful).await;
     }
     session.control.publish("t", b"x", 1).await;
     session.control.acked(1).await;
@@ -93,8 +102,7 @@ async fn every_end_of_a_subscribing_stream_ends_its_subscription_alone() {
     for (n, way) in (0u8..).zip(WAYS) {
         let mut killed = session.stream().await;
         killed.subscribe("t", 1).await;
-        leave(&mut killed, way);
-        echoed(&mut killed, way).await;
+        end(&session, &mut killed, way).await;
         session.control.publish("t", &[n], 1).await;
         session.control.acked(1).await;
         assert_eq!(other.message().await.payload, [n], "{way:?}: the other subscriber has it");
@@ -105,8 +113,7 @@ async fn every_end_of_a_subscribing_stream_ends_its_subscription_alone() {
         session.control.publish("t/again", &[n], 2).await;
         session.control.acked(2).await;
         assert_eq!(again.message().await.payload, [n], "{way:?}");
-        leave(&mut again, Way::Graceful);
-        echoed(&mut again, Way::Graceful).await;
+        end(&session, &mut again, Way::Graceful).await;
     }
     broker.shut_down().await;
 }

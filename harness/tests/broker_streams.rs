@@ -369,8 +369,7 @@ async fn connect_and_publish_sent_in_0_rtt_are_answered() {
 
 #[tokio::test]
 async fn refused_0_rtt_leaves_a_connection_that_works() {
-    let options = BrokerOptions { early_data: EarlyData::Accept, ..BrokerOptions::default() };
-    let mut broker = start(options).await;
+    let mut broker = start(BrokerOptions::default()).await;
     let raw = Raw::new(&broker);
     raw.session("c").await;
     // A rotation forgets the tickets.
@@ -382,6 +381,77 @@ async fn refused_0_rtt_leaves_a_connection_that_works() {
     control.send(&Connect::new(Version::V5, "c").encode()).await;
     assert_eq!(control.connack().await.code, 0);
     broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_no_0_rtt_data_gives_tickets_that_allow_none_and_resumes_all_the_same() {
+    let options = BrokerOptions { early_data: EarlyData::Reject, ..BrokerOptions::default() };
+    let broker = start(options).await;
+    let raw = Raw::new(&broker);
+    let full = raw.session("c").await.connection.stats().udp_rx.bytes;
+    let connecting = raw.connecting().into_0rtt().err().expect("nothing may be sent early");
+    let connection = within("the handshake", connecting).await.expect("a connection");
+    assert!(connection.stats().udp_rx.bytes < full, "the certificate does not come a second time");
+    let mut control = Stream::open(&connection).await;
+    control.send(&Connect::new(Version::V5, "c").encode()).await;
+    assert_eq!(control.connack().await.code, 0);
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn every_quality_of_service_meets_every_other_on_data_streams() {
+    let broker = start(BrokerOptions::default()).await;
+    let session = Raw::new(&broker).session("c").await;
+    for subscribed in Qos::ALL {
+        let topic = format!("t/{}", subscribed.bits());
+        let mut subscriber = session.stream().await;
+        let subscriptions = vec![Subscription { filter: topic.clone(), qos: subscribed }];
+        subscriber.send_packet(Packet::Subscribe { packet_id: 1, subscriptions }).await;
+        let Packet::Suback(granted) = subscriber.packet().await else { panic!("no SUBACK") };
+        assert_eq!(granted.codes, [subscribed.bits()]);
+        let mut publisher = session.stream().await;
+        for published in Qos::ALL {
+            let mut publish = Publish::new(&topic, vec![published.bits()], published);
+            publish.packet_id = if published == Qos::AtMostOnce { 0 } else { 7 };
+            publisher.send_packet(Packet::Publish(publish)).await;
+            sent(&mut publisher, published, 7).await;
+            let Packet::Publish(message) = subscriber.packet().await else { panic!("no PUBLISH") };
+            let what = (message.payload.as_slice(), message.qos);
+            assert_eq!(what, (&[published.bits()][..], published.min(subscribed)));
+            received(&mut subscriber, message.qos, message.packet_id).await;
+        }
+        publisher.silence().await;
+        subscriber.silence().await;
+    }
+    broker.shut_down().await;
+}
+
+/// The answers that a publisher waits for.
+async fn sent(stream: &mut Stream, qos: Qos, packet_id: u16) {
+    let packet = |kind| Packet::Acknowledge(Acknowledge::new(kind, packet_id));
+    match qos {
+        Qos::AtMostOnce => {}
+        Qos::AtLeastOnce => stream.acked(packet_id).await,
+        Qos::ExactlyOnce => {
+            assert_eq!(stream.packet().await, packet(AckKind::Pubrec));
+            stream.send_packet(packet(AckKind::Pubrel)).await;
+            assert_eq!(stream.packet().await, packet(AckKind::Pubcomp));
+        }
+    }
+}
+
+/// The answers that a publisher waits for, given.
+async fn received(stream: &mut Stream, qos: Qos, packet_id: u16) {
+    let packet = |kind| Packet::Acknowledge(Acknowledge::new(kind, packet_id));
+    match qos {
+        Qos::AtMostOnce => {}
+        Qos::AtLeastOnce => stream.send_packet(packet(AckKind::Puback)).await,
+        Qos::ExactlyOnce => {
+            stream.send_packet(packet(AckKind::Pubrec)).await;
+            assert_eq!(stream.packet().await, packet(AckKind::Pubrel));
+            stream.send_packet(packet(AckKind::Pubcomp)).await;
+        }
+    }
 }
 
 #[tokio::test]

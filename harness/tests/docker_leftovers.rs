@@ -2,11 +2,13 @@
 //! says so and ends. What needs an image runs when `HARNESS_DOCKER_IMAGE` names one that
 //! `harness/docker/build-image.sh` made, as CI does on a machine with Docker; what needs none runs always.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -170,9 +172,46 @@ fn an_interrupt_while_the_container_starts_leaves_none() {
         let pid = child.id();
         std::thread::sleep(Duration::from_millis(delay_ms));
         signal(&child, "-INT");
-        ended(child);
-        assert_eq!(containers_of(pid), "", "after {delay_ms} ms");
+        let output = ended(child);
+        // Before it listened for signals; while the broker started, when nothing ran; in a trial, whose report it made.
+        let way = (output.status.signal(), output.status.code());
+        assert!(matches!(way, (Some(2), _) | (_, Some(3 | 1))), "after {delay_ms} ms: {}", told(&output));
+        if way == (None, Some(3)) {
+            assert!(told(&output).contains("nothing ran"), "after {delay_ms} ms: {}", told(&output));
+        }
+        assert_eq!(containers_of(pid), "", "after {delay_ms} ms, {way:?}");
     }
+}
+
+/// The first interrupt ends the run in order, which may take its time; the second does not wait.
+#[test]
+fn a_second_interrupt_ends_at_once_and_the_next_run_sweeps() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let broker = format!("docker:{image}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("docker.sock");
+    let engine = Relay::start(&socket);
+    let long = scenario(folder.path(), 600, "delivery.ratio = 100 %", "");
+    let mut command = harness(folder.path(), &long, &broker);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let mut child = command.spawn().expect("the harness");
+    let pid = child.id();
+    wait_for_container(&child, folder.path());
+    // The container cannot be removed: the engine says no word.
+    engine.hold();
+    signal(&child, "-INT");
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let heard = lines.take_while(|line| !line.contains("once more ends at once")).count();
+    assert!(child.try_wait().expect("a child").is_none(), "it ends in order, after {heard} lines");
+    signal(&child, "-INT");
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(130), "{}", told(&output));
+    assert_ne!(containers_of(pid), "", "nobody was left to remove it");
+    let short = scenario(folder.path(), 3, "delivery.ratio = 100 %", "");
+    let output = ended(harness(folder.path(), &short, &broker).spawn().expect("the harness"));
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(containers_of(pid), "");
 }
 
 #[test]
@@ -253,13 +292,15 @@ fn a_container_that_goes_in_the_middle_of_a_run_ends_it_with_its_last_lines() {
 /// Stands between the harness and the engine, so that it can go without taking the engine along.
 struct Relay {
     streams: Arc<Mutex<Option<Vec<UnixStream>>>>,
+    held: Arc<AtomicBool>,
 }
 
 impl Relay {
     fn start(at: &Path) -> Self {
         let listener = UnixListener::bind(at).expect("a socket");
         let streams = Arc::new(Mutex::new(Some(Vec::new())));
-        let shared = Arc::clone(&streams);
+        let held = Arc::<AtomicBool>::default();
+        let (shared, holding) = (Arc::clone(&streams), Arc::clone(&held));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut open = shared.lock().expect("no holder panics");
@@ -267,12 +308,18 @@ impl Relay {
                 let engine = UnixStream::connect("/var/run/docker.sock").expect("the engine");
                 for (from, to) in [(&stream, &engine), (&engine, &stream)] {
                     let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
-                    std::thread::spawn(move || pump(from, to));
+                    let held = Arc::clone(&holding);
+                    std::thread::spawn(move || pump(from, to, &held));
                 }
                 open.extend([stream, engine]);
             }
         });
-        Self { streams }
+        Self { streams, held }
+    }
+
+    /// From now on nothing passes, and nobody is told.
+    fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
     }
 
     fn die(self) {
@@ -282,9 +329,12 @@ impl Relay {
     }
 }
 
-fn pump(mut from: UnixStream, mut to: UnixStream) {
+fn pump(mut from: UnixStream, mut to: UnixStream, held: &AtomicBool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer) {
+        while held.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
         if to.write_all(&buffer[..len]).is_err() {
             break;
         }

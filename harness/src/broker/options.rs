@@ -50,7 +50,7 @@ pub enum EarlyData {
     /// Taken from clients that resume a session.
     #[default]
     Accept,
-    /// Refused: a client has to send them again after the handshake.
+    /// Not taken: tickets say so, and a client that resumes waits for the handshake.
     Reject,
 }
 
