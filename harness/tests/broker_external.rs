@@ -125,3 +125,21 @@ async fn port_of_another_transport_is_no_broker() {
     assert!(matches!(error, BrokerError::Refused { .. }), "{error}");
     broker.shut_down().await;
 }
+
+/// A broker in a container reads the files as another user than the one who made them.
+#[test]
+fn certificates_for_a_standing_broker_can_be_read_by_any_user_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let issue = "umask 077; exec \"$0\" broker --issue \"$1\"";
+    let issued = std::process::Command::new("sh")
+        .args(["-c", issue, env!("CARGO_BIN_EXE_harness")])
+        .arg(folder.path())
+        .output()
+        .expect("a shell");
+    assert!(issued.status.success(), "{}", String::from_utf8_lossy(&issued.stderr));
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        let file = std::fs::metadata(folder.path().join(name)).expect(name);
+        assert_eq!(file.permissions().mode() & 0o777, 0o644, "{name}");
+    }
+}

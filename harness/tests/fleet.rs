@@ -177,6 +177,19 @@ fn a_broker_that_dies_ends_the_fleet_with_what_became_of_it() {
 }
 
 #[test]
+fn a_broker_in_place_of_emqx_is_told_and_named_in_the_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = harness();
+    command.args(["fleet", "--devices", "1", "--messages", "1", "--interval", "50ms", "--storm", "none"]);
+    command.args(["--broker", "auto", "--reports"]).arg(folder.path());
+    let output = command.env("DOCKER_HOST", "unix:///there/is/no/engine.sock").output().expect("the harness");
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", told(&output));
+    assert!(told(&output).contains("warning: EMQX is not used: no Docker engine"), "{}", told(&output));
+    let report = report(&folder.path().join("fleet")).to_string();
+    assert!(report.contains("in place of EMQX: no Docker engine answers"), "{report}");
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_with_a_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let reports = folder.path().to_str().expect("UTF-8");
@@ -208,6 +221,8 @@ fn recipes_say_what_the_program_understands() {
     let mut commands = 0;
     for recipe in std::fs::read_dir(recipes).expect("recipes") {
         let text = std::fs::read_to_string(recipe.expect("a file").path()).expect("text");
+        let (jobs, deadlines) = (text.matches("\nkind: Job\n"), text.matches("\n  activeDeadlineSeconds: "));
+        assert_eq!(jobs.count(), deadlines.count(), "a Job without a deadline may be waited for in vain");
         for line in text.lines().filter_map(|line| line.trim().strip_prefix("command: ")) {
             let words: Vec<String> = serde_json::from_str(line).expect("a list in one line");
             assert_eq!(words[0], "/harness");

@@ -37,7 +37,8 @@ pub(super) struct Arguments {
     /// Host name or address the certificate made shall also cover; may be repeated.
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Make certificates into this folder (ca.pem, cert.pem, key.pem) and end.
+    /// Make certificates into this folder (ca.pem, cert.pem, key.pem) and end. Any user may read them, as a broker in
+    /// a container has to.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["certificate", "client_ca", "sessions"])]
     issue: Option<PathBuf>,
     /// File to write the root certificate to that clients have to trust.
@@ -80,10 +81,18 @@ fn issue(certificates: &Certificates, folder: &Path) -> Result<(), BrokerError> 
     for (name, text) in
         [("ca.pem", certificates.root_pem()), ("cert.pem", server.chain_pem()), ("key.pem", server.key_pem())]
     {
-        std::fs::write(folder.join(name), text).map_err(failed)?;
+        write_shared(&folder.join(name), &text).map_err(failed)?;
     }
     print(&format!("ca.pem, cert.pem and key.pem are in {}\n", folder.display()));
     Ok(())
+}
+
+/// Writes a file that the user of a container can read, whatever the umask: EMQX's is another than ours. That goes for the
+/// key, too; it is made anew each time, and only clients that were given this `ca.pem` believe it.
+fn write_shared(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, BrokerError> {

@@ -21,7 +21,8 @@ pub struct Arguments {
     /// Devices of the whole fleet, all shards together.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     devices: u32,
-    /// embedded | emqx[:TAG] | docker:IMAGE | compose | quic://HOST:PORT
+    /// embedded | auto (EMQX where Docker has it, or else embedded) | emqx[:TAG] | docker:IMAGE | compose |
+    /// quic://HOST:PORT
     #[arg(long, default_value = "embedded")]
     broker: BrokerSpec,
     /// Root certificate (PEM) that an external broker is verified against.
@@ -195,6 +196,9 @@ async fn one(
     };
     let record = fleet
         .run(|news| match news {
+            Progress::StandsIn(why) => {
+                talk(&format!("warning: EMQX is not used: {why}; the embedded broker takes its place"));
+            }
             Progress::Phase(phase) => talk(&format!("fleet: {phase}")),
             Progress::Count(count, of) => talk(&format!("fleet: {count} of {of}")),
         })

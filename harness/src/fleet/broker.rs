@@ -23,6 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of its last words that an error shows.
 const LAST_LINES: usize = 10;
 
+const PROCESS_PRODUCT: &str =
+    concat!("embedded broker of harness ", env!("CARGO_PKG_VERSION"), ", in a process of its own");
+
 /// How the broker goes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Storm {
@@ -50,12 +53,9 @@ impl FleetBroker {
         log: &Path,
     ) -> Result<Self, BrokerError> {
         let (spec, stands_in) = crate::broker::settle(spec).await;
-        if let Some(why) = stands_in {
-            tracing::warn!("EMQX is not used: {why}; the embedded broker takes its place");
-        }
         if spec == BrokerSpec::Embedded {
             let log = log.to_owned();
-            let started = tokio::task::spawn_blocking(move || Process::start(certificates, &log));
+            let started = tokio::task::spawn_blocking(move || Process::start(certificates, &log, stands_in));
             return Ok(Self::Process(Box::new(started.await.expect("starting a process does not panic")?)));
         }
         let broker = Broker::start(spec, certificates, BrokerOptions::default()).await?;
@@ -91,16 +91,22 @@ impl FleetBroker {
         match self {
             Self::Process(process) => BrokerDescription {
                 spec: BrokerSpec::Embedded.to_string(),
-                product: concat!(
-                    "embedded broker of harness ",
-                    env!("CARGO_PKG_VERSION"),
-                    ", in a process of its own"
-                )
-                .to_owned(),
+                product: match &process.stands_in {
+                    Some(why) => format!("{PROCESS_PRODUCT}; in place of EMQX: {why}"),
+                    None => PROCESS_PRODUCT.to_owned(),
+                },
                 image_digest: None,
                 addresses: process.addresses,
             },
             Self::Other(broker) => broker.describe(),
+        }
+    }
+
+    /// Why it is not EMQX although that was wanted first; `None` if it is what was asked for.
+    pub(super) fn stands_in(&self) -> Option<&str> {
+        match self {
+            Self::Process(process) => process.stands_in.as_deref(),
+            Self::Other(broker) => broker.stands_in(),
         }
     }
 
@@ -163,6 +169,8 @@ impl FleetBroker {
 /// The embedded broker as a process.
 pub(super) struct Process {
     certificates: Arc<Certificates>,
+    /// Why it is not the one that was wanted first.
+    stands_in: Option<String>,
     /// Certificate and key.
     files: tempfile::TempDir,
     log: PathBuf,
@@ -177,7 +185,11 @@ struct Running {
 }
 
 impl Process {
-    fn start(certificates: Arc<Certificates>, log: &Path) -> Result<Self, BrokerError> {
+    fn start(
+        certificates: Arc<Certificates>,
+        log: &Path,
+        stands_in: Option<String>,
+    ) -> Result<Self, BrokerError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| BrokerError::File { what: "writing the broker's certificates into", path, source }
@@ -188,7 +200,8 @@ impl Process {
             std::fs::write(files.path().join(name), text).map_err(failed(files.path()))?;
         }
         let addresses = BrokerAddresses::default();
-        let mut process = Self { certificates, files, log: log.to_owned(), addresses, child: None };
+        let mut process =
+            Self { certificates, stands_in, files, log: log.to_owned(), addresses, child: None };
         process.spawn()?;
         Ok(process)
     }

@@ -93,7 +93,9 @@ impl Options {
 
 /// What a fleet tells while it runs.
 #[derive(Clone, Copy, Debug)]
-pub enum Progress {
+pub enum Progress<'p> {
+    /// EMQX was wanted first, and another broker takes its place: why.
+    StandsIn(&'p str),
     /// A phase begins.
     Phase(&'static str),
     /// So many of so many devices are through.
@@ -166,7 +168,7 @@ impl Fleet<'_> {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub async fn run(self, mut progress: impl FnMut(Progress)) -> Result<RunRecord, FleetError> {
+    pub async fn run(self, mut progress: impl FnMut(Progress<'_>)) -> Result<RunRecord, FleetError> {
         let devices = self.options.shard.size(self.options.devices);
         let (needed, allowed) = (u64::from(devices) + FILES_BESIDES, usage::raise_open_files());
         if allowed < needed {
@@ -176,6 +178,9 @@ impl Fleet<'_> {
         let log = self.folder.join("broker.log");
         progress(Progress::Phase("starting the broker"));
         let broker = FleetBroker::start(self.broker.clone(), certificates, &log).await?;
+        if let Some(why) = broker.stands_in() {
+            progress(Progress::StandsIn(why));
+        }
         let (brief, link, connector, quic) = match self.prepare(&broker) {
             Ok(prepared) => prepared,
             Err(error) => {

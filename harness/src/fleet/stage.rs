@@ -150,7 +150,7 @@ impl Stage {
         &mut self,
         options: &Options,
         broker: SocketAddr,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), Ending> {
         progress(Progress::Phase("one device goes ahead"));
         self.go_ahead(broker).await?;
@@ -194,7 +194,11 @@ impl Stage {
     }
 
     /// The broker goes and comes back; waits until every device that had a session has one again.
-    async fn storm(&mut self, options: &Options, progress: &mut impl FnMut(Progress)) -> Result<(), Ending> {
+    async fn storm(
+        &mut self,
+        options: &Options,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<(), Ending> {
         progress(Progress::Phase("the broker goes"));
         self.control.begin(Phase::Storm);
         let affected = self.control.connected.load(Ordering::Relaxed);
@@ -217,7 +221,7 @@ impl Stage {
         limit: Duration,
         wanted: u32,
         count: impl Fn(&Control) -> u32,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), Ending> {
         let deadline = Instant::now() + limit;
         let mut told = Instant::now();
