@@ -3,7 +3,10 @@ use super::{
 };
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes_gcm::aead::{AeadInOut, Nonce};
-use sha2::Digest;
+use sha2::block_api::Sha256VarCore;
+#[cfg(feature = "aes256")]
+use sha2::block_api::Sha512VarCore;
+use sha2::digest::block_api::{Buffer, UpdateCore, VariableOutputCore};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// RustCrypto's portable implementations: constant time, `core` only.
@@ -162,8 +165,14 @@ where
 }
 
 /// [`Software`]'s SHA-256.
+///
+/// Of the crate's block-level part: its finished type, cut to length for each of the family, leaves the digest behind
+/// on the stack, and a digest may be a key (digest 0.11, `CtOutWrapper::finalize_fixed_core`).
 #[derive(Clone)]
-pub struct Sha256(sha2::Sha256);
+pub struct Sha256 {
+    core: Sha256VarCore,
+    buffer: Buffer<Sha256VarCore>,
+}
 
 impl ZeroizeOnDrop for Sha256 {}
 
@@ -172,22 +181,28 @@ impl Hash for Sha256 {
     const LEN: usize = 32;
 
     fn new() -> Self {
-        Self(sha2::Sha256::new())
+        let core = Sha256VarCore::new(Self::LEN).expect("one of its two lengths");
+        Self { core, buffer: Default::default() }
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        let Self { core, buffer } = self;
+        buffer.digest_blocks(bytes, |blocks| core.update_blocks(blocks));
     }
 
-    fn finish(self, out: &mut [u8]) {
-        out.copy_from_slice(&self.0.finalize());
+    fn finish(mut self, out: &mut [u8]) {
+        let out = out.try_into().expect("the caller gives as much room as a digest takes");
+        self.core.finalize_variable_core(&mut self.buffer, out);
     }
 }
 
-/// [`Software`]'s SHA-384.
+/// [`Software`]'s SHA-384, of the block-level part as [`Sha256`].
 #[cfg(feature = "aes256")]
 #[derive(Clone)]
-pub struct Sha384(sha2::Sha384);
+pub struct Sha384 {
+    core: Sha512VarCore,
+    buffer: Buffer<Sha512VarCore>,
+}
 
 #[cfg(feature = "aes256")]
 impl ZeroizeOnDrop for Sha384 {}
@@ -198,21 +213,26 @@ impl Hash for Sha384 {
     const LEN: usize = 48;
 
     fn new() -> Self {
-        Self(sha2::Sha384::new())
+        let core = Sha512VarCore::new(Self::LEN).expect("one of its four lengths");
+        Self { core, buffer: Default::default() }
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        let Self { core, buffer } = self;
+        buffer.digest_blocks(bytes, |blocks| core.update_blocks(blocks));
     }
 
-    fn finish(self, out: &mut [u8]) {
-        out.copy_from_slice(&self.0.finalize());
+    fn finish(mut self, out: &mut [u8]) {
+        let mut whole = zeroize::Zeroizing::new([0; 64]);
+        self.core.finalize_variable_core(&mut self.buffer, (&mut *whole).into());
+        out.copy_from_slice(&whole[..Self::LEN]);
     }
 }
 
 /// What the owners of primitives promise, these keep.
-const _: fn(&sha2::Sha256, &aes_gcm::Aes128Gcm, &aes::Aes128) = |hash, gcm, aes| {
-    is_erased(hash);
+const _: fn(&Sha256, &aes_gcm::Aes128Gcm, &aes::Aes128) = |hash, gcm, aes| {
+    is_erased(&hash.core);
+    is_erased(&hash.buffer);
     is_erased(gcm);
     is_erased(aes);
 };

@@ -212,7 +212,7 @@ impl<C: Crypto> OneRttKeys<C> {
     }
 
     /// Puts the next key into the place of the previous one.
-    fn prepare_next(&mut self) {
+    pub(super) fn prepare_next(&mut self) {
         let next = next_application_secret::<C>(Transport::Quic, self.suite, &self.remote_secret);
         self.spare = PacketKey::derive(self.suite, &next);
         self.spare_is = Spare::Next;

@@ -61,7 +61,7 @@ impl ExpectFinished {
         let resumption = hkdf::derive_secret::<C>(hash, &master, b"res master", transcript.as_bytes());
         common.forget_handshake_secrets();
         let step = Step::Complete { suite: common.suite, client, server };
-        let tickets = Tickets { suite: common.suite, resumed: common.resumed, resumption };
+        let tickets = Tickets { suite: common.suite, resumption };
         Ok((Some(State::Connected(tickets)), step))
     }
 

@@ -159,17 +159,11 @@ impl Scope {
 #[derive(Clone)]
 pub struct Tickets {
     pub(crate) suite: CipherSuite,
-    pub(crate) resumed: bool,
     /// The resumption master secret.
     pub(crate) resumption: Secret,
 }
 
 impl Tickets {
-    /// Whether the session was resumed.
-    pub const fn is_resumed(&self) -> bool {
-        self.resumed
-    }
-
     /// Handles one whole message, its 4-byte header included, that came under the application's keys.
     ///
     /// # Errors

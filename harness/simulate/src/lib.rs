@@ -25,6 +25,8 @@
 pub mod broker;
 mod clock;
 pub mod identity;
+#[cfg(target_os = "linux")]
+pub mod memory;
 mod mqtt_client;
 mod pair;
 mod quic_client;

@@ -33,6 +33,13 @@ impl Secrets {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Secret::from_slice(secrets.get(&(random.to_vec(), label.to_owned()))?)
     }
+
+    /// All of them, each behind its label.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Vec<u8>)> {
+        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().map(|((_, label), secret)| (label.clone(), secret.clone())).collect()
+    }
 }
 
 impl rustls::KeyLog for Secrets {

@@ -69,9 +69,13 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         }
     }
 
-    /// Drops the connection at once and silently.
+    /// Drops the connection at once and silently. Its keys and secrets are erased.
+    ///
+    /// What arrived before can still be read.
+    #[inline(never)]
     pub fn abandon(&mut self) {
         self.state = State::Idle;
+        self.keys.erase();
     }
 
     /// This end cannot go on.
@@ -86,7 +90,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 frame_type: super::super::frame::kind::CRYPTO,
                 reason: error.cause,
             },
-            _ => return self.end(now, reason),
+            _ => return self.end(reason),
         };
         self.begin_closing(now, cause, reason);
     }
@@ -100,13 +104,13 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// The peer has closed the connection.
     pub(super) fn drain(&mut self, now: Instant, reason: CloseReason) {
         let until = now + self.recovery.pto().saturating_mul(CLOSING_PTOS);
+        self.end(reason);
         self.state = State::Draining { until };
-        self.events.closed = Some(reason);
     }
 
     /// The connection is over and the peer is not told: it does not listen, or must not be asked.
-    pub(super) fn end(&mut self, _now: Instant, reason: CloseReason) {
-        self.state = State::Idle;
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.abandon();
         self.events.closed = Some(reason);
     }
 

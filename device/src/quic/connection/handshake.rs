@@ -110,8 +110,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
                 self.crypto_out.on_flight(Space::Handshake, flight.start, flight.len());
                 self.crypto_in.advance(Space::Application, self.crypto_out.end()..BLOCKS * BLOCK)?;
                 let first = self.next_number[Space::Application.index()];
-                self.keys.complete(suite, client, server, first);
-                self.events.connected = true;
+                self.events.connected = Some(self.keys.complete(suite, client, server, first));
                 self.reach(Phase::Complete);
             }
             Outcome::TicketStored => self.events.ticket = true,

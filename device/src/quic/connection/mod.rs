@@ -148,7 +148,8 @@ enum Ping {
 struct Events {
     /// One bit per phase reached.
     phases: u8,
-    connected: bool,
+    /// The handshake is complete; whether it resumed a session.
+    connected: Option<bool>,
     ticket: bool,
     token: bool,
     path_validated: bool,
@@ -271,7 +272,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     /// Everything but the buffers' bytes as it was in the beginning.
     fn restart(&mut self, config: &Config, now: Instant) {
-        self.state = State::Idle;
+        self.abandon();
         self.phase = Phase::Started;
         self.config = *config;
         self.agreed = Agreed { idle_timeout: config.idle_timeout, ..Agreed::NONE };
@@ -279,7 +280,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.events = Events::NONE;
         self.pending = Pending::NONE;
         self.path = Path::new();
-        self.keys = Keys::NONE;
         self.token_len = 0;
         self.crypto_in.restart(TOKEN_LEN_MAX..flight_start(BLOCKS * stream::BLOCK));
         self.crypto_out.restart();
@@ -366,8 +366,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             events.phases &= events.phases - 1;
             return Some(Event::Handshake(Phase::ALL[bit]));
         }
-        if core::mem::take(&mut events.connected) {
-            let resumed = matches!(&self.keys.stage, Stage::Complete(_, tickets) if tickets.is_resumed());
+        // Not from the keys: these may be gone by now.
+        if let Some(resumed) = events.connected.take() {
             return Some(Event::Connected { resumed, early_data: self.early_data.outcome() });
         }
         let flags = [
@@ -473,7 +473,7 @@ impl Pending {
 impl Events {
     const NONE: Self = Self {
         phases: 0,
-        connected: false,
+        connected: None,
         ticket: false,
         token: false,
         path_validated: false,
@@ -496,15 +496,35 @@ impl EarlyData {
 impl<C: Crypto> Keys<C> {
     const NONE: Self = Self { long: None, early: None, stage: Stage::Idle };
 
-    /// Puts the 1-RTT keys in the place of TLS; the first packet under them has the number `first`.
+    /// Drops all keys, and with them TLS: each erases itself.
+    ///
+    /// One by one: in the place of all at once might come whatever the stack held where [`Self::NONE`] leaves bytes
+    /// undefined, and these may be keys again.
+    fn erase(&mut self) {
+        self.long = None;
+        self.early = None;
+        self.stage = Stage::Idle;
+    }
+
+    /// Puts the 1-RTT keys in the place of TLS; the first packet under them has the number `first`. Says whether the
+    /// session was resumed.
     #[inline(never)]
-    fn complete(&mut self, suite: tls::CipherSuite, client: tls::Secret, server: tls::Secret, first: u64) {
+    fn complete(
+        &mut self,
+        suite: tls::CipherSuite,
+        client: tls::Secret,
+        server: tls::Secret,
+        first: u64,
+    ) -> bool {
+        let mut resumed = false;
         if let Stage::Handshake(tls) = &self.stage
             && let Some(tickets) = tls.tickets()
         {
+            resumed = tls.is_resumed();
             self.stage = Stage::Complete(OneRttKeys::derive(suite, client, server, first), tickets);
         }
         self.early = None;
+        resumed
     }
 
     const fn one_rtt(&self) -> Option<&OneRttKeys<C>> {

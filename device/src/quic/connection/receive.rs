@@ -57,7 +57,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             };
             match packet {
                 Packet::VersionNegotiation(packet) if is_first => {
-                    return self.on_version_negotiation(ctx, &packet);
+                    return self.on_version_negotiation(&packet);
                 }
                 Packet::Retry(packet) if is_first => return self.on_retry(ctx, &packet),
                 Packet::VersionNegotiation(_) | Packet::Retry(_) => return self.counters.on_packet_dropped(),
@@ -121,7 +121,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             Ok((header, opening)) => self.on_opened(ctx, Space::Application, header, &opening, packet),
             Err(drop) => {
                 if trailer.is_some_and(|token| self.cids.is_reset(&token)) {
-                    self.end(ctx.now, CloseReason::StatelessReset);
+                    self.end(CloseReason::StatelessReset);
                 } else {
                     self.unreadable =
                         self.unreadable.saturating_add(u8::from(drop == Drop::Forged && trailer.is_some()));
@@ -263,14 +263,14 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     }
 
     /// RFC 9000 6.2. Anybody can send this: it counts only as an answer to the first flight.
-    fn on_version_negotiation(&mut self, ctx: &Context<'_>, packet: &VersionNegotiation<'_>) {
+    fn on_version_negotiation(&mut self, packet: &VersionNegotiation<'_>) {
         let is_answer = self.ids.server.is_none()
             && self.ids.retry.is_none()
             && packet.source == self.ids.original.as_bytes();
         if !is_answer || packet.versions.contains(VERSION_1) {
             return self.counters.on_packet_dropped();
         }
-        self.end(ctx.now, CloseReason::VersionNegotiation);
+        self.end(CloseReason::VersionNegotiation);
     }
 
     /// RFC 9000 17.2.5.2: one Retry, before anything else from the server.

@@ -23,10 +23,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             State::Open => {}
         }
         if self.idle_deadline().is_some_and(|at| at <= now) {
-            return self.end(now, CloseReason::IdleTimeout);
+            return self.end(CloseReason::IdleTimeout);
         }
         if self.handshake_deadline().is_some_and(|at| at <= now) {
-            return self.end(now, CloseReason::HandshakeTimeout);
+            return self.end(CloseReason::HandshakeTimeout);
         }
         if self.keep_alive_at().is_some_and(|at| at <= now) {
             self.pending.ping = Some(Ping::Presence);
@@ -68,7 +68,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 
     fn leave_at(&mut self, now: Instant, until: Instant) {
         if until <= now {
-            self.state = State::Idle;
+            self.abandon();
         }
     }
 

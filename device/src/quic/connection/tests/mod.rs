@@ -1,5 +1,7 @@
 //! The connection against a scripted peer that knows its keys: no TLS, one packet at a time.
 
+#[cfg(target_os = "linux")]
+mod erasure;
 mod hostile;
 mod liveness;
 mod peer;

@@ -75,7 +75,7 @@ pub(super) struct Peer {
     next: [u64; 3],
 }
 
-fn secret(byte: u8) -> Secret {
+pub(super) fn secret(byte: u8) -> Secret {
     Secret::from_slice(&[byte; 32]).expect("32 bytes")
 }
 
@@ -86,7 +86,7 @@ impl Peer {
         let connection = &mut peer.connection;
         connection.keys.long = None;
         let keys = OneRttKeys::derive(SUITE, secret(1), secret(2), 0);
-        let tickets = tls::Tickets { suite: SUITE, resumed: false, resumption: secret(3) };
+        let tickets = tls::Tickets { suite: SUITE, resumption: secret(3) };
         connection.keys.stage = Stage::Complete(keys, tickets);
         connection.phase = Phase::Confirmed;
         connection.recovery.on_handshake_keys(peer.now);
