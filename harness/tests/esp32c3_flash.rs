@@ -5,9 +5,8 @@ mod bench_c3;
 use std::path::Path;
 use std::time::Duration;
 
-use bench_c3::rom::{Chip, Flaw, Rom};
+use bench_c3::rom::{Chip, Flaw, Rom, assert_holds};
 use bench_c3::{elf, errors, harness, timed};
-use harness::board::esp32c3::image::{Image, Layout};
 use rustix::thread::CapabilitySet;
 
 /// A folder with a firmware of `len` bytes of code in it.
@@ -27,13 +26,7 @@ fn flash(state: &Path, firmware: &Path, rom: &Rom, more: &[&str]) -> std::proces
 
 #[track_caller]
 fn assert_identical(rom: &Rom, firmware: &Path) {
-    let image = Image::open(firmware, &Layout::default()).expect("a firmware");
-    let flash = rom.flash();
-    assert_eq!(image.regions.len(), 3, "bootloader, partition table, application");
-    for region in &image.regions {
-        let start = region.address as usize;
-        assert!(flash[start..start + region.bytes.len()] == region.bytes, "the flash differs at {start:#x}");
-    }
+    assert_holds(&rom.flash(), firmware);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Follow<'_> {
         reader.into_trial(trial);
         if ended.is_ok() && matched == 0 {
             let cause = format!(
-                "none of the rules for {} knew a line within {:?}; compare the console log with the rules",
+                "none of the rules for {} knew a line within {:?}\n  remedy: compare the console log with the rules",
                 self.rules.firmware, self.limit
             );
             return Err(TrialError::new("log", Blame::Subject, cause));

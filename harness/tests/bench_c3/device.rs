@@ -4,8 +4,8 @@
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Clock};
 
@@ -21,6 +21,7 @@ use harness::link::{FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Service
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken as _};
 
 use super::pty::Pty;
+use super::rom::{self, Chip};
 
 /// The network the script knows.
 pub const SSID: &str = "bench";
@@ -84,6 +85,8 @@ impl Cure {
 pub struct Script {
     /// When it is reset.
     pub start: Start,
+    /// It waits in its ROM's loader for a firmware before anything else.
+    pub loads: bool,
     /// What makes it start the firmware instead.
     pub cure: Option<Cure>,
     /// The radio.
@@ -101,6 +104,7 @@ pub struct Script {
 /// A running board; dropping it ends it.
 pub struct Scripted {
     path: PathBuf,
+    loaded: Arc<Mutex<Vec<u8>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -111,14 +115,20 @@ impl Scripted {
         let pty = Pty::open();
         let path = pty.path();
         let stop = Arc::<AtomicBool>::default();
-        let theirs = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || run(pty, &script, service, &theirs));
-        Self { path, stop, thread: Some(thread) }
+        let loaded = Arc::<Mutex<Vec<u8>>>::default();
+        let (theirs, flash) = (Arc::clone(&stop), Arc::clone(&loaded));
+        let thread = std::thread::spawn(move || run(pty, &script, service, &flash, &theirs));
+        Self { path, loaded, stop, thread: Some(thread) }
     }
 
     /// Its port.
     pub fn port(&self) -> &Path {
         &self.path
+    }
+
+    /// What its flash holds once it was loaded.
+    pub fn loaded(&self) -> Vec<u8> {
+        self.loaded.lock().expect("not poisoned").clone()
     }
 }
 
@@ -129,8 +139,13 @@ impl Drop for Scripted {
     }
 }
 
-fn run(mut pty: Pty, script: &Script, service: SocketAddrV4, stop: &AtomicBool) {
+fn run(mut pty: Pty, script: &Script, service: SocketAddrV4, loaded: &Mutex<Vec<u8>>, stop: &AtomicBool) {
     let mut resets = 0;
+    if script.loads {
+        let Some(flash) = rom::load(&mut pty, Chip::default(), stop) else { return };
+        *loaded.lock().expect("not poisoned") = flash;
+        resets = 1;
+    }
     while !stop.load(Ordering::Relaxed) {
         let recovered = script.cure.as_ref().is_some_and(|cure| cure.has_worked(resets));
         let start = if recovered { Start::Firmware } else { script.start };

@@ -7,12 +7,14 @@
 //! ```
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flate2::write::ZlibDecoder;
+use harness::board::esp32c3::image::{Image, Layout};
 use md5::{Digest as _, Md5};
 
 use super::pty::Pty;
@@ -33,7 +35,7 @@ pub enum Flaw {
     /// It never answers.
     Deaf,
     /// It does not answer until this file is there.
-    DeafUntil(std::path::PathBuf),
+    DeafUntil(PathBuf),
     /// It answers what no loader would.
     Noise,
 }
@@ -59,7 +61,7 @@ impl Default for Chip {
 
 /// A loader that runs on a thread until it is dropped.
 pub struct Rom {
-    path: std::path::PathBuf,
+    path: PathBuf,
     flash: Arc<Mutex<Vec<u8>>>,
     written: Arc<Mutex<usize>>,
     stop: Arc<AtomicBool>,
@@ -69,27 +71,19 @@ pub struct Rom {
 impl Rom {
     /// Starts one with an erased flash.
     pub fn start(chip: Chip) -> Self {
-        let pty = Pty::open();
+        let mut pty = Pty::open();
         let path = pty.path();
-        let flash = Arc::new(Mutex::new(vec![0xff; FLASH_LEN]));
-        let written = Arc::<Mutex<usize>>::default();
+        let mut loader = Loader::new(chip);
+        let (flash, written) = (Arc::clone(&loader.flash), Arc::clone(&loader.written));
         let stop = Arc::<AtomicBool>::default();
-        let loader = Loader {
-            chip,
-            flash: Arc::clone(&flash),
-            written: Arc::clone(&written),
-            stub: false,
-            download: None,
-            registers: Registers::default(),
-            at: 0,
-        };
         let theirs = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || serve(pty, loader, &theirs));
+        // Told to start the firmware, it stays a loader.
+        let thread = std::thread::spawn(move || while serve(&mut pty, &mut loader, &theirs) == End::Left {});
         Self { path, flash, written, stop, thread: Some(thread) }
     }
 
     /// Its port.
-    pub fn port(&self) -> &std::path::Path {
+    pub fn port(&self) -> &Path {
         &self.path
     }
 
@@ -111,7 +105,36 @@ impl Drop for Rom {
     }
 }
 
-fn serve(mut pty: Pty, mut loader: Loader, stop: &AtomicBool) {
+/// That `flash` holds the image that is made of `firmware`, byte for byte.
+#[track_caller]
+pub fn assert_holds(flash: &[u8], firmware: &Path) {
+    let image = Image::open(firmware, &Layout::default()).expect("a firmware");
+    assert_eq!(image.regions.len(), 3, "bootloader, partition table, application");
+    for region in &image.regions {
+        let start = region.address as usize;
+        let there = flash.get(start..start + region.bytes.len());
+        assert!(there == Some(&region.bytes[..]), "the flash differs at {start:#x}");
+    }
+}
+
+/// Takes a firmware as the loader of `chip` does, up to the command to start it; yields what the flash holds then, and
+/// nothing if `stop` comes before.
+pub fn load(pty: &mut Pty, chip: Chip, stop: &AtomicBool) -> Option<Vec<u8>> {
+    let mut loader = Loader::new(chip);
+    let left = serve(pty, &mut loader, stop) == End::Left;
+    left.then(|| loader.flash.lock().expect("not poisoned").clone())
+}
+
+/// Why a loader serves no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// It was told to start the firmware.
+    Left,
+    /// The cable was pulled, or the test is over.
+    Stopped,
+}
+
+fn serve(pty: &mut Pty, loader: &mut Loader, stop: &AtomicBool) -> End {
     let (mut frame, mut open, mut escaped) = (Vec::new(), false, false);
     let mut bytes = [0; 4096];
     while !stop.load(Ordering::Relaxed) {
@@ -125,7 +148,10 @@ fn serve(mut pty: Pty, mut loader: Loader, stop: &AtomicBool) {
                     open = false;
                     frame.clear();
                     if loader.is_pulled() {
-                        return;
+                        return End::Stopped;
+                    }
+                    if std::mem::take(&mut loader.left) {
+                        return End::Left;
                     }
                 }
                 END => open = true,
@@ -142,6 +168,7 @@ fn serve(mut pty: Pty, mut loader: Loader, stop: &AtomicBool) {
             }
         }
     }
+    End::Stopped
 }
 
 const END: u8 = 0xc0;
@@ -176,6 +203,8 @@ struct Loader {
     written: Arc<Mutex<usize>>,
     /// The stub runs instead of the ROM.
     stub: bool,
+    /// It was told to start the firmware.
+    left: bool,
     download: Option<Download>,
     registers: Registers,
     /// Where the next inflated bytes go.
@@ -191,6 +220,20 @@ const INVALID: u8 = 0x05;
 const BAD_CHECKSUM: u8 = 0x07;
 
 impl Loader {
+    /// One with an erased flash.
+    fn new(chip: Chip) -> Self {
+        Self {
+            chip,
+            flash: Arc::new(Mutex::new(vec![0xff; FLASH_LEN])),
+            written: Arc::default(),
+            stub: false,
+            left: false,
+            download: None,
+            registers: Registers::default(),
+            at: 0,
+        }
+    }
+
     fn is_pulled(&self) -> bool {
         matches!(self.chip.flaw, Flaw::PulledAfter(len) if *self.written.lock().expect("not poisoned") >= len)
     }
@@ -268,7 +311,8 @@ impl Loader {
             0x04 | 0x12 => {
                 self.download = None;
                 // 0: reboot, which ends a stub.
-                self.stub &= word(0)? != 0;
+                self.left = word(0)? == 0;
+                self.stub &= !self.left;
                 done
             }
             0x13 => {
