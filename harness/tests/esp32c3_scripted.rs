@@ -10,7 +10,7 @@ use std::time::Duration;
 use bench_c3::bench::Bench;
 use bench_c3::device::{Air, Cure, PASSWORD, SSID, Script, Start};
 use bench_c3::{errors, harness, timed};
-use harness::board::esp32c3::history::{Archive, What};
+use harness::board::esp32c3::history::What;
 
 #[test]
 fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
@@ -86,8 +86,9 @@ fn a_power_mode_that_the_firmware_refuses_is_named() {
     assert!(took < SOON, "{took:?}");
 }
 
+/// Yields what the board's history has against it.
 #[track_caller]
-fn assert_fault(script: Script, password: &str, limit: Duration, parts: &[&str]) {
+fn assert_fault(script: Script, password: &str, limit: Duration, parts: &[&str]) -> Option<String> {
     let bench = Bench::new(script);
     let mut command = bench.scenario("hello", &[]);
     command.env("HARNESS_WIFI_PASSWORD", password);
@@ -100,6 +101,7 @@ fn assert_fault(script: Script, password: &str, limit: Duration, parts: &[&str])
     }
     assert!(took < limit, "it took {took:?}");
     assert!(!told.contains(password), "{told}");
+    bench.history().pop().expect("the run was noted").fault
 }
 
 const SOON: Duration = Duration::from_secs(45);
@@ -107,7 +109,9 @@ const SOON: Duration = Duration::from_secs(45);
 #[test]
 fn a_silent_board_is_named_with_all_that_was_tried() {
     let script = Script { start: Start::Silence, ..Script::default() };
-    assert_fault(script, PASSWORD, SOON, &["is silent", "reset: it stays silent", "opening the port again"]);
+    let parts = ["is silent", "reset: it stays silent", "opening the port again"];
+    let noted = assert_fault(script, PASSWORD, SOON, &parts).expect("it is the board's fault");
+    assert!(noted.contains("is silent"), "{noted}");
 }
 
 #[test]
@@ -141,19 +145,16 @@ fn a_firmware_that_panics_at_its_start_is_named_by_its_panic() {
 }
 
 #[test]
-fn a_wrong_password_ends_the_run_at_once() {
-    assert_fault(
-        Script::default(),
-        "wrong battery",
-        Duration::from_secs(15),
-        &["does not accept the password"],
-    );
+fn a_wrong_password_ends_the_run_at_once_and_is_not_held_against_the_board() {
+    let limit = Duration::from_secs(15);
+    let parts = ["does not accept the password"];
+    assert_eq!(assert_fault(Script::default(), "wrong battery", limit, &parts), None);
 }
 
 #[test]
 fn a_network_that_is_not_there_is_named() {
     let script = Script { air: Air::NoNetwork, ..Script::default() };
-    assert_fault(script, PASSWORD, SOON, &["finds no Wi-Fi network `bench`"]);
+    assert_eq!(assert_fault(script, PASSWORD, SOON, &["finds no Wi-Fi network `bench`"]), None);
 }
 
 #[test]
@@ -187,6 +188,11 @@ fn a_cable_pulled_in_the_run_is_named() {
     assert_eq!(output.status.code(), Some(3), "{told}");
     let parts = ["vanished while in use", "remedy: check cable, hub and supply"];
     bench.assert_told_and_reported("lossy-wifi", &told, &parts);
+    let noted = bench.history().pop().expect("the run was noted").fault;
+    assert!(
+        noted.is_some_and(|fault| fault.contains("vanished while in use")),
+        "a loose plug is the board's"
+    );
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
@@ -256,7 +262,7 @@ fn a_board_is_verified_and_its_history_kept() {
         .0
     };
     // Three of five runs in which the board failed.
-    let archive = Archive::at(&bench.state.path().join("state/boards"));
+    let archive = bench.archive();
     let id = bench.board.port().display().to_string();
     for fault in [None, Some("silent"), Some("silent"), None, Some("garbage")] {
         let run = What::Run { scenario: "hello".into(), passed: fault.is_none() };
@@ -277,7 +283,7 @@ fn a_board_is_verified_and_its_history_kept() {
     let board = board(&output);
     assert_eq!(board["quarantine"], serde_json::Value::Null, "it proved itself");
     assert_eq!(board["runs"], serde_json::json!({ "without_fault": 2, "all": 5 }), "what was is kept");
-    let last = archive.read(&id).0.pop().expect("a history");
+    let last = bench.history().pop().expect("a history");
     assert_eq!((last.what, last.fault), (What::Verify, None));
 }
 

@@ -21,7 +21,7 @@ use crate::board::esp32c3::{Fault, Mac, wifi};
 use crate::firmware::build::Firmware;
 use crate::firmware::elf::Elf;
 use crate::measure::adapter::{ESP32_QUIC, Rules};
-use crate::measure::record::{Blame, Ending, RunRecord};
+use crate::measure::record::RunRecord;
 use crate::run::{Lan, Parts, Tethered};
 
 /// Which tethered board.
@@ -208,14 +208,8 @@ impl BoardArguments {
 
 /// Notes a run in the board's history: what the board failed at counts against it, a failed expectation does not.
 pub fn note_run(board: &Tethered, record: &RunRecord) {
-    let fault = record.trials.iter().find_map(|trial| match &trial.ending {
-        Ending::Failed { phase, cause, blame: Blame::Environment } if phase == "boot" || phase == "reset" => {
-            Some(cause.lines().next().unwrap_or_default().to_owned())
-        }
-        _ => None,
-    });
     let passed = record.ending.is_completed();
-    note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, fault);
+    note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, board.take_fault());
 }
 
 fn adapter(text: &str) -> Result<Adapter, String> {

@@ -16,7 +16,7 @@ use super::setup::TrialError;
 use crate::board::esp32c3::choose::Chosen;
 use crate::board::esp32c3::flash::ChipInfo;
 use crate::board::esp32c3::recovery::Attempt;
-use crate::board::esp32c3::{Fault, Limits, TetheredMachine, wifi};
+use crate::board::esp32c3::{Fault, Faults, Limits, TetheredMachine, wifi};
 use crate::board::{Board, BoardError, Options};
 use crate::broker::Broker;
 use crate::energy::{
@@ -50,6 +50,7 @@ struct Inner {
     chip: Option<ChipInfo>,
     adapter: Option<Rules>,
     limits: Limits,
+    faults: Faults,
     listener: Arc<dyn Fn(&Attempt) + Send + Sync>,
 }
 
@@ -108,8 +109,8 @@ impl Tethered {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { chosen, elf, wifi, power, lan, chip, adapter, listener } = parts;
-        let (elf, limits) = (elf.map(Arc::new), Limits::default());
-        Self(Arc::new(Inner { chosen, elf, wifi, power, lan, chip, adapter, limits, listener }))
+        let (elf, limits, faults) = (elf.map(Arc::new), Limits::default(), Faults::default());
+        Self(Arc::new(Inner { chosen, elf, wifi, power, lan, chip, adapter, limits, faults, listener }))
     }
 
     /// Starts the board and joins its network.
@@ -132,12 +133,18 @@ impl Tethered {
             .with_wifi(inner.wifi.clone())
             .with_power(inner.power)
             .with_limits(inner.limits)
+            .with_faults(inner.faults.clone())
             .with_listener(Arc::clone(&inner.listener))
     }
 
     /// The rules for a firmware that is not ours.
     pub fn adapter(&self) -> Option<&Rules> {
         self.0.adapter.as_ref()
+    }
+
+    /// What the board failed at since this was asked last.
+    pub fn take_fault(&self) -> Option<String> {
+        self.0.faults.take()
     }
 
     /// What names the board in locks and histories.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use harness::board::esp32c3::history::{Archive, Happening};
+
 use super::device::{PASSWORD, SSID, Script, Scripted};
 use super::{harness, timed};
 
@@ -52,6 +54,16 @@ impl Bench {
     /// Runs a scenario with the firmware that is on the board.
     pub fn run(&self, name: &str, more: &[&str]) -> (Output, Duration) {
         timed(&mut self.scenario(name, more))
+    }
+
+    /// Where this bench keeps the histories of its boards.
+    pub fn archive(&self) -> Archive {
+        Archive::at(&self.state.path().join("state/boards"))
+    }
+
+    /// What was done with the board and what it failed at, oldest first.
+    pub fn history(&self) -> Vec<Happening> {
+        self.archive().read(&self.board.port().display().to_string()).0
     }
 
     /// The folders of all reports of a scenario.

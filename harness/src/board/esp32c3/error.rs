@@ -480,6 +480,16 @@ impl Fault {
         )
     }
 
+    /// Whether it counts against the board: what a wrong password, a missing network or another program on the port does
+    /// says nothing about it, nor does a firmware that is not there or not ours.
+    pub fn is_of_board(&self) -> bool {
+        self.is_recoverable()
+            || matches!(
+                self,
+                Self::Crashes { .. } | Self::TimeLimit { .. } | Self::Verify { .. } | Self::Flash { .. }
+            )
+    }
+
     /// The remedy.
     pub fn remedy(&self) -> String {
         miette::Diagnostic::help(self).map_or_else(String::new, |help| help.to_string())

@@ -1,7 +1,7 @@
 //! The tethered board as a [`Machine`]: started by a reset, got back by the recovery ladder, examined after its end.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use device::control::{PowerMode, Refusal, Request, Wifi, WifiFailure};
@@ -45,6 +45,25 @@ const CONFIRM: Duration = Duration::from_millis(500);
 /// Hears what the recovery ladder does.
 pub type Listener = Arc<dyn Fn(&Attempt) + Send + Sync>;
 
+/// What a board failed at, in one line each, kept for its history.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Vec<String>>>);
+
+impl Faults {
+    fn note(&self, fault: &Fault) {
+        if fault.is_of_board() {
+            let line = fault.to_string().lines().next().unwrap_or_default().to_owned();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    }
+
+    /// The first since this was asked last.
+    pub fn take(&self) -> Option<String> {
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *faults).into_iter().next()
+    }
+}
+
 /// A board on a serial port.
 pub struct TetheredMachine {
     path: PathBuf,
@@ -57,6 +76,7 @@ pub struct TetheredMachine {
     power: Option<PowerMode>,
     limits: Limits,
     listener: Option<Listener>,
+    faults: Faults,
     session: Option<Session>,
     memory: Option<Memory>,
 }
@@ -82,6 +102,7 @@ impl TetheredMachine {
             power: None,
             limits: Limits::default(),
             listener: None,
+            faults: Faults::default(),
             session: None,
             memory: None,
         }
@@ -119,6 +140,13 @@ impl TetheredMachine {
     #[must_use]
     pub fn with_listener(mut self, listener: Listener) -> Self {
         self.listener = Some(listener);
+        self
+    }
+
+    /// Where it is noted what the board fails at.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
         self
     }
 
@@ -396,6 +424,9 @@ impl TetheredMachine {
             None => None,
         };
         let remedy = memory.end().map(|_| pulled().remedy());
+        if remedy.is_some() {
+            self.faults.note(&pulled());
+        }
         self.session = None;
         Autopsy { status, errors: crash, remedy, ..Autopsy::default() }
     }
@@ -403,7 +434,10 @@ impl TetheredMachine {
 
 impl Machine for TetheredMachine {
     fn start(&mut self) -> BoxFuture<'_, Result<Connection, BoardError>> {
-        Box::pin(async { self.bring_up().await.map_err(BoardError::from) })
+        Box::pin(async {
+            let connection = self.bring_up().await;
+            connection.inspect_err(|fault| self.faults.note(fault)).map_err(BoardError::from)
+        })
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {

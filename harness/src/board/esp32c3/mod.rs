@@ -29,5 +29,5 @@ pub mod wifi;
 pub use error::Fault;
 pub use lock::Lock;
 pub use mac::Mac;
-pub use machine::{Limits, TetheredMachine};
+pub use machine::{Faults, Limits, TetheredMachine};
 pub use stream::{Incoming, Memory, Outgoing, Session};
