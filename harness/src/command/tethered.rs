@@ -234,6 +234,7 @@ pub fn failure(fault: Fault) -> Failure {
         Fault::WrongElf { .. }
         | Fault::TooLarge { .. }
         | Fault::Map { .. }
+        | Fault::NotSerial { .. }
         | Fault::Several { .. }
         | Fault::Credentials { .. }
         | Fault::NoCredentials => Failure::usage(fault),

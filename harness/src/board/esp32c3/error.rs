@@ -1,12 +1,11 @@
 //! What goes wrong with a board on a bench: each fault by its name, with its remedy.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use device::control::PowerMode;
 
-use super::recovery::Attempt;
+use super::recovery::{Attempt, attempts_of};
 
 /// A tethered board cannot be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -140,6 +139,18 @@ pub enum Fault {
         port: PathBuf,
         /// The group that owns it.
         group: String,
+    },
+    /// There is something else than a port.
+    #[error("{} is no serial port", port.display())]
+    #[diagnostic(
+        code("board::not-serial"),
+        help(
+            "name a serial port, such as /dev/ttyACM0 or /dev/ttyUSB0; `harness boards` lists those of boards"
+        )
+    )]
+    NotSerial {
+        /// What was named.
+        port: PathBuf,
     },
     /// The port cannot be used for another reason.
     #[error("the port {} cannot be used: {cause}", port.display())]
@@ -465,42 +476,6 @@ pub enum Fault {
     },
 }
 
-impl Fault {
-    /// Whether another rung of the recovery ladder may help.
-    pub fn is_recoverable(&self) -> bool {
-        matches!(
-            self,
-            Self::Silent { .. }
-                | Self::Garbage { .. }
-                | Self::DownloadMode { .. }
-                | Self::Pulled { .. }
-                | Self::NoPort { .. }
-                | Self::Port { .. }
-                | Self::NoLoader { .. }
-        )
-    }
-
-    /// Whether it counts against the board: what a wrong password, a missing network or another program on the port does
-    /// says nothing about it, nor does a firmware that is not there or not ours.
-    pub fn is_of_board(&self) -> bool {
-        self.is_recoverable()
-            || matches!(
-                self,
-                Self::Crashes { .. } | Self::TimeLimit { .. } | Self::Verify { .. } | Self::Flash { .. }
-            )
-    }
-
-    /// The remedy.
-    pub fn remedy(&self) -> String {
-        miette::Diagnostic::help(self).map_or_else(String::new, |help| help.to_string())
-    }
-
-    /// The fault with its remedy, as lists, logs and reports tell it.
-    pub fn told(&self) -> String {
-        format!("{self}\n  remedy: {}", self.remedy())
-    }
-}
-
 fn lines_of(items: &[String]) -> String {
     items.iter().map(|item| format!("\n  {item}")).collect()
 }
@@ -511,16 +486,4 @@ fn others_of(ports: &[PathBuf]) -> String {
     }
     let names: Vec<_> = ports.iter().map(|port| port.display().to_string()).collect();
     format!(" (other serial ports: {})", names.join(", "))
-}
-
-/// What the recovery ladder did, in a line for each rung.
-fn attempts_of(attempts: &[Attempt]) -> String {
-    let mut text = String::new();
-    if !attempts.is_empty() {
-        text.push_str("; tried:");
-    }
-    for attempt in attempts {
-        let _ = write!(text, "\n  {attempt}");
-    }
-    text
 }

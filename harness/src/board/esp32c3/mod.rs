@@ -22,6 +22,7 @@ pub mod port;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub mod recovery;
+mod remedy;
 pub mod rom;
 mod stream;
 pub mod wifi;

@@ -142,8 +142,18 @@ fn explain(path: &Path, error: &serialport::Error) -> Fault {
         Kind::Io(ErrorKind::PermissionDenied) => Fault::NoPermission { group: group(path), port },
         // Both exclusive modes, the terminal's and the lock's, are told as "no device".
         Kind::NoDevice => Fault::Busy { holder: holder(path), port },
+        _ if !is_terminal(path) => Fault::NotSerial { port },
         _ => Fault::Port { port, cause: error.to_string() },
     }
+}
+
+/// Whether `path` is a terminal, as serial ports are; `true` of what cannot be opened.
+fn is_terminal(path: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Never ours to control, and no waiting for a carrier.
+    let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
+    file.map_or(true, rustix::termios::isatty)
 }
 
 /// The name of the group that owns `path`, or `dialout`, which is the usual one.
@@ -195,6 +205,16 @@ mod tests {
         let fault = Port::open(Path::new("/dev/ttyNOPE"), None).unwrap_err();
         assert!(matches!(fault, Fault::NoPort { .. }), "{fault}");
         assert!(fault.to_string().contains("/dev/ttyNOPE"));
+    }
+
+    #[test]
+    fn what_is_no_serial_port_is_named() {
+        for path in ["/dev/null", "/proc/self/status", "/tmp"] {
+            let fault = Port::open(Path::new(path), None).unwrap_err();
+            assert!(matches!(fault, Fault::NotSerial { .. }), "{fault}");
+            assert_eq!(fault.to_string(), format!("{path} is no serial port"));
+            assert!(!fault.is_recoverable(), "nothing would help");
+        }
     }
 
     #[test]

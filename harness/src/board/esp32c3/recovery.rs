@@ -6,7 +6,7 @@
 //! Each rung is tried once and has a time limit; what became of it is told, also in the error of a board that no rung
 //! could help.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -58,6 +58,18 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.rung, self.outcome)
     }
+}
+
+/// What the recovery ladder did, in a line for each rung.
+pub(super) fn attempts_of(attempts: &[Attempt]) -> String {
+    let mut text = String::new();
+    if !attempts.is_empty() {
+        text.push_str("; tried:");
+    }
+    for attempt in attempts {
+        let _ = write!(text, "\n  {attempt}");
+    }
+    text
 }
 
 /// Time a USB device has to come back.
