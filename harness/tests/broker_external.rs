@@ -143,3 +143,18 @@ fn certificates_for_a_standing_broker_can_be_read_by_any_user_whatever_the_umask
         assert_eq!(file.permissions().mode() & 0o777, 0o644, "{name}");
     }
 }
+
+#[test]
+fn a_standing_broker_that_is_not_there_comes_with_the_commands_that_start_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(["scenario", "hello", "--broker", "compose"])
+        .current_dir(folder.path())
+        .output()
+        .expect("the harness");
+    assert_eq!(output.status.code(), Some(3));
+    let told = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["reports/compose-broker/ca.pem", "broker --issue reports/compose-broker", "up -d emqx"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}

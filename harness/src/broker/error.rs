@@ -133,6 +133,9 @@ pub enum BrokerError {
         /// Its reason.
         reason: String,
     },
+    /// The standing broker cannot be used.
+    #[error("the standing broker of docker-compose.yml cannot be used: {0}")]
+    Standing(Box<BrokerError>),
     /// This kind of broker cannot do what a scenario asks of it.
     #[error("the {broker} broker cannot {fault}")]
     FaultUnsupported {
@@ -288,6 +291,10 @@ impl BrokerError {
             Self::Refused { .. } => {
                 "allow anonymous clients, and topics below `harness/`, for the duration of the run".into()
             }
+            Self::Standing(_) => format!(
+                "`harness broker --issue {}`, then `docker compose up -d emqx`, in the folder you run this in",
+                super::COMPOSE_CA.trim_end_matches("/ca.pem")
+            ),
             Self::FaultUnsupported { .. } => {
                 "run this scenario with `--broker embedded`, or a Docker broker".into()
             }

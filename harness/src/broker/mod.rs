@@ -129,7 +129,8 @@ impl Broker {
                 Kind::External(External::reach(std::slice::from_ref(external), None).await?)
             }
             BrokerSpec::Compose => {
-                Kind::External(External::reach(&compose_listeners(), Some(SERVER_NAME)).await?)
+                let reached = External::reach(&compose_listeners(), Some(SERVER_NAME)).await;
+                Kind::External(reached.map_err(|error| BrokerError::Standing(Box::new(error)))?)
             }
             BrokerSpec::Emqx { .. } | BrokerSpec::Docker { .. } => {
                 let container = Containerized::start(&spec, &certificates, options).await?;
