@@ -66,6 +66,8 @@ async fn kicked_client_hears_the_reason() {
     assert_eq!(session.control.stopped().await, Some(0x98));
     assert_eq!(close_code(&session.connection).await, 1);
     assert!(tcp.disconnection().await.contains("0x98"));
+    let nobody = broker.apply(&Fault::Kick { client_id: "e".into() }).await;
+    assert!(matches!(nobody, Err(BrokerError::NoSuchClient { .. })), "{nobody:?}");
     broker.shut_down().await;
 }
 

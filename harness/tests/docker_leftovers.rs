@@ -269,12 +269,23 @@ fn a_container_that_goes_in_the_middle_of_a_run_ends_it_with_its_last_lines() {
     let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let broker = format!("docker:{image}");
     let limits = "[limits]\nworkload = \"4 s\"\ndrain = \"1 s\"\n";
-    for (way, status) in [(&["kill"][..], "exit code 137"), (&["rm", "-f"], "it was removed")] {
+    for (way, engine_dies, status) in [
+        (&["kill"][..], false, "exit code 137"),
+        (&["rm", "-f"], false, "it was removed"),
+        (&["rm", "-f"], true, "its engine does not tell how: Docker cannot look at the container"),
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = scenario(folder.path(), 30, "delivery.ratio = 100 %", limits);
-        let child = harness(folder.path(), &path, &broker).spawn().expect("the harness");
+        let socket = folder.path().join("docker.sock");
+        let engine = Relay::start(&socket);
+        let mut command = harness(folder.path(), &path, &broker);
+        let child = command.env("DOCKER_HOST", format!("unix://{}", socket.display())).spawn();
+        let child = child.expect("the harness");
         let pid = child.id();
         wait_for_container(&child, folder.path());
+        if engine_dies {
+            engine.die();
+        }
         let ended_it =
             Command::new("docker").args(way).arg(containers_of(pid).trim()).output().expect("docker");
         assert!(ended_it.status.success());
@@ -282,7 +293,7 @@ fn a_container_that_goes_in_the_middle_of_a_run_ends_it_with_its_last_lines() {
         assert_eq!(output.status.code(), Some(3), "{way:?}: {}", told(&output));
         // The report wraps its lines.
         let words = told(&output).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(&format!("ended during the run ({status})")), "{way:?}: {words}");
+        assert!(words.contains(&format!("ended during the run ({status}")), "{way:?}: {words}");
         assert!(words.contains("its last lines") && words.contains("ready"), "{way:?}: {words}");
         assert!(words.contains("docker events"), "{way:?}: {words}");
         assert_eq!(containers_of(pid), "", "{way:?}");

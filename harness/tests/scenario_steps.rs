@@ -77,6 +77,18 @@ fn a_kicked_board_comes_back_and_loses_nothing() {
 }
 
 #[test]
+fn a_kick_that_meets_nobody_is_an_event_and_no_disturbance() {
+    // At the moment the broker is back, no client is.
+    let steps = "\n[[step]]\ndo = \"restart-broker\"\nat = \"500 ms\"\nsession = \"keep\"\n\
+                 \n[[step]]\ndo = \"kick\"\nat = \"500 ms\"\n";
+    let (ended, report) = act_out(steps, &["delivery.ratio = 100 %"]);
+    ended.expect(0, &["PASSED"]);
+    assert_eq!(disturbances(&report), ["broker-down"]);
+    let events = report["record"]["trials"][0]["events"].to_string();
+    assert!(events.contains("not carried out: the broker serves no client"), "{events}");
+}
+
+#[test]
 fn a_board_whose_session_is_taken_over_leaves_it() {
     let steps =
         "\n[[step]]\ndo = \"take-over\"\nat = \"500 ms\"\n\n[limits]\nworkload = \"4 s\"\ndrain = \"1 s\"\n";

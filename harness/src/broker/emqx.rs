@@ -17,9 +17,12 @@ use crate::broker::options::{BrokerOptions, ClientAuthentication, Durability, Ov
 /// The image without its tag.
 pub(super) const IMAGE: &str = "emqx/emqx";
 
-/// Whether an image is EMQX's own, of whatever tag or digest.
+/// Whether an image is EMQX's own, of whatever tag or digest, from whatever registry.
 pub(super) fn is_image(reference: &str) -> bool {
-    reference.split([':', '@']).next() == Some(IMAGE)
+    let name = reference.split('@').next().unwrap_or_default();
+    // A colon before a slash belongs to a registry's port.
+    let name = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
+    name == IMAGE || name.strip_suffix(IMAGE).is_some_and(|registry| registry.ends_with('/'))
 }
 
 /// Ports inside the container.
@@ -190,6 +193,22 @@ mod tests {
         let map: HashMap<_, _> = all.iter().cloned().collect();
         assert_eq!(map.len(), all.len(), "each is set once");
         map
+    }
+
+    #[test]
+    fn its_image_is_known_by_tag_digest_and_registry() {
+        for (reference, known) in [
+            ("emqx/emqx", true),
+            ("emqx/emqx:5.8.9", true),
+            ("emqx/emqx:5.8.9@sha256:0123", true),
+            ("registry.example:5000/mirror/emqx/emqx:5.8.9", true),
+            ("registry.example:5000/emqx/emqx", true),
+            ("emqx/emqx-edge:1", false),
+            ("notemqx/emqx:5.8.9", false),
+            ("emqx/other", false),
+        ] {
+            assert_eq!(is_image(reference), known, "{reference}");
+        }
     }
 
     #[test]

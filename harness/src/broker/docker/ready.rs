@@ -98,10 +98,23 @@ impl Containerized {
         }
     }
 
-    /// What became of the container, if it should run and does not; `None`, too, if the daemon does not tell.
+    /// What became of the container, if it should run and does not.
     pub(in crate::broker) async fn lost(&self) -> Option<BrokerError> {
-        let status = self.ending().await.ok()??;
+        let status = match self.ending().await {
+            Ok(status) => status?,
+            // An engine that goes may leave its containers, or take them along.
+            Err(_) if self.listens().await => return None,
+            Err(error) => format!("its engine does not tell how: {error}"),
+        };
         Some(BrokerError::ContainerLost { image: self.image.clone(), status, log: self.last_words().await })
+    }
+
+    /// Whether anything listens at the port of the plain listener.
+    async fn listens(&self) -> bool {
+        let address = self.addresses().tcp.expect("it is published");
+        tokio::time::timeout(ATTEMPT_LIMIT, TcpStream::connect(address))
+            .await
+            .is_ok_and(|tried| tried.is_ok())
     }
 
     /// How the container ended, if it should run and does not.
