@@ -206,6 +206,12 @@ impl Running {
         self.log.sendings()
     }
 
+    /// Whether every message is settled, or the workload's drain time is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Waits until every message is settled or the workload's drain time is over, and yields what became of
     /// them.
     pub async fn finish(self) -> Vec<Sending> {

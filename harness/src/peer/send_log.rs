@@ -64,14 +64,19 @@ impl SendLog {
 
     pub(super) fn acked(&self, sequence: u32, code: u8) {
         let now = self.clock.now_us();
+        let mut is_first = false;
         self.change(sequence, |sending| {
-            if code < 0x80 {
-                sending.acked_us.get_or_insert(now);
-            } else {
+            is_first = sending.acked_us.is_none() && sending.refused.is_none();
+            if code >= 0x80 {
                 sending.refused = Some(code);
+            } else {
+                sending.acked_us.get_or_insert(now);
             }
         });
-        self.settle_one();
+        // A message that was sent twice is acknowledged twice, and settled once.
+        if is_first {
+            self.settle_one();
+        }
     }
 
     pub(super) fn settle_one(&self) {
@@ -86,5 +91,24 @@ impl SendLog {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Sending>> {
         self.sendings.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_acknowledged_twice_is_settled_once() {
+        let log = SendLog::new(Clock::start());
+        for sequence in 0..3 {
+            log.due(sequence, 0);
+        }
+        for (sequence, code, settled) in [(0, 0, 1), (0, 0, 1), (1, 0x97, 2), (1, 0, 2), (2, 0x10, 3)] {
+            log.acked(sequence, code);
+            assert_eq!(*log.progress.borrow(), settled, "{sequence} {code:#x}");
+        }
+        let refused: Vec<_> = log.sendings().iter().map(|sending| sending.refused).collect();
+        assert_eq!(refused, [None, Some(0x97), None]);
     }
 }

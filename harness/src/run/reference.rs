@@ -15,7 +15,7 @@ use super::stage::{Stage, Watch, limited, unless_interrupted};
 use crate::broker::Broker;
 use crate::link::{LinkHandle, Setup, SetupError, StreamProxy, UdpProxy};
 use crate::measure::record::{Blame, Direction, Transport, Trial};
-use crate::peer::{Connector, Implementation, Ledger, Party, QuicTuning, Target, Testimony};
+use crate::peer::{Connector, Implementation, Ledger, Party, QuicTuning, Running, Target, Testimony};
 use crate::scenario::{Anchor, MqttVersion};
 
 /// How often the end of the workload is looked for.
@@ -88,7 +88,7 @@ impl Reference<'_> {
         let up = workloads.up.map(|up| subject.start_workload(up));
         let down = workloads.down.map(|down| peer.start_workload(down));
         self.stage.reach(Anchor::Workload, &mut schedule);
-        let work = self.work(&subject, &peer, &mut schedule, ledger, journal);
+        let work = self.work((&subject, up.as_ref()), &peer, &mut schedule, ledger, journal);
         let worked = unless_interrupted(&cancel, work).await;
         let runs = [(up, self.stage.names.run), (down, self.stage.names.down_run)];
         for (running, run) in runs {
@@ -131,9 +131,10 @@ impl Reference<'_> {
         Party::start(implementation, connector, client, self.stage.clock).map_err(|error| failed(&error))
     }
 
+    /// Performs the steps until the workload is done: every message has arrived, and the subject knows that its own have.
     async fn work(
         &mut self,
-        subject: &Party,
+        (subject, publishing): (&Party, Option<&Running>),
         peer: &Party,
         schedule: &mut Schedule,
         ledger: &Ledger,
@@ -152,7 +153,8 @@ impl Reference<'_> {
                     }
                 }
             }
-            let complete = peer.arrived_count() >= up
+            let complete = publishing.is_none_or(Running::is_over)
+                && peer.arrived_count() >= up
                 && subject.arrived_count() >= down
                 && schedule.next_due().is_none();
             if watch.over(complete, Instant::now()).is_some() {
