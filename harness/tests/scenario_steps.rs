@@ -117,3 +117,13 @@ fn a_new_certificate_is_accepted_and_a_bad_one_refused_until_it_is_mended() {
     let (ended, _) = act_out(steps, &expect);
     ended.expect(0, &["PASSED"]);
 }
+
+#[test]
+fn a_reconnect_behind_the_last_message_is_waited_for() {
+    let bench = Bench::new();
+    // All is acknowledged by then, and two round trips take longer than stragglers are waited for.
+    let step = "\n[[step]]\ndo = \"reconnect\"\nat = \"1500 ms\"\n";
+    let expect = r#", "connections = 2", "connect.failures = 0", "delivery.ratio = 100 %""#;
+    let path = bench.file("tiny.toml", &tiny(expect, step).replace("5 ms", "300 ms"));
+    bench.run(&["scenario", &path]).expect(0, &["PASSED"]);
+}

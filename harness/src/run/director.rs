@@ -56,6 +56,8 @@ struct State {
     online: bool,
     /// Reconnects that wait for a connection to leave.
     reconnects: VecDeque<Manner>,
+    /// A step's reconnect is under way.
+    reconnecting: bool,
     /// An attempt to connect has failed.
     failed: bool,
     addressed: bool,
@@ -82,6 +84,7 @@ impl Director<'_> {
             connected: false,
             online: false,
             reconnects: VecDeque::new(),
+            reconnecting: false,
             failed: false,
             addressed: false,
             subscribed: 0,
@@ -229,7 +232,8 @@ impl Director<'_> {
                 && state.received.len() >= down_count
                 && peer.arrived_count() >= up_count
                 && state.schedule.next_due().is_none()
-                && state.reconnects.is_empty();
+                && state.reconnects.is_empty()
+                && !state.reconnecting;
             if let Some(end) = watch.over(complete, now) {
                 gathered.workload_end_us = Some(self.stage.clock.us(end));
                 gathered.missed = (!complete).then_some("workload");
@@ -281,7 +285,7 @@ impl Director<'_> {
         };
         gathered.expect_reconnect();
         // Until the board says that it is back.
-        state.online = false;
+        (state.online, state.reconnecting) = (false, true);
         self.ask(Request::Reconnect(manner), gathered).await;
     }
 
@@ -359,7 +363,7 @@ impl Director<'_> {
                 control::Report::Event { event, .. } => match event {
                     control::Event::AddressAcquired { .. } => state.addressed = true,
                     control::Event::MqttConnected { .. } => {
-                        state.online = true;
+                        (state.online, state.reconnecting) = (true, false);
                         if !std::mem::replace(&mut state.connected, true) {
                             self.stage.reach(Anchor::Connected, &mut state.schedule);
                         }
