@@ -155,7 +155,7 @@ fn run(mut pty: Pty, script: &Script, service: SocketAddrV4, loaded: &Mutex<Vec<
         }
         resets += 1;
         let ended = match start {
-            Start::Firmware => live(&mut pty, script, service, stop),
+            Start::Firmware => live(&mut pty, script, service, resets, stop),
             _ => dwell(&mut pty, start, stop),
         };
         if ended == End::Pulled {
@@ -209,7 +209,7 @@ fn dwell(pty: &mut Pty, _: Start, stop: &AtomicBool) -> End {
 }
 
 /// One life of the firmware.
-fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, stop: &AtomicBool) -> End {
+fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, life: u32, stop: &AtomicBool) -> End {
     let folder = tempfile::tempdir().expect("a folder for the cable");
     let cable = folder.path().join("nic");
     let listener = UnixListener::bind(&cable).expect("a socket");
@@ -220,7 +220,8 @@ fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, stop: &AtomicBool
 
     let mut storage = Box::new(Storage::<Software>::new());
     let mut node = Box::new(Node::new(&mut storage));
-    let mut entropy = SeededEntropy::new(Some(1));
+    // No two lives may name their connections alike: a broker would take the second for what it remembers of the first.
+    let mut entropy = SeededEntropy::new(Some(life.into()));
     let mut board = Silicon::new(script);
     let mut nic = Wireless { nic: SocketNic::new(&nic), joined: false };
     let boot = Clock::now();
