@@ -183,6 +183,33 @@ fn an_interrupt_while_the_container_starts_leaves_none() {
     }
 }
 
+#[test]
+fn an_interrupt_of_a_fleet_while_its_broker_starts_does_not_wait_for_it() {
+    let Some(image) = image() else { return };
+    let _alone = ENGINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("docker.sock");
+    let engine = Relay::start(&socket);
+    // Nobody answers: it would wait for that for half a minute.
+    engine.hold();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.args(["fleet", "--devices", "2", "--broker", &format!("docker:{image}"), "--reports"]);
+    command.arg(folder.path()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the harness");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("starting the broker") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).expect("text") > 0, "it ended");
+    }
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    assert_eq!(ended(child).status.code(), Some(3), "{rest}");
+    assert!(rest.contains("interrupted while the broker started; nothing ran"), "{rest}");
+}
+
 /// The first interrupt ends the run in order, which may take its time; the second does not wait.
 #[test]
 fn a_second_interrupt_ends_at_once_and_the_next_run_sweeps() {
@@ -228,10 +255,11 @@ fn the_container_of_a_killed_run_is_swept_up_by_the_next() {
     ended(child);
     assert_ne!(containers_of(killed), "", "nobody was left to remove it");
     let short = scenario(folder.path(), 3, "delivery.ratio = 100 %", "");
-    let child = harness(folder.path(), &short, &broker).spawn().expect("the harness");
+    let child = harness(folder.path(), &short, &broker).arg("-v").spawn().expect("the harness");
     let next = child.id();
     let output = ended(child);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(told(&output).contains("left behind by a harness that was killed"), "{}", told(&output));
     assert_eq!((containers_of(killed), containers_of(next)), (String::new(), String::new()));
 }
 

@@ -150,7 +150,7 @@ impl EventLog {
 
     /// Adds an event that happens now.
     pub fn record(&self, kind: BrokerEventKind) {
-        tracing::debug!(target: "broker", "{kind:?}");
+        tracing::debug!("{kind:?}");
         let at: Duration = self.began.elapsed();
         let event = BrokerEvent { at_us: u64::try_from(at.as_micros()).unwrap_or(u64::MAX), kind };
         let mut inner = self.inner.lock().expect("no holder of this lock panics");

@@ -198,6 +198,9 @@ fn start_logging(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(
+            std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
+        )
         .without_time()
         // A log that cannot be written is no reason to end a run.
         .log_internal_errors(false)

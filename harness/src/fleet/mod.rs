@@ -108,6 +108,9 @@ pub enum FleetError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The user does not want to wait for the broker.
+    #[error("interrupted while the broker started; nothing ran")]
+    Interrupted,
     /// The broker serves no QUIC.
     #[error("the broker {0} serves no QUIC, which a fleet speaks")]
     NoQuic(String),
@@ -135,6 +138,7 @@ impl FleetError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Broker(error) => error.remedy().to_owned(),
+            Self::Interrupted => "run it again".to_owned(),
             Self::NoQuic(_) => "name a broker by quic://HOST:PORT".to_owned(),
             Self::OpenFiles { needed, .. } => {
                 format!("raise the limit with `ulimit -Hn {needed}`, or split the fleet with --shard I/N")
@@ -177,7 +181,9 @@ impl Fleet<'_> {
         let certificates = Arc::new(Certificates::generate().map_err(BrokerError::from)?);
         let log = self.folder.join("broker.log");
         progress(Progress::Phase("starting the broker"));
-        let broker = FleetBroker::start(self.broker.clone(), certificates, &log).await?;
+        let starting = FleetBroker::start(self.broker.clone(), certificates, &log);
+        let started = self.cancel.run_until_cancelled(starting).await;
+        let broker = started.ok_or(FleetError::Interrupted)??;
         if let Some(why) = broker.stands_in() {
             progress(Progress::StandsIn(why));
         }

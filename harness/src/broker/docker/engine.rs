@@ -36,6 +36,11 @@ pub(super) async fn ensure_image(docker: &Docker, image: &str) -> Result<(), Bro
         return Ok(());
     }
     let (name, tag) = split_reference(image);
+    // It is silence for minutes otherwise.
+    tracing::warn!(
+        "the image `{image}` is not on this machine: pulling it, for {} s at most",
+        PULL_LIMIT.as_secs()
+    );
     let pull = GenericImage::new(name, tag).pull_image();
     let reason = match tokio::time::timeout(PULL_LIMIT, pull).await {
         Ok(Ok(_)) => return Ok(()),

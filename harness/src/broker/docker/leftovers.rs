@@ -107,7 +107,7 @@ pub(super) async fn sweep(docker: &Docker) -> Result<(), BrokerError> {
     for container in found {
         let (Some(id), Some(labels)) = (container.id, container.labels) else { continue };
         if orphaned(&labels) {
-            tracing::info!(target: "broker", "removing {id}, left behind by a harness that was killed");
+            tracing::info!("removing {id}, left behind by a harness that was killed");
             remove_by_id(docker, &id).await;
         }
     }
@@ -176,7 +176,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 async fn remove_by_id(docker: &Docker, id: &str) {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     if let Err(error) = docker.remove_container(id, Some(options)).await {
-        tracing::warn!(target: "broker", "container {id} could not be removed: {error}");
+        tracing::warn!("container {id} could not be removed: {error}");
     }
 }
 

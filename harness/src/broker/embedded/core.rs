@@ -113,7 +113,7 @@ impl Core {
         let killed = self.killed.clone();
         self.tasks.spawn(async move {
             if let Some(Err(error)) = killed.run_until_cancelled(handler.run()).await {
-                tracing::debug!(target: "broker", %client, "the core let go of a client: {error}");
+                tracing::debug!(%client, "the core let go of a client: {error}");
             }
         });
         ours
@@ -137,7 +137,7 @@ impl Core {
         self.tasks.close();
         self.tasks.wait().await;
         if let Err(error) = self.storage.0.shutdown().await {
-            tracing::warn!(target: "broker", "sessions may not be stored: {error}");
+            tracing::warn!("sessions may not be stored: {error}");
         }
     }
 

@@ -310,7 +310,7 @@ impl Running {
             self.shared.tasks.wait().await;
         };
         if tokio::time::timeout(STOP_LIMIT, goodbye).await.is_err() {
-            tracing::debug!(target: "broker", "some clients did not hear the goodbye");
+            tracing::debug!("some clients did not hear the goodbye");
         }
         self.endpoint.close(quic::close::NORMAL, b"");
         // Lets the CONNECTION_CLOSE packets out.

@@ -36,7 +36,7 @@ pub(super) async fn accept_loop(shared: Arc<Shared>, listener: TcpListener, tls:
         let (stream, client) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(target: "broker", "accepting a connection failed: {error}");
+                tracing::warn!("accepting a connection failed: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -53,7 +53,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, tls: 
     };
     // Without it, acknowledgements wait for one another (Nagle), which is not what is to be measured.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(target: "broker", "TCP_NODELAY: {error}");
+        tracing::debug!("TCP_NODELAY: {error}");
     }
     let Some(slot) = tls else {
         return bridge(&shared, stream, client, transport).await;
