@@ -3,8 +3,8 @@
 
 mod bench_c3;
 
-use std::path::Path;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use bench_c3::bench::Bench;
@@ -287,26 +287,52 @@ fn a_board_is_verified_and_its_history_kept() {
     assert_eq!((last.what, last.fault), (What::Verify, None));
 }
 
+/// A broker at the bench's address, until it is dropped.
+struct Served(Child);
+
+impl Served {
+    fn start(bench: &Bench) -> Self {
+        let mut broker = harness(bench.state.path());
+        broker.args(["broker", "--tls", "0", "--tcp", "0", "--name", "127.0.0.1", "--quic"]);
+        broker.arg(bench.listen.port().to_string()).arg("--ca").arg(ca(bench)).stdout(Stdio::null());
+        let broker = broker.spawn().expect("the harness was built");
+        let begin = std::time::Instant::now();
+        while !ca(bench).exists() && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self(broker)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+/// Where the broker leaves its authority's certificate.
+fn ca(bench: &Bench) -> PathBuf {
+    bench.state.path().join("ca.pem")
+}
+
+fn demo(bench: &Bench, password: &str, more: &[&str]) -> Command {
+    let mut demo = harness(bench.state.path());
+    demo.args(["demo", "--no-flash", "--broker"]).arg(format!("quic://{}", bench.listen));
+    demo.args(["--listen", "127.0.0.1", "--port"]).arg(bench.board.port()).args(more);
+    if ca(bench).exists() {
+        demo.arg("--ca").arg(ca(bench));
+    }
+    demo.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", password);
+    demo
+}
+
 #[test]
 fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
     let bench = Bench::new(Script::default());
-    let ca = bench.state.path().join("ca.pem");
-    let mut broker = harness(bench.state.path());
-    broker.args(["broker", "--tls", "0", "--tcp", "0", "--name", "127.0.0.1", "--quic"]);
-    broker.arg(bench.listen.port().to_string()).arg("--ca").arg(&ca).stdout(std::process::Stdio::null());
-    let mut broker = broker.spawn().expect("the harness was built");
-    let begin = std::time::Instant::now();
-    while !ca.exists() && begin.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let mut demo = harness(bench.state.path());
-    demo.args(["demo", "--no-flash", "--count", "2", "--power", "maximum-modem-sleep", "--broker"])
-        .arg(format!("quic://{}", bench.listen));
-    demo.arg("--ca").arg(&ca).arg("--listen").arg("127.0.0.1").arg("--port").arg(bench.board.port());
-    demo.env("HARNESS_WIFI_SSID", SSID).env("HARNESS_WIFI_PASSWORD", PASSWORD);
+    let _broker = Served::start(&bench);
+    let mut demo = demo(&bench, PASSWORD, &["--count", "2", "--power", "maximum-modem-sleep"]);
     let (output, _) = timed(&mut demo);
-    broker.kill().expect("it runs");
-    broker.wait().expect("it ends");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}\n{told}", errors(&output));
     let parts = [
@@ -324,4 +350,37 @@ fn the_demo_connects_publishes_and_tells_what_came_back_and_the_heap() {
         assert!(told.contains(part), "`{part}` is missing in: {told}");
     }
     assert!(!told.contains(PASSWORD), "{told}");
+}
+
+#[test]
+fn the_demo_names_what_fails_with_its_remedy() {
+    let gone = Script { air: Air::GoneAfter(Duration::from_millis(200)), ..Script::default() };
+    let cases: [(Script, &str, &[&str]); 2] = [
+        (Script::default(), "wrong battery", &["does not accept the password", "help: correct the password"]),
+        (
+            gone,
+            PASSWORD,
+            &["the board lost the Wi-Fi network `bench`", "help: switch the access point on again"],
+        ),
+    ];
+    for (script, password, parts) in cases {
+        let bench = Bench::new(script);
+        let _broker = Served::start(&bench);
+        let (output, took) = timed(&mut demo(&bench, password, &[]));
+        let told = errors(&output);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        for part in parts {
+            assert!(told.contains(part), "`{part}` is missing in: {told}");
+        }
+        assert!(took < 2 * SOON, "{took:?}");
+    }
+    let bench = Bench::new(Script::default());
+    let (output, took) = timed(&mut demo(&bench, PASSWORD, &[]));
+    let told = errors(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(
+        told.contains("no broker answers at quic://") && told.contains("help: check host and port"),
+        "{told}"
+    );
+    assert!(took < 2 * SOON, "{took:?}");
 }

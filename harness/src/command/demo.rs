@@ -12,10 +12,13 @@ use device::control::{
 };
 
 use super::{Exit, Failure, print, tethered};
+use crate::board::esp32c3::Fault;
+use crate::board::esp32c3::wifi::{Lost, words};
 use crate::board::{Board, BoardError, Options, Output};
 use crate::broker::{Broker, BrokerOptions, BrokerSpec};
 use crate::certificates::Certificates;
 use crate::measure::record;
+use crate::run::describe;
 
 /// Arguments of `harness demo`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +52,8 @@ enum DemoBoard {
 
 /// Time each step may take.
 const STEP: Duration = Duration::from_secs(30);
+/// What a network without DHCP does not give.
+const ADDRESS: &str = "an address from DHCP";
 /// Bytes of each message.
 const SIZE: u16 = 64;
 
@@ -76,8 +81,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             .await
             .map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))?;
         print("resetting the board and joining Wi-Fi\n");
+        let network = board.network().unwrap_or_default().to_owned();
         let board = board.start(Options::default()).await.map_err(Failure::environment)?;
-        let mut walk = Walk { board, start: Instant::now(), down: 0 };
+        let mut walk = Walk { board, start: Instant::now(), down: 0, network, lost: None };
         let walked = walk.through(&broker, transport, arguments.count).await;
         walk.board.kill().await;
         broker.shut_down().await;
@@ -91,6 +97,10 @@ struct Walk {
     start: Instant,
     /// Messages that came back.
     down: u32,
+    /// The wireless network.
+    network: String,
+    /// Why the board is not there any more, if it is not.
+    lost: Option<Lost>,
 }
 
 impl Walk {
@@ -110,7 +120,7 @@ impl Walk {
         }
         let address = settings.broker;
         self.board.command(Request::Configure(settings)).await?;
-        self.until("an address from DHCP", |event| matches!(event, Event::AddressAcquired { .. })).await?;
+        self.until(ADDRESS, |event| matches!(event, Event::AddressAcquired { .. })).await?;
         self.say(&format!("connecting to {address} over {transport}"));
         self.board.command(Request::Connect).await?;
         self.until("CONNACK", |event| matches!(event, Event::MqttConnected { .. })).await?;
@@ -136,7 +146,11 @@ impl Walk {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(output) = self.board.next(left).await? else {
-                return Err(BoardError::Timeout { what, limit: STEP });
+                return Err(match self.lost {
+                    Some(lost) => lost.fault(&self.network).into(),
+                    None if what == ADDRESS => Fault::NoDhcp { limit: STEP }.into(),
+                    None => BoardError::Timeout { what, limit: STEP },
+                });
             };
             let Output::Report(report) = output.what else { continue };
             self.tell(&report);
@@ -144,34 +158,54 @@ impl Walk {
                 if wanted(event) {
                     return Ok(());
                 }
-                if let Event::Disconnected(why) = event {
-                    return Err(BoardError::Start {
-                        what: format!("no {what}: {:?} {}", why.cause, why.detail),
-                        remedy: "check the broker's address, port and certificate (--ca)".to_owned(),
-                    });
-                }
+                self.check(what, event)?;
             }
         }
     }
 
+    /// A connection that ended while `what` was waited for.
+    fn check(&self, what: &str, event: &Event) -> Result<(), BoardError> {
+        let Event::Disconnected(why) = event else { return Ok(()) };
+        Err(match self.lost {
+            Some(lost) => lost.fault(&self.network).into(),
+            None => BoardError::Start {
+                what: format!("no {what}: {}", describe(why)),
+                remedy: "check the broker's address, port and certificate (--ca)".to_owned(),
+            },
+        })
+    }
+
     /// Until every message was acknowledged and has come back.
     async fn exchange(&mut self, count: u32) -> Result<(), BoardError> {
+        let what = "every message to come back";
         let deadline = Instant::now() + STEP + Duration::from_secs(count.into());
         let mut done = false;
         while !(done && self.down >= count) {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(output) = self.board.next(left).await? else {
-                return Err(BoardError::Timeout { what: "every message to come back", limit: STEP });
+                return Err(match self.lost {
+                    Some(lost) => lost.fault(&self.network).into(),
+                    None => BoardError::Timeout { what, limit: STEP },
+                });
             };
             let Output::Report(report) = output.what else { continue };
             self.tell(&report);
+            if let Report::Event { event, .. } = &report {
+                self.check(what, event)?;
+            }
             done |= matches!(report, Report::WorkloadDone(_));
         }
         Ok(())
     }
 
     fn tell(&mut self, report: &Report) {
+        if let Report::Event { event, .. } = report {
+            Lost::follow(&mut self.lost, event);
+        }
         match report {
+            Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
+                self.say(&format!("Wi-Fi failed: {} (code {code})", words(*failure)));
+            }
             Report::Event { event: Event::Connecting { attempt, .. }, .. } => {
                 self.say(&format!("attempt {attempt}: first packet"));
             }

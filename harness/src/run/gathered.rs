@@ -6,7 +6,7 @@ use device::control::{Event, Memory, Phase as BoardPhase, Report, Stats, WifiFai
 
 use super::connections::{Connections, describe};
 use super::journal::Journal;
-use crate::board::esp32c3::wifi::words;
+use crate::board::esp32c3::wifi::{Lost, words};
 use crate::board::{self, Output, Timed};
 use crate::energy::estimate::Account;
 use crate::measure::record::{Direction, MemorySnapshot, Transport, TransportStats, Trial};
@@ -36,17 +36,8 @@ pub struct Gathered {
     pub missed: Option<&'static str>,
     /// What the radio told, with its code, and how often in a row.
     wifi_failures: Vec<(WifiFailure, u16, u32)>,
-    /// Where the present absence from the wireless network begins among them.
-    away_since: Option<usize>,
-}
-
-/// Why a board is not in its wireless network any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lost {
-    /// What the radio told when it left.
-    pub first: WifiFailure,
-    /// What it told last.
-    pub last: WifiFailure,
+    /// Why it is not in its wireless network, if it was and is not.
+    pub lost: Option<Lost>,
 }
 
 /// Something that matters for the record, in order of its happening.
@@ -71,7 +62,7 @@ impl Gathered {
             journal: Journal::default(),
             missed: None,
             wifi_failures: Vec::new(),
-            away_since: None,
+            lost: None,
         }
     }
 
@@ -79,12 +70,11 @@ impl Gathered {
     pub fn on_board(&mut self, output: Timed<Output>) {
         match output.what {
             Output::Report(report) => {
-                match &report {
-                    Report::Event { event: Event::WifiFailed { failure, code, .. }, .. } => {
+                if let Report::Event { event, .. } = &report {
+                    Lost::follow(&mut self.lost, event);
+                    if let Event::WifiFailed { failure, code, .. } = event {
                         self.on_wifi_failure(*failure, *code);
                     }
-                    Report::Event { event: Event::LinkUp, .. } => self.away_since = None,
-                    _ => {}
                 }
                 self.reports.push(Heard::Report(Box::new(report)));
             }
@@ -95,18 +85,10 @@ impl Gathered {
 
     /// The radio tries again and again: what it tells every time is counted, not repeated.
     fn on_wifi_failure(&mut self, failure: WifiFailure, code: u16) {
-        let away = self.away_since.replace(self.away_since.unwrap_or(self.wifi_failures.len())).is_some();
         match self.wifi_failures.last_mut() {
-            Some((last, last_code, times)) if away && (*last, *last_code) == (failure, code) => *times += 1,
+            Some((last, last_code, times)) if (*last, *last_code) == (failure, code) => *times += 1,
             _ => self.wifi_failures.push((failure, code, 1)),
         }
-    }
-
-    /// Why the board is not in its wireless network, if it was and is not.
-    pub fn lost(&self) -> Option<Lost> {
-        let (first, ..) = self.wifi_failures.get(self.away_since?)?;
-        let (last, ..) = self.wifi_failures.last()?;
-        Some(Lost { first: *first, last: *last })
     }
 
     /// A step is about to make the board connect anew.
@@ -260,17 +242,17 @@ mod tests {
         for event in [failed(WifiFailure::NetworkNotFound), Event::LinkUp] {
             hear(&mut gathered, event);
         }
-        assert_eq!(gathered.lost(), None, "it came back");
+        assert_eq!(gathered.lost, None, "it came back");
         hear(&mut gathered, failed(WifiFailure::Lost));
         for _ in 0..3 {
             hear(&mut gathered, failed(WifiFailure::NetworkNotFound));
         }
         let lost = Lost { first: WifiFailure::Lost, last: WifiFailure::NetworkNotFound };
-        assert_eq!(gathered.lost(), Some(lost));
+        assert_eq!(gathered.lost, Some(lost));
         assert_eq!(gathered.wifi_failures.last(), Some(&(WifiFailure::NetworkNotFound, 1, 3)));
         hear(&mut gathered, Event::LinkUp);
         hear(&mut gathered, failed(WifiFailure::NetworkNotFound));
         let again = WifiFailure::NetworkNotFound;
-        assert_eq!(gathered.lost(), Some(Lost { first: again, last: again }), "another absence");
+        assert_eq!(gathered.lost, Some(Lost { first: again, last: again }), "another absence");
     }
 }

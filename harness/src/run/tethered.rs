@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use device::control::{Addressing, PowerMode, Wifi};
 
-use super::gathered::Lost;
 use super::settings::Destination;
 use super::setup::TrialError;
 use crate::board::esp32c3::choose::Chosen;
 use crate::board::esp32c3::flash::ChipInfo;
 use crate::board::esp32c3::recovery::Attempt;
-use crate::board::esp32c3::{Fault, Faults, Limits, TetheredMachine, wifi};
+use crate::board::esp32c3::wifi::Lost;
+use crate::board::esp32c3::{Fault, Faults, Limits, TetheredMachine};
 use crate::board::{Board, BoardError, Options};
 use crate::broker::Broker;
 use crate::energy::{
@@ -137,6 +137,11 @@ impl Tethered {
             .with_listener(Arc::clone(&inner.listener))
     }
 
+    /// The wireless network it is to join.
+    pub fn network(&self) -> Option<&str> {
+        self.0.wifi.as_ref().map(|wifi| wifi.ssid.as_str())
+    }
+
     /// The rules for a firmware that is not ours.
     pub fn adapter(&self) -> Option<&Rules> {
         self.0.adapter.as_ref()
@@ -235,7 +240,7 @@ impl Tethered {
         // A board that died or fell silent meanwhile is another matter.
         let Some(phase) = missed else { return result };
         let fault = match (lost, &self.0.wifi) {
-            (Some(Lost { first, last }), Some(wifi)) => wifi::lost(&wifi.ssid, first, last),
+            (Some(lost), Some(wifi)) => lost.fault(&wifi.ssid),
             _ if phase == "network up" => Fault::NoDhcp { limit },
             _ => return result,
         };

@@ -205,7 +205,7 @@ impl Bench<'_> {
         let summary = link.stop();
         trial.duration_us = clock.now_us();
         trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
-        let (missed, lost) = (gathered.missed, gathered.lost());
+        let (missed, lost) = (gathered.missed, gathered.lost);
         let accounts = gathered.accounts();
         let workload = gathered.into_trial(trial, closing(&result));
         if matches!(self.board, BoardKind::Host) {

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use device::control::{Wifi, WifiFailure};
+use device::control::{Event, Wifi, WifiFailure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde::Deserialize;
 
@@ -102,11 +102,33 @@ pub(super) fn fault(ssid: &str, last: Option<(WifiFailure, u16)>) -> Fault {
     }
 }
 
-/// What it means that a board which had joined is not in the network any more: `first` is why it left, `last` why it is
-/// not back.
-pub fn lost(ssid: &str, first: WifiFailure, last: WifiFailure) -> Fault {
-    let then = if first == last { String::new() } else { format!("; then {}", words(last)) };
-    Fault::Lost { ssid: ssid.to_owned(), cause: format!("{}{then}", words(first)) }
+/// Why a board that had joined is not in the network any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// What the radio told when it left.
+    pub first: WifiFailure,
+    /// What it told last.
+    pub last: WifiFailure,
+}
+
+impl Lost {
+    /// Brings `lost` up to date with what the board tells.
+    pub fn follow(lost: &mut Option<Self>, event: &Event) {
+        match event {
+            Event::WifiFailed { failure, .. } => {
+                lost.get_or_insert(Self { first: *failure, last: *failure }).last = *failure;
+            }
+            Event::LinkUp => *lost = None,
+            _ => {}
+        }
+    }
+
+    /// The fault of the network `ssid`.
+    pub fn fault(self, ssid: &str) -> Fault {
+        let Self { first, last } = self;
+        let then = if first == last { String::new() } else { format!("; then {}", words(last)) };
+        Fault::Lost { ssid: ssid.to_owned(), cause: format!("{}{then}", words(first)) }
+    }
 }
 
 /// A failure in words.
