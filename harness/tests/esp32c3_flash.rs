@@ -77,6 +77,7 @@ fn another_chip_is_named_and_left_alone() {
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(3), "{errors}");
     assert!(errors.contains("wrong chip") && errors.contains("esp32c6"), "{errors}");
+    assert!(errors.contains("help: name another board with --mac or --port"), "{errors}");
     assert!(rom.flash().iter().all(|&byte| byte == 0xff));
 }
 
@@ -102,6 +103,7 @@ fn a_cable_pulled_while_flashing_is_named() {
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(3), "{errors}");
     assert!(errors.contains("vanished while in use"), "{errors}");
+    assert!(errors.contains("help: check cable, hub and supply"), "{errors}");
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
@@ -109,18 +111,18 @@ fn a_cable_pulled_while_flashing_is_named() {
 fn a_firmware_that_is_none_for_this_chip_is_named_before_the_board_is_touched() {
     let (state, _) = bench(100);
     let rom = Rom::start(Chip::default());
-    let cases: [(&str, Vec<u8>, &str); 3] = [
-        ("other.elf", elf::for_another_board(), "nothing in it lies in the chip's flash"),
-        ("text.elf", b"int main(void)".to_vec(), "neither an ELF nor an image"),
-        ("large.elf", elf::application(5 << 20, 1), "takes"),
+    let cases: [(&str, Vec<u8>, &str, &str); 3] = [
+        ("other.elf", elf::for_another_board(), "nothing in it lies in the chip's flash", "`harness build"),
+        ("text.elf", b"int main(void)".to_vec(), "neither an ELF nor an image", "`harness build"),
+        ("large.elf", elf::application(5 << 20, 1), "B are there for it", "`harness size"),
     ];
-    for (name, bytes, part) in cases {
+    for (name, bytes, part, remedy) in cases {
         let file = state.path().join(name);
         std::fs::write(&file, bytes).expect("room");
         let (output, _) = timed(&mut flash(state.path(), &file, &rom, &[]));
         let errors = errors(&output);
         assert_eq!(output.status.code(), Some(2), "{errors}");
-        assert!(errors.contains(part), "{errors}");
+        assert!(errors.contains(part) && errors.contains(&format!("help: {remedy}")), "{errors}");
     }
     assert_eq!(rom.written(), 0);
 }
@@ -138,6 +140,7 @@ fn a_port_that_another_program_has_open_is_named_with_that_program() {
         errors.contains("is busy") && errors.contains(&format!("process {}", std::process::id())),
         "{errors}"
     );
+    assert!(errors.contains("help: close the other program"), "{errors}");
 }
 
 #[test]
@@ -179,7 +182,11 @@ fn without_a_board_or_with_a_missing_port_the_remedy_is_told() {
     missing.args(["flash", "--board", "esp32c3", "--port", "/dev/ttyNOPE", "--firmware"]).arg(&firmware);
     let (output, _) = timed(&mut missing);
     let told = errors(&output);
-    assert!(told.contains("there is no port /dev/ttyNOPE"), "{told}");
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(
+        told.contains("there is no port /dev/ttyNOPE") && told.contains("help: check the cable"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -204,6 +211,7 @@ fn a_bench_of_several_boards_asks_for_a_name_and_takes_the_first_free_one_when_a
     let told = errors(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("2 boards and none named") && told.contains("a loose pin"), "{told}");
+    assert!(told.contains("help: name one with --mac MAC, --port PATH, or --name NAME"), "{told}");
     let output = run(&["--any"]);
     assert!(output.status.success(), "{}", errors(&output));
     assert_eq!(one.written(), 0, "the board in quarantine was passed over");
