@@ -319,7 +319,7 @@ impl BrokerError {
             Self::NoSuchClient { .. } => {
                 "let the step come while the client is connected (`after = \"connected\"`, a later `at`)".into()
             }
-            Self::ContainerExited { .. } => "read the lines above; settings the image does not know are the usual cause".into(),
+            Self::ContainerExited { .. } => "read the lines above; settings that the image does not know, or files that its user may not read, are the usual causes".into(),
             Self::ContainerLost { .. } => {
                 "read the lines above, and see who ended it (`docker events --since 10m`); then run again".into()
             }

@@ -95,6 +95,12 @@ pub enum SpecError {
     /// The part after the colon is empty.
     #[error("`{0}` lacks what follows the colon; for example `emqx:{EMQX_TAG}` or `docker:my-broker:latest`")]
     Empty(String),
+    /// Not the name of an image.
+    #[error(
+        "`{0}` names no image: a repository in lower case, then `:TAG` or `@DIGEST`; for example `emqx:{EMQX_TAG}` \
+         or `docker:my-broker:latest`"
+    )]
+    Image(String),
     /// No host in a URL.
     #[error("`{0}` has no host; write {scheme}://HOST:PORT", scheme = .0.split(':').next().unwrap_or("quic"))]
     NoHost(String),
@@ -123,8 +129,10 @@ impl FromStr for BrokerSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let filled = |rest: &str| {
-            if rest.is_empty() { Err(SpecError::Empty(text.to_owned())) } else { Ok(rest.to_owned()) }
+        let image = |rest: &str, valid: fn(&str) -> bool| match rest {
+            "" => Err(SpecError::Empty(text.to_owned())),
+            rest if valid(rest) => Ok(rest.to_owned()),
+            _ => Err(SpecError::Image(text.to_owned())),
         };
         for transport in Transport::ALL {
             if let Some(rest) = text.strip_prefix(scheme(transport)).and_then(|rest| rest.strip_prefix("://"))
@@ -142,13 +150,40 @@ impl FromStr for BrokerSpec {
             _ => {}
         }
         if let Some(tag) = text.strip_prefix("emqx:") {
-            return Ok(Self::Emqx { tag: filled(tag)? });
+            return Ok(Self::Emqx { tag: image(tag, is_tag)? });
         }
-        if let Some(image) = text.strip_prefix("docker:") {
-            return Ok(Self::Docker { image: filled(image)? });
+        if let Some(reference) = text.strip_prefix("docker:") {
+            return Ok(Self::Docker { image: image(reference, is_reference)? });
         }
         Err(SpecError::Unknown(text.to_owned()))
     }
+}
+
+/// Whether Docker takes it for a tag.
+fn is_tag(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    !text.is_empty() && text.chars().all(fits) && !text.starts_with(['.', '-'])
+}
+
+/// Whether Docker takes it for `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`, as far as typing errors go.
+fn is_reference(text: &str) -> bool {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    // A colon before a slash belongs to a registry's port.
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    };
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
+    let mut parts = name.rsplit('/');
+    let (last, host) = (parts.next().unwrap_or_default(), parts.next_back());
+    let host_fits =
+        |host: &str| !host.is_empty() && host.chars().all(|c| fits(c.to_ascii_lowercase()) || c == ':');
+    !last.is_empty()
+        && last.chars().all(fits)
+        && parts.all(|part| !part.is_empty() && part.chars().all(fits))
+        && host.is_none_or(host_fits)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(|digest| digest.split_once(':').is_some_and(|(_, hex)| is_tag(hex)))
 }
 
 fn parse_authority(text: &str, transport: Transport, rest: &str) -> Result<ExternalBroker, SpecError> {
@@ -222,6 +257,8 @@ mod tests {
             "emqx:6.2.2",
             "docker:local/broker:dev",
             "docker:emqx/emqx@sha256:0123",
+            "docker:Registry.example:5000/mirror/emqx/emqx:5.8.9-RC1",
+            "docker:broker",
             "compose",
             "quic://broker.example:14567",
             "mqtts://192.0.2.1:8884",
@@ -242,6 +279,18 @@ mod tests {
     fn mistakes_say_what_to_write_instead() {
         assert_eq!(parse("emqx:"), Err(SpecError::Empty("emqx:".into())));
         assert_eq!(parse("docker:"), Err(SpecError::Empty("docker:".into())));
+        for text in [
+            "emqx:5.8.9 ",
+            "emqx:5 8",
+            "docker:UPPER CASE",
+            "docker:My-Broker:1",
+            "docker:a//b",
+            "docker:broker:",
+            "docker:broker@",
+            "docker:/broker",
+        ] {
+            assert_eq!(parse(text), Err(SpecError::Image(text.into())));
+        }
         assert_eq!(parse("quic://"), Err(SpecError::NoHost("quic://".into())));
         assert!(parse("quic://").expect_err("no host").to_string().contains("quic://HOST:PORT"));
         assert_eq!(parse("mqtt://b/x"), Err(SpecError::TrailingPath("mqtt://b/x".into())));
