@@ -115,14 +115,17 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         if self.recovery.probes(space) > 0 {
             return Wish::Frames;
         }
-        if has_frames {
+        // In an Initial packet an acknowledgement fills a datagram, which is in flight as any other: who sends PINGs there,
+        // and everybody on the path can, gets no more out of it than the congestion window holds.
+        let ack_is_padded = space == Space::Initial;
+        if has_frames || (ack_due && ack_is_padded) {
             match self.recovery.permit(now, space, DATAGRAM_LEN_MIN) {
                 Permit::Send => return Wish::Frames,
                 Permit::Paced(until) => self.paced_until = Some(until),
                 Permit::CongestionLimited | Permit::TableFull => {}
             }
         }
-        if ack_due { Wish::AckOnly } else { Wish::Nothing }
+        if ack_due && !ack_is_padded { Wish::AckOnly } else { Wish::Nothing }
     }
 
     fn wants_application_frames(&self) -> bool {

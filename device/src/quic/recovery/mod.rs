@@ -155,7 +155,8 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
 
     /// Whether a packet of `bytes` that is in flight may be sent in `space` at `now`.
     ///
-    /// Probes pass the window and the pacer (RFC 9002 7.5). Packets with acknowledgements only need no permit.
+    /// Probes pass the window and the pacer (RFC 9002 7.5). Packets with acknowledgements only need no permit,
+    /// unless they are padded.
     pub fn permit(&self, now: Instant, space: Space, bytes: u16) -> Permit {
         if self.spaces[space.index()].probes > 0 {
             return Permit::Send;

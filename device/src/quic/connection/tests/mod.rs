@@ -4,6 +4,7 @@
 mod erasure;
 mod hostile;
 mod liveness;
+mod numbers;
 mod peer;
 mod start;
 

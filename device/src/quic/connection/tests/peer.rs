@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use core::ops::RangeInclusive;
 use std::vec::Vec;
 
 use crate::codec::{Reader, Writer};
@@ -56,6 +57,8 @@ pub(super) struct Sent {
     pub(super) destination: Vec<u8>,
     /// Debug output of its frames, in order.
     pub(super) frames: Vec<std::string::String>,
+    /// What it acknowledges.
+    pub(super) acked: Vec<RangeInclusive<u64>>,
 }
 
 impl Sent {
@@ -72,7 +75,8 @@ pub(super) struct Peer {
     entropy: Counting,
     keys: OneRttKeys<Software>,
     handshake: LevelKeys<Software>,
-    next: [u64; 3],
+    /// Number of the next packet in each space.
+    pub(super) next: [u64; 3],
 }
 
 pub(super) fn secret(byte: u8) -> Secret {
@@ -208,7 +212,7 @@ impl Peer {
     pub(super) fn receive(&mut self) -> Option<Sent> {
         let mut buffer = [0; 1500];
         let len = self.call(|connection, ctx| connection.poll_transmit(ctx, &mut buffer))?;
-        let mut sent = Sent { len, destination: Vec::new(), frames: Vec::new() };
+        let mut sent = Sent { len, destination: Vec::new(), frames: Vec::new(), acked: Vec::new() };
         let mut rest = &mut buffer[..len];
         while !rest.is_empty() && rest[0] != 0 {
             let (packet, tail, number_at, is_short) = self.split(rest);
@@ -229,6 +233,9 @@ impl Peer {
             while !reader.is_empty() {
                 let (_, frame) = Frame::decode(&mut reader).expect("a valid frame");
                 sent.frames.push(std::format!("{frame:?}"));
+                if let Frame::Ack(ack) = frame {
+                    sent.acked.extend(ack.ranges);
+                }
             }
         }
         Some(sent)
