@@ -95,10 +95,16 @@ impl<'d> Input<'d> {
 
     /// Bytes behind a two-byte length, or what is left of them.
     fn long_piece(&mut self) -> Option<&'d [u8]> {
-        let len = usize::from(u16::from_be_bytes([self.byte()?, self.byte()?]) & 0x7ff).min(self.0.len());
+        self.marked_piece().map(|(_, piece)| piece)
+    }
+
+    /// The same with the upper five bits of the length, which are more than it needs.
+    fn marked_piece(&mut self) -> Option<(u8, &'d [u8])> {
+        let [high, low] = [self.byte()?, self.byte()?];
+        let len = usize::from(u16::from_be_bytes([high & 7, low])).min(self.0.len());
         let (piece, rest) = self.0.split_at(len);
         self.0 = rest;
-        Some(piece)
+        Some((high >> 3, piece))
     }
 }
 
@@ -156,24 +162,37 @@ fn connected() -> World {
     world
 }
 
-/// A short header packet with these frames, in the clear.
-fn packet(number: u16, frames: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x41];
-    packet.extend(number.to_be_bytes());
-    packet.extend(frames);
-    packet.extend([0; TAG_LEN + 4]);
-    packet
+/// Numbers of injected packets.
+struct Numbers(u16);
+
+impl Numbers {
+    const START: Self = Self(1_000);
+
+    /// A short header packet with these frames, in the clear. Its number is the next in two bytes or, if `bits` has a 4,
+    /// the fuzzer's in one byte to four, as the lower bits say: so numbers jump as far as they can.
+    fn packet(&mut self, bits: u8, input: &mut Input<'_>, frames: &[u8]) -> Vec<u8> {
+        let number = if bits & 4 == 0 {
+            self.0 = self.0.wrapping_add(1);
+            self.0.to_be_bytes().to_vec()
+        } else {
+            (0..=bits & 3).map(|_| input.byte().unwrap_or_default()).collect()
+        };
+        let mut packet = vec![0x40 | (number.len() - 1) as u8];
+        packet.extend(number);
+        packet.extend(frames);
+        packet.extend([0; TAG_LEN + 4]);
+        packet
+    }
 }
 
 /// Frames of authentic 1-RTT packets to a connected client.
 pub fn payload(data: &[u8]) {
     let mut world = connected();
     let mut input = Input(data);
-    let mut number = 1_000;
-    while let Some(frames) = input.long_piece() {
-        number += 1;
+    let mut numbers = Numbers::START;
+    while let Some((bits, frames)) = input.marked_piece() {
         let now = world.now();
-        let mut datagram = packet(number, frames);
+        let mut datagram = numbers.packet(bits, &mut input, frames);
         injecting(|| world.client.handle_datagram(now, &mut datagram));
         world.run_for(Duration::from_millis(5));
     }
@@ -343,7 +362,7 @@ pub fn mqtt_session(data: &[u8]) {
 pub fn operations(data: &[u8]) {
     let mut world = connected();
     let mut input = Input(data);
-    let mut number = 1_000;
+    let mut numbers = Numbers::START;
     // Bounded: each operation may let a second of virtual time pass.
     for _ in 0..64 {
         let Some(byte) = input.byte() else { break };
@@ -373,8 +392,8 @@ pub fn operations(data: &[u8]) {
                 world.server.wake(now);
             }
             12 => {
-                number += 1;
-                let mut datagram = packet(number, input.piece().unwrap_or_default());
+                let frames = input.piece().unwrap_or_default();
+                let mut datagram = numbers.packet(byte >> 4, &mut input, frames);
                 injecting(|| world.client.handle_datagram(now, &mut datagram));
             }
             13 => world.drop_next(link::Direction::Up),
