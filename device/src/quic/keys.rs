@@ -160,6 +160,10 @@ impl<C: Crypto> OneRttKeys<C> {
                 let len = self.spare.open(number, packet, header.header_len)?;
                 return Ok((len, Opened::SamePhase));
             }
+            // Before the packet has proven itself, as RFC 9001 6.3 has it: whoever guesses a number can forge this, so the
+            // next key, once made, stays although the packet is dropped. A second forgery costs no derivation, then; the
+            // first costs the previous key, which is kept for convenience only (6.5), and a signal of time (9.5) that no
+            // peer evokes which waits for three PTOs between its updates, as 6.5 advises.
             self.prepare_next();
         }
         let len = self.spare.open(number, packet, header.header_len)?;
@@ -282,6 +286,14 @@ mod tests {
         Ok(opened)
     }
 
+    /// What a key makes of zeros.
+    fn sealed(key: &PacketKey<Software>) -> [u8; 25] {
+        let mut packet = [0; 25];
+        let header = HeaderProtection::derive(SUITE, &Secret::zero(32));
+        protect(&mut packet, 0, 1..2, key, &header);
+        packet
+    }
+
     #[test]
     fn the_peer_follows_an_update_and_old_packets_can_still_be_read() {
         let (mut a, mut b) = pair();
@@ -342,6 +354,28 @@ mod tests {
         }
         assert_eq!(b.phase(), 0);
         assert_eq!(receive(&mut b, &send(&mut a, 4), NOW), Ok(Opened::SamePhase));
+    }
+
+    #[test]
+    fn forged_updates_cost_the_previous_key_at_most_and_one_derivation() {
+        let (mut a, mut b) = pair();
+        let overtaken = send(&mut a, 0);
+        assert_eq!(receive(&mut b, &send(&mut a, 1), NOW), Ok(Opened::SamePhase));
+        a.on_acked(1);
+        assert!(a.begin_update(2));
+        assert_eq!(receive(&mut b, &send(&mut a, 2), NOW), Ok(Opened::PeerUpdated));
+        assert_eq!(b.spare_is, Spare::Previous);
+        let mut forged = send(&mut a, 9);
+        forged[0] ^= KEY_PHASE;
+        assert_eq!(receive(&mut b, &forged, NOW), Err(BadTag));
+        assert_eq!((b.phase(), b.spare_is), (1, Spare::Next));
+        // A mark that a second derivation would wipe out.
+        b.spare = PacketKey::derive(SUITE, &Secret::from_slice(&[7; 32]).expect("32 bytes"));
+        let marked = sealed(&b.spare);
+        assert_eq!(receive(&mut b, &forged, NOW), Err(BadTag));
+        assert_eq!(sealed(&b.spare), marked);
+        assert_eq!(receive(&mut b, &overtaken, NOW), Err(BadTag), "its key is gone");
+        assert_eq!(receive(&mut b, &send(&mut a, 10), NOW), Ok(Opened::SamePhase));
     }
 
     #[test]
