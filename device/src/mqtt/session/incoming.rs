@@ -6,10 +6,12 @@ use super::{Slot, Token};
 use crate::mqtt::ReasonCode;
 use crate::mqtt::packet::AckKind;
 
-/// QoS 1 and 2 messages the server may have in flight to us; announced as receive maximum.
+/// QoS 1 and 2 messages the server may have in flight to us; announced as receive maximum. EMQX keeps count for each
+/// stream by itself.
 pub(super) const RECEIVE_MAXIMUM: u16 = 16;
 
-/// The table: the receive maximum, and half as many acknowledgements that wait for room in a stream.
+/// The table: the receive maximum, and half as many for what does not count towards it: identifiers known from an earlier
+/// connection, messages on other streams, answers to PUBREL that wait for room.
 const ENTRIES: usize = RECEIVE_MAXIMUM as usize * 3 / 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,10 +22,24 @@ enum State {
     PubrecDue,
     /// QoS 2: the identifier is known until PUBREL.
     Known,
+    /// The same, from an earlier connection: unless the message is repeated, it is not in flight on this one.
+    KnownBefore,
     /// QoS 2: PUBCOMP is to be written; nothing is remembered after.
     PubcompDue(ReasonCode),
     /// PUBREC came for a publication that is not known: PUBREL is to be written, to end the matter.
     StrayPubrelDue,
+}
+
+impl State {
+    /// Whether the identifier is a QoS 2 message's that was delivered.
+    const fn is_known(self) -> bool {
+        matches!(self, Self::PubrecDue | Self::Known | Self::KnownBefore)
+    }
+
+    /// Whether something is to be written.
+    const fn is_due(self) -> bool {
+        !matches!(self, Self::Known | Self::KnownBefore)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +55,7 @@ pub(super) enum Accepted {
     New,
     /// It was delivered before: acknowledge only.
     Repeated,
-    /// There is no room: the server sent more than the receive maximum.
+    /// There is no room.
     Overflow,
 }
 
@@ -65,6 +81,16 @@ impl Incoming {
         !self.entries.is_full() || self.due == 0
     }
 
+    /// Whether the server has more messages in flight on `slot` than it may: PUBACK and PUBREC are not written, or PUBREL
+    /// has not come (3.3.4).
+    pub(super) fn exceeds_maximum(&self, slot: Slot) -> bool {
+        let in_flight = |entry: &&Entry| {
+            entry.token.slot == slot
+                && matches!(entry.state, State::PubackDue | State::PubrecDue | State::Known)
+        };
+        self.entries.iter().filter(in_flight).count() > usize::from(RECEIVE_MAXIMUM)
+    }
+
     /// A QoS 1 message came.
     pub(super) fn on_at_least_once(&mut self, token: Token) -> Accepted {
         self.insert(token, State::PubackDue)
@@ -72,13 +98,10 @@ impl Incoming {
 
     /// A QoS 2 message came.
     pub(super) fn on_exactly_once(&mut self, token: Token) -> Accepted {
-        let known = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.token == token && matches!(entry.state, State::Known | State::PubrecDue));
+        let known = self.entries.iter_mut().find(|entry| entry.token == token && entry.state.is_known());
         match known {
             Some(entry) => {
-                if entry.state == State::Known {
+                if entry.state != State::PubrecDue {
                     entry.state = State::PubrecDue;
                     self.due += 1;
                 }
@@ -90,13 +113,10 @@ impl Incoming {
 
     /// PUBREL came. False if there is no room for the answer.
     pub(super) fn on_release(&mut self, token: Token) -> bool {
-        let known = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.token == token && matches!(entry.state, State::Known | State::PubrecDue));
+        let known = self.entries.iter_mut().find(|entry| entry.token == token && entry.state.is_known());
         match known {
             Some(entry) => {
-                if entry.state == State::Known {
+                if entry.state != State::PubrecDue {
                     self.due += 1;
                 }
                 entry.state = State::PubcompDue(ReasonCode::SUCCESS);
@@ -131,7 +151,7 @@ impl Incoming {
                     State::PubrecDue => (AckKind::Pubrec, ReasonCode::SUCCESS),
                     State::PubcompDue(reason) => (AckKind::Pubcomp, reason),
                     State::StrayPubrelDue => (AckKind::Pubrel, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND),
-                    State::Known => return None,
+                    State::Known | State::KnownBefore => return None,
                 };
                 Some((index, entry.token, kind, reason))
             },
@@ -142,7 +162,7 @@ impl Incoming {
     pub(super) fn on_written(&mut self, index: usize) {
         let Some(entry) = self.entries.get_mut(index) else { return };
         match entry.state {
-            State::Known => return,
+            State::Known | State::KnownBefore => return,
             State::PubrecDue => entry.state = State::Known,
             State::PubackDue | State::PubcompDue(_) | State::StrayPubrelDue => {
                 self.entries.remove(index);
@@ -154,9 +174,9 @@ impl Incoming {
     /// The connection is gone: the server repeats what it has no acknowledgement for. QoS 2 identifiers stay
     /// known.
     pub(super) fn on_connection_lost(&mut self) {
-        self.entries.retain(|entry| matches!(entry.state, State::Known | State::PubrecDue));
+        self.entries.retain(|entry| entry.state.is_known());
         for entry in &mut self.entries {
-            entry.state = State::Known;
+            entry.state = State::KnownBefore;
         }
         self.due = 0;
     }
@@ -164,7 +184,7 @@ impl Incoming {
     /// The server forgot the session of `slot`.
     pub(super) fn on_session_lost(&mut self, slot: Slot) {
         self.entries.retain(|entry| entry.token.slot != slot);
-        self.due = self.entries.iter().filter(|entry| entry.state != State::Known).count() as u8;
+        self.due = self.entries.iter().filter(|entry| entry.state.is_due()).count() as u8;
     }
 }
 
@@ -216,7 +236,22 @@ mod tests {
     }
 
     #[test]
-    fn a_server_beyond_the_receive_maximum_overflows() {
+    fn what_an_earlier_connection_left_is_not_in_flight_until_it_is_repeated() {
+        let mut incoming = Incoming::new();
+        for id in 1..=8 {
+            incoming.on_exactly_once(token(id));
+        }
+        incoming.on_connection_lost();
+        for id in 9..=8 + RECEIVE_MAXIMUM {
+            assert_eq!(incoming.on_exactly_once(token(id)), Accepted::New);
+            assert!(!incoming.exceeds_maximum(Slot::CONTROL), "{id}");
+        }
+        assert_eq!(incoming.on_exactly_once(token(1)), Accepted::Repeated);
+        assert!(incoming.exceeds_maximum(Slot::CONTROL));
+    }
+
+    #[test]
+    fn a_full_table_overflows() {
         let mut incoming = Incoming::new();
         for id in 1..=ENTRIES as u16 {
             assert_eq!(incoming.on_exactly_once(token(id)), Accepted::New);

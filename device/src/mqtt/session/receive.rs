@@ -306,18 +306,15 @@ impl Session {
             Delivery::AtLeastOnce(id) => self.incoming.on_at_least_once(Token { slot, id }),
             Delivery::ExactlyOnce(id) => self.incoming.on_exactly_once(Token { slot, id }),
         };
-        match accepted {
-            Accepted::New => {}
-            Accepted::Repeated => {
-                self.stats.duplicates_suppressed += 1;
-                return Ok(Step::Packet);
-            }
-            Accepted::Overflow => {
-                return Err(Error {
-                    reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
-                    field: "publish.packet_id",
-                });
-            }
+        // 3.1.1 cannot announce a maximum: what the table holds is taken.
+        if accepted == Accepted::Overflow
+            || (self.version == Version::V5 && self.incoming.exceeds_maximum(slot))
+        {
+            return Err(Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: "publish.packet_id" });
+        }
+        if accepted == Accepted::Repeated {
+            self.stats.duplicates_suppressed += 1;
+            return Ok(Step::Packet);
         }
         let qos = publish.delivery.qos();
         self.stats.messages_received[usize::from(qos.bits())] += 1;

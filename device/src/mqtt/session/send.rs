@@ -67,7 +67,8 @@ impl Session {
     /// Takes a publication: QoS 0 is written now, QoS 1 and 2 are stored and written as soon as possible.
     ///
     /// # Errors
-    /// [`RequestError`]; nothing is stored or written then.
+    /// [`RequestError`]; nothing is stored or written then. QoS 0 that finds its data stream not open has it opened, for
+    /// the next attempt.
     pub fn publish(
         &mut self,
         now: Instant,
@@ -82,11 +83,11 @@ impl Session {
         }
         self.check_fits(options.version, publication)?;
         let token = self.allocate(slot);
-        self.open_stream(slot);
         if let Err(error) = self.store.push(token, publication) {
             self.stats.refused_full += u32::from(error == RequestError::Full);
             return Err(error);
         }
+        self.open_stream(slot);
         self.stats.store_bytes_max = self.stats.store_bytes_max.max(self.store.bytes() as u32);
         self.stats.store_count_max = self.stats.store_count_max.max(self.store.len() as u32);
         Ok(Some(token))

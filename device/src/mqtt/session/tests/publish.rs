@@ -105,6 +105,18 @@ fn a_full_store_says_so_and_keeps_what_it_has() {
 }
 
 #[test]
+fn what_a_full_store_refuses_opens_no_stream() {
+    let mut world = World::connected();
+    let payload = [0; 900];
+    let large = Publication::new("a/b", &payload).qos(Qos::AtLeastOnce);
+    world.publish_id(&large);
+    world.publish_id(&large);
+    assert_eq!(world.publish(&large.on(data(1))), Err(RequestError::Full));
+    assert_eq!(world.drain(), []);
+    assert!(!world.wire.is_open[1]);
+}
+
+#[test]
 fn the_receive_maximum_of_the_server_is_kept() {
     let mut world = World::new();
     world.connect(&[Property::ReceiveMaximum(2)]);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::mqtt::packet::Delivery;
-use crate::mqtt::{Error, Qos};
+use crate::mqtt::session::incoming::RECEIVE_MAXIMUM;
+use crate::mqtt::{Error, PacketId, Qos};
 
 /// The message of a notice.
 #[track_caller]
@@ -192,7 +193,8 @@ fn an_oversize_message_of_3_1_1_is_skipped_and_acknowledged() {
 
 #[test]
 fn acknowledgements_wait_for_room_and_reading_waits_for_them() {
-    let mut world = World::connected();
+    // In 3.1.1, which knows no receive maximum.
+    let mut world = World::connected_v3();
     world.wire.room = 0;
     let mut sent = 0;
     for number in 1..=100 {
@@ -213,13 +215,69 @@ fn acknowledgements_wait_for_room_and_reading_waits_for_them() {
     assert_eq!((total, sent), (100, 100));
 }
 
+/// As many messages as were announced: they are taken, each with its acknowledgement.
+#[track_caller]
+fn fill(world: &mut World<'_>, slot: Slot, delivery: fn(PacketId) -> Delivery) {
+    for number in 1..=RECEIVE_MAXIMUM {
+        world.reply_on(slot, Packet::Publish(message("a", b"x", delivery(id(number)))));
+        assert!(matches!(world.drain()[..], [Notice::Message(_)]), "message {number}");
+    }
+}
+
+const EXCEEDED: Error = Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: "publish.packet_id" };
+/// One more than was announced.
+const BEYOND: u16 = RECEIVE_MAXIMUM + 1;
+
 #[test]
-fn more_qos_2_messages_than_the_receive_maximum_are_an_error() {
+fn the_first_qos_2_message_beyond_the_receive_maximum_is_an_error() {
     let mut world = World::connected();
-    for number in 1..=200 {
+    fill(&mut world, Slot::CONTROL, Delivery::ExactlyOnce);
+    world.sent(Slot::CONTROL);
+    world.reply(Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(BEYOND)))));
+    assert_eq!(world.drain(), [Notice::Protocol(EXCEEDED)]);
+    let sent = world.sent(Slot::CONTROL);
+    assert_eq!(sent[0].packet(), Packet::Disconnect(Disconnect::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED)));
+}
+
+#[test]
+fn the_first_qos_1_message_beyond_the_receive_maximum_is_an_error() {
+    let mut world = World::connected();
+    // The acknowledgements cannot be written, so the server cannot have them.
+    world.wire.room = 0;
+    fill(&mut world, Slot::CONTROL, Delivery::AtLeastOnce);
+    world.reply(Packet::Publish(message("a", b"x", Delivery::AtLeastOnce(id(BEYOND)))));
+    assert_eq!(world.drain(), [Notice::Protocol(EXCEEDED)]);
+}
+
+#[test]
+fn what_is_acknowledged_makes_room_below_the_receive_maximum() {
+    let mut world = World::connected();
+    fill(&mut world, Slot::CONTROL, Delivery::ExactlyOnce);
+    world.ack(AckKind::Pubrel, id(3));
+    assert_eq!(world.drain(), []);
+    world.reply(Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(BEYOND)))));
+    assert_eq!(world.drain().len(), 1, "sixteen again");
+    // A repetition is no further message, and QoS 0 does not count.
+    let repeated = message("a", b"x", Delivery::ExactlyOnce(id(BEYOND)));
+    world.reply(Packet::Publish(Publish { duplicate: Duplicate::Yes, ..repeated }));
+    assert_eq!(world.drain(), []);
+    world.reply(Packet::Publish(message("a", b"x", Delivery::AtMostOnce)));
+    assert_eq!(world.drain().len(), 1);
+    world.reply(Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(BEYOND + 1)))));
+    assert_eq!(world.drain(), [Notice::Protocol(EXCEEDED)]);
+}
+
+#[test]
+fn a_data_stream_has_a_receive_maximum_of_its_own() {
+    let mut world = World::connected();
+    world.session.open_stream(data(1));
+    world.drain();
+    for number in 1..=4 {
         world.reply(Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(number)))));
     }
-    let notices = world.drain();
-    let error = Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: "publish.packet_id" };
-    assert_eq!(notices.last(), Some(&Notice::Protocol(error)));
+    assert_eq!(world.drain().len(), 4);
+    fill(&mut world, data(1), Delivery::ExactlyOnce);
+    world.reply_on(data(1), Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(BEYOND)))));
+    let closed = Notice::StreamClosed { slot: data(1), code: None, error: Some(EXCEEDED) };
+    assert_eq!(world.drain(), [closed, Notice::StreamOpened(data(1))]);
 }
