@@ -118,7 +118,7 @@ pub fn datagram(data: &[u8]) {
     let mut now = Clock::START;
     let config = device::quic::Config::new();
     let tls = tls::Config::new(&identity.anchors, simulate::identity::SERVER_NAME, b"mqtt", now.unix_s());
-    let mut buffer = [0; 1500];
+    let mut buffer = [0; 1472];
     macro_rules! ctx {
         () => {
             &mut device::quic::Context { now: now.device(), tls: &tls, entropy: &mut entropy, store: &mut () }

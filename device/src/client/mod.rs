@@ -23,16 +23,13 @@ pub use transport::{
 };
 
 pub use crate::mqtt::{Filter, Message, Publication, RequestError, Slot, Token};
-pub use crate::quic::PathChange;
+pub use crate::quic::{DatagramBuffer, PathChange};
 
 use crate::crypto::Crypto;
 use crate::time::Instant;
 
-/// The buffer that a client is lent: for [`Client::poll_output`] and, with a datagram in it, [`Client::handle_datagram`].
-pub type DatagramBuffer = [u8; crate::quic::DATAGRAM_LEN_MAX as usize];
-
-/// What [`Client::poll_output`] is lent.
-const LENT: &str = "the buffer for datagrams has 1200 bytes or more";
+/// The session's packets lie where datagrams do.
+const LENT: &str = "a packet's buffer is no longer than a datagram's";
 
 /// An MQTT client over QUIC, with `STREAMS` streams: the control stream and EMQX's data streams.
 ///
@@ -151,11 +148,12 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
 
     /// What is to be done next; to be called until it says [`Output::WaitUntil`].
     ///
-    /// `datagram` holds at least `quic::Config::send_datagram_len` bytes. A message lies in it while it is looked at.
-    ///
-    /// # Panics
-    /// If `datagram` is shorter than 1200 bytes.
-    pub fn poll_output<'a>(&'a mut self, ctx: &mut Context<'_>, datagram: &'a mut [u8]) -> Output<'a> {
+    /// `datagram` may hold the datagram that came last. A message lies in it while it is looked at.
+    pub fn poll_output<'a>(
+        &'a mut self,
+        ctx: &mut Context<'_>,
+        datagram: &'a mut DatagramBuffer,
+    ) -> Output<'a> {
         let at = ctx.now;
         if let Some(event) = self.quic.poll_event(at) {
             if let Event::Phase(phase) = event {

@@ -2,7 +2,8 @@
 
 use super::stream::{Socket, StreamClient};
 use crate::client::{
-    Client, Context, Filter, NotMigratable, Output, PathChange, Publication, RequestError, Slot, Stats, Token,
+    Client, Context, DatagramBuffer, Filter, NotMigratable, Output, PathChange, Publication, RequestError,
+    Slot, Stats, Token,
 };
 use crate::control::{Settings, Transport};
 use crate::crypto::Crypto;
@@ -163,7 +164,11 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
         }
     }
 
-    pub(super) fn poll_output<'a>(&'a mut self, ctx: &mut Context<'_>, datagram: &'a mut [u8]) -> Output<'a> {
+    pub(super) fn poll_output<'a>(
+        &'a mut self,
+        ctx: &mut Context<'_>,
+        datagram: &'a mut DatagramBuffer,
+    ) -> Output<'a> {
         match self {
             Self::Quic(client) => client.poll_output(ctx, datagram),
             Self::Stream(client, socket) => client.poll_output(ctx, socket),

@@ -12,6 +12,9 @@ pub const DATAGRAM_LEN_MIN: u16 = 1200;
 /// Largest UDP payload that is probed for: Ethernet's 1500 without IPv4 and UDP headers.
 pub const DATAGRAM_LEN_MAX: u16 = 1472;
 
+/// A buffer for any datagram: what a connection is lent to write the next one.
+pub type DatagramBuffer = [u8; DATAGRAM_LEN_MAX as usize];
+
 /// What the caller decides about a connection; plain values, copied into it.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -34,7 +37,7 @@ pub struct Config {
     /// Size of the caller's receive buffer: the largest datagram the peer may send, at least 1200.
     pub receive_datagram_len: u16,
     /// Probe the path for datagrams up to this size; [`DATAGRAM_LEN_MIN`] for no probing
-    /// (RFC 9000 14.3). The buffers lent to `poll_transmit` must be as large.
+    /// (RFC 9000 14.3).
     pub send_datagram_len: u16,
     /// Update the keys after this many packets; zero for only when asked to or when the cipher's
     /// limit comes near (RFC 9001 6.6).

@@ -35,7 +35,7 @@ pub mod stream;
 mod stream_id;
 pub mod transport_parameters;
 
-pub use config::{Config, Context, DATAGRAM_LEN_MAX, DATAGRAM_LEN_MIN, Grease, SessionStore};
+pub use config::{Config, Context, DATAGRAM_LEN_MAX, DATAGRAM_LEN_MIN, DatagramBuffer, Grease, SessionStore};
 pub use connection::{Connection, Read, SENT_PACKETS_MAX, TOKEN_LEN_MAX};
 pub use crypto_streams::{CRYPTO_RECEIVE_LEN, CRYPTO_SEND_LEN};
 pub use error::{CloseReason, ConnectError, StreamError, TransportCode, TransportError};

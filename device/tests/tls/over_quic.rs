@@ -103,7 +103,7 @@ fn code_after(
     let mut entropy = Seeded(3);
     let mut store = ();
     let mut client = Box::new(Connection::<Software>::new());
-    let mut buffer = [0; 1500];
+    let mut buffer = [0; 1472];
     macro_rules! call {
         (|$ctx:ident| $call:expr) => {{
             let now = Instant::from_micros(1_000);

@@ -293,6 +293,7 @@ impl<const STREAMS: usize, C: Crypto> ClientSide for MqttClient<STREAMS, C> {
     }
 
     fn poll_transmit(&mut self, now: Clock, buffer: &mut [u8]) -> Option<usize> {
+        let buffer = buffer.first_chunk_mut().expect("room for any datagram");
         loop {
             let told = with_context!(self, now, |client, ctx| match client.poll_output(ctx, buffer) {
                 Output::Transmit(len) => return Some(len),

@@ -224,7 +224,8 @@ impl ClientSide for QuicClient {
     }
 
     fn poll_transmit(&mut self, now: Clock, buffer: &mut [u8]) -> Option<usize> {
-        let len = with_context!(self, now, |connection, ctx| connection.poll_transmit(ctx, buffer));
+        let lent = buffer.first_chunk_mut().expect("room for any datagram");
+        let len = with_context!(self, now, |connection, ctx| connection.poll_transmit(ctx, lent));
         self.collect(now);
         len.or_else(|| self.cross_traffic.as_mut()?.poll_transmit(now, buffer))
     }

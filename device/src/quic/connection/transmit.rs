@@ -8,7 +8,7 @@ use crate::codec::Writer;
 use crate::crypto::{Crypto, TAG_LEN};
 use crate::time::Instant;
 
-use super::super::config::DATAGRAM_LEN_MIN;
+use super::super::config::{DATAGRAM_LEN_MIN, DatagramBuffer};
 use super::super::error::{TransportCode, TransportError};
 use super::super::frame::{self, Ack, ConnectionClose, PathChallenge, PathResponse, kind};
 use super::super::packet::{
@@ -50,9 +50,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
 {
     /// Puts the next datagram into `buffer` and returns its length; `None` when there is nothing to
     /// send now. Call until `None`.
-    ///
-    /// `buffer` has at least `Config::send_datagram_len` bytes.
-    pub fn poll_transmit(&mut self, ctx: &mut Context<'_>, buffer: &mut [u8]) -> Option<usize> {
+    pub fn poll_transmit(&mut self, ctx: &mut Context<'_>, buffer: &mut DatagramBuffer) -> Option<usize> {
         let len = match self.state {
             State::Idle | State::Draining { .. } => return None,
             State::Closing(_) => self.transmit_close(ctx.now, buffer)?,

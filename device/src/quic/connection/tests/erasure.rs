@@ -121,7 +121,7 @@ fn this_ends_close_leaves_no_secrets_once_the_closing_period_is_over() {
         assert_erased_by(start(), |peer| {
             let now = peer.now;
             peer.connection.close(now, 0, "");
-            assert!(peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1500])).is_some());
+            assert!(peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1472])).is_some());
             peer.wait(LONG);
         });
     }

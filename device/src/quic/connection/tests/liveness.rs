@@ -241,7 +241,7 @@ fn a_key_update_waits_for_an_acknowledgement() {
 fn an_exhausted_key_ends_the_connection() {
     let mut peer = Peer::confirmed();
     peer.connection.keys.one_rtt_mut().expect("confirmed").exhaust();
-    peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1200]));
+    peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut [0; 1472]));
     let Some(CloseReason::Transport(error)) = peer.closed() else { panic!("still open") };
     assert_eq!(error.code, TransportCode::AEAD_LIMIT_REACHED);
 }

@@ -95,7 +95,7 @@ fn numbers_of_initial_packets_may_jump() {
     let mut peer = Peer::with(Config::new());
     peer.connection.abandon();
     peer.call(|connection, ctx| connection.connect(&Config::new(), ctx, &[])).expect("starts");
-    let mut buffer = [0; 1500];
+    let mut buffer = [0; 1472];
     let len = peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut buffer)).expect("a ClientHello");
     let destination = ConnectionId::new(&buffer[6..6 + usize::from(buffer[5])]).expect("eight bytes");
     let keys = LevelKeys::<Software>::initial(&destination);

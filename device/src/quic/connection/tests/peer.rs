@@ -210,7 +210,7 @@ impl Peer {
 
     /// The next datagram of the client, taken apart.
     pub(super) fn receive(&mut self) -> Option<Sent> {
-        let mut buffer = [0; 1500];
+        let mut buffer = [0; 1472];
         let len = self.call(|connection, ctx| connection.poll_transmit(ctx, &mut buffer))?;
         let mut sent = Sent { len, destination: Vec::new(), frames: Vec::new(), acked: Vec::new() };
         let mut rest = &mut buffer[..len];

@@ -22,7 +22,7 @@ fn connected(config: Config, token: &[u8]) -> (Peer, Vec<u8>) {
 }
 
 fn transmit(peer: &mut Peer) -> Option<Vec<u8>> {
-    let mut buffer = [0xaa; 1500];
+    let mut buffer = [0xaa; 1472];
     let len = peer.call(|connection, ctx| connection.poll_transmit(ctx, &mut buffer))?;
     Some(buffer[..len].to_vec())
 }
