@@ -125,18 +125,14 @@ fn check_messages(
             return Err(format!("{direction}: {planned:?} came as {topic}, QoS {qos}"));
         }
         arrivals[index] += 1;
-        let first = arrivals[index] == 1;
-        if let Some(before) = latest.insert((planned.slot, planned.qos), index).filter(|_| first)
-            && before > index
-        {
+        let latest = latest.entry((planned.slot, planned.qos)).or_insert(index);
+        if arrivals[index] == 1 && *latest > index {
             return Err(format!(
                 "{direction}: message {} came after {}",
-                sent[index].number, sent[before].number
+                sent[index].number, sent[*latest].number
             ));
         }
-        if !first {
-            latest.insert((planned.slot, planned.qos), index.max(latest[&(planned.slot, planned.qos)]));
-        }
+        *latest = index.max(*latest);
     }
     for (sent, &count) in sent.iter().zip(&arrivals) {
         let planned = sent.planned;
@@ -155,4 +151,32 @@ fn check_messages(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Planned;
+    use super::*;
+
+    /// Checks the arrivals of so many messages, each by its place in the order they were sent in.
+    fn arrive(arrivals: &[usize]) -> Result<(), String> {
+        let planned = Planned { at: core::time::Duration::ZERO, slot: 0, qos: 1, size: 0 };
+        let sent: Vec<Sent> = (0..4).map(|number| Sent { planned, number }).collect();
+        let arrived = arrivals.iter().map(|&index| (index, "up/0".to_owned(), 1)).collect();
+        check_messages("up", &sent, arrived, false)
+    }
+
+    #[test]
+    fn first_arrivals_are_in_order_whatever_is_repeated_between() {
+        assert_eq!(arrive(&[0, 1, 2, 3]), Ok(()));
+        assert_eq!(arrive(&[0, 1, 0, 1, 2, 0, 3, 3]), Ok(()));
+        let early = Err("up: message 1 came after 2".to_owned());
+        assert_eq!(arrive(&[0, 2, 1, 3]), early);
+        assert_eq!(arrive(&[0, 2, 0, 1, 3]), early, "a repetition does not set the order back");
+    }
+
+    #[test]
+    fn what_was_promised_has_to_come() {
+        assert_eq!(arrive(&[0, 1, 2]).map_err(|error| error.contains("lost")), Err(true));
+    }
 }
