@@ -161,7 +161,7 @@ struct Events {
 /// A client's connection, idle until [`Connection::connect`] and reusable after its end.
 ///
 /// `STREAMS` bidirectional streams at a time with `SEND` bytes of send buffer each. `BLOCKS` x 32 bytes of
-/// receive memory, at least 4096 bytes, serve the handshake and then, but for its last 1152 bytes, the streams
+/// receive memory, at least 4096 bytes and less than 65536, serve the handshake and then, but for its last 1152 bytes, the streams
 /// in equal parts.
 pub struct Connection<
     C: Crypto,
@@ -208,6 +208,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     #[expect(clippy::new_without_default, reason = "large: belongs into a static")]
     pub fn new() -> Self {
         const { assert!(BLOCKS * stream::BLOCK >= CRYPTO_RECEIVE_LEN, "the handshake needs 4096 bytes") };
+        const { assert!(BLOCKS * stream::BLOCK <= u16::MAX as usize, "positions in it are 16 bits wide") };
         Self {
             state: State::Idle,
             phase: Phase::Started,

@@ -26,7 +26,9 @@ const ACK_ONLY: u8 = 1 << 7;
 /// A packet that has been sent and is neither acknowledged nor forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentPacket<T> {
-    /// The low half of the microseconds of [`Self::sent_at`]: no packet is waited for as long as 71 minutes.
+    /// The low half of the microseconds of [`Self::sent_at`]. A packet that has waited for 2^32 us, 71 minutes, seems
+    /// younger than it is. That takes an idle timeout as long, or none, and costs an RTT sample that is too short and a
+    /// loss that is declared later.
     time: u32,
     pub(super) record: T,
     /// The low half of the packet number: all entries lie within 2^32 of each other.
