@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::broker::{Broker, BrokerOptions};
+use harness::broker::{Broker, BrokerEvent, BrokerEventKind, BrokerOptions};
 use harness::measure::Transport;
 use harness::peer::Connector;
 use harness::wire::{Packet, Properties, Qos, property};
@@ -38,17 +38,27 @@ fn leave(stream: &mut Stream, way: Way) {
 }
 
 /// Ends a data stream; the broker's half ends as the client's did.
-async fn end(session: &Session, stream: &mut Stream, way: Way) {
+async fn end(broker: &Broker, session: &Session, stream: &mut Stream, way: Way) {
     let resets = session.connection.stats().frame_rx.reset_stream;
     leave(stream, way);
     match way {
         Way::Graceful => assert_eq!(stream.end().await, End::Fin),
         Way::AbortSend => assert_eq!(stream.end().await, End::Reset(CODE.into())),
         Way::AbortReceive => assert_eq!(stream.stopped().await, Some(CODE.into())),
-        // A client that wants to hear no more of a stream is told nothing of its end: the frame itself has to do.
+        // A client that wants to hear no more of a stream is told nothing of its end: the frame itself has to do, and
+        // what the broker says of it.
         Way::AbortBoth => {
+            let id = quinn::VarInt::from(stream.send.id()).into_inner();
+            let told = |event: &BrokerEvent| match &event.kind {
+                BrokerEventKind::DataStreamAborted { stream, reason, .. } => {
+                    *stream == id && reason.ends_with(&format!("code {CODE:#x}"))
+                }
+                _ => false,
+            };
             within("RESET_STREAM", async {
-                while session.connection.stats().frame_rx.reset_stream == resets {
+                while session.connection.stats().frame_rx.reset_stream == resets
+                    || !broker.events().events().iter().any(told)
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
@@ -80,12 +90,12 @@ async fn every_end_of_a_publishing_stream_leaves_the_others_and_a_new_one_takes_
         publisher.publish("t", &[n, 0], 1).await;
         publisher.acked(1).await;
         assert_eq!(subscriber.message().await.payload, [n, 0], "{way:?}");
-        end(&session, &mut publisher, way).await;
+        end(&broker, &session, &mut publisher, way).await;
         let mut next = session.stream().await;
         next.publish("t", &[n, 1], 1).await;
         next.acked(1).await;
         assert_eq!(subscriber.message().await.payload, [n, 1], "{way:?}");
-        end(&session, &mut next, Way::Graceful).await;
+        end(&broker, &session, &mut next, Way::Graceful).await;
     }
     session.control.publish("t", b"x", 1).await;
     session.control.acked(1).await;
@@ -102,7 +112,7 @@ async fn every_end_of_a_subscribing_stream_ends_its_subscription_alone() {
     for (n, way) in (0u8..).zip(WAYS) {
         let mut killed = session.stream().await;
         killed.subscribe("t", 1).await;
-        end(&session, &mut killed, way).await;
+        end(&broker, &session, &mut killed, way).await;
         session.control.publish("t", &[n], 1).await;
         session.control.acked(1).await;
         assert_eq!(other.message().await.payload, [n], "{way:?}: the other subscriber has it");
@@ -113,7 +123,7 @@ async fn every_end_of_a_subscribing_stream_ends_its_subscription_alone() {
         session.control.publish("t/again", &[n], 2).await;
         session.control.acked(2).await;
         assert_eq!(again.message().await.payload, [n], "{way:?}");
-        end(&session, &mut again, Way::Graceful).await;
+        end(&broker, &session, &mut again, Way::Graceful).await;
     }
     broker.shut_down().await;
 }
