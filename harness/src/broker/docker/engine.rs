@@ -8,6 +8,7 @@ use testcontainers::bollard::Docker;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
 
+use super::leftovers::sweep;
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
 use crate::broker::spec::EMQX_TAG;
@@ -85,10 +86,17 @@ pub async fn docker_engine() -> Result<DockerEngine, BrokerError> {
     tokio::time::timeout(LOOK_LIMIT, look).await.unwrap_or_else(|_| Err(slow()))
 }
 
-/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can.
+/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can. An engine that answers is rid of
+/// what killed runs left on it, whichever broker takes over.
 pub(in crate::broker) async fn emqx_missing() -> Option<String> {
     match docker_engine().await {
-        Ok(engine) => engine.emqx_missing,
+        Ok(engine) => {
+            let sweeping = async { sweep(&connect().await?).await };
+            if let Ok(Err(error)) = tokio::time::timeout(LOOK_LIMIT, sweeping).await {
+                tracing::warn!("what killed runs left in Docker was not removed: {error}");
+            }
+            engine.emqx_missing
+        }
         Err(error) => Some(error.to_string()),
     }
 }
