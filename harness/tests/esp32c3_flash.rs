@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bench_c3::rom::{Chip, Flaw, Rom, assert_holds};
-use bench_c3::{elf, errors, harness, timed};
-use rustix::thread::CapabilitySet;
+use bench_c3::{elf, errors, harness, timed, without_root_s_rights};
 
 /// A folder with a firmware of `len` bytes of code in it.
 fn bench(len: usize) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -150,16 +149,7 @@ fn a_port_that_this_user_may_not_open_is_named_with_the_udev_rule() {
     let rom = Rom::start(Chip::default());
     std::fs::set_permissions(rom.port(), std::fs::Permissions::from_mode(0o000)).expect("ours");
     let mut command = flash(state.path(), &firmware, &rom, &[]);
-    // Root may open any port: what is started from this thread may not.
-    let (output, took) = std::thread::spawn(move || {
-        for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
-            // Whoever is not root has neither and may take none away.
-            let _ = rustix::thread::remove_capability_from_bounding_set(right);
-        }
-        timed(&mut command)
-    })
-    .join()
-    .expect("no panic");
+    let (output, took) = without_root_s_rights(move || timed(&mut command));
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(3), "{errors}");
     assert!(errors.contains("may not be opened by this user"), "{errors}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bench_c3::device::{Cure, Script, Scripted, Start};
 use bench_c3::rom::{Chip, Flaw, Rom};
-use bench_c3::{Usb, elf, errors, harness, timed};
+use bench_c3::{Usb, elf, errors, harness, timed, without_root_s_rights};
 
 /// A kernel that lets a USB device go and finds it again when it is told to through sysfs.
 struct Kernel {
@@ -21,8 +21,9 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// Watches over `usb`; a device that was enumerated again leaves `cure` behind, if there is one.
-    fn watch(usb: Usb, cure: Option<PathBuf>) -> Self {
+    /// Watches over `usb`; a device that was enumerated again leaves `cure` behind, if there is one. Its port is nobody's for
+    /// `unowned` then.
+    fn watch(usb: Usb, cure: Option<PathBuf>, unowned: Duration) -> Self {
         std::fs::write(usb.authorized(), "1\n").expect("room");
         let stop = Arc::<AtomicBool>::default();
         let theirs = Arc::clone(&stop);
@@ -34,7 +35,10 @@ impl Kernel {
                     (true, "0") => usb.disconnect(),
                     (false, "1") => {
                         cure.iter().for_each(|cure| touch(cure));
+                        usb.permit(0o000);
                         usb.connect();
+                        std::thread::sleep(unowned);
+                        usb.permit(0o666);
                     }
                     _ => {}
                 }
@@ -106,7 +110,7 @@ fn a_board_that_neither_reset_nor_port_helps_comes_back_when_usb_is_enumerated_a
     let mut command = verify(state.path());
     let usb = Usb::plug(state.path(), board.port());
     usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, Some(cure));
+    let _kernel = Kernel::watch(usb, Some(cure), Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -129,7 +133,7 @@ fn a_board_that_nothing_else_helps_comes_back_when_its_power_is_cycled() {
     let mut command = verify(state.path());
     let usb = Usb::plug(state.path(), board.port());
     usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, None);
+    let _kernel = Kernel::watch(usb, None, Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -182,7 +186,7 @@ fn a_loader_that_answers_after_a_power_cycle_gets_its_image() {
     command.arg(&firmware);
     let usb = Usb::plug(state.path(), rom.port());
     usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, None);
+    let _kernel = Kernel::watch(usb, None, Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -195,4 +199,49 @@ fn a_loader_that_answers_after_a_power_cycle_gets_its_image() {
     ];
     assert_in_order(&told, &parts);
     assert!(rom.written() > 2_000);
+}
+
+#[test]
+fn a_port_that_is_not_yet_this_user_s_after_its_enumeration_is_waited_for() {
+    let state = tempfile::tempdir().expect("a folder");
+    let cure = state.path().join("cured");
+    let board = silent_until(&cure);
+    let mut command = verify(state.path());
+    let usb = Usb::plug(state.path(), board.port());
+    usb.show(&mut command);
+    let _kernel = Kernel::watch(usb, Some(cure), Duration::from_secs(1));
+    let (output, _) = without_root_s_rights(move || timed(&mut command));
+    let told = errors(&output);
+    assert!(output.status.success(), "{told}");
+    assert_in_order(&told, &["recovery: USB re-enumeration: the port came back after", "the board answers"]);
+}
+
+#[test]
+fn a_port_that_goes_with_the_reset_is_opened_when_it_is_back() {
+    let state = tempfile::tempdir().expect("a folder");
+    let cure = state.path().join("cured");
+    let board = silent_until(&cure);
+    let usb = Usb::plug(state.path(), board.port());
+    let mut command = harness(state.path());
+    command.args(["boards", "--verify", "--port"]).arg(usb.tty());
+    let locks = state.path().join("locks");
+    let thread = std::thread::spawn(move || {
+        while !std::fs::read_dir(&locks).is_ok_and(|mut locks| locks.next().is_some()) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The board is chosen; it is given up on after five seconds, or at once if its port has gone by then.
+        std::thread::sleep(Duration::from_secs(1));
+        usb.disconnect();
+        std::thread::sleep(Duration::from_secs(6));
+        touch(&cure);
+        usb.connect();
+    });
+    let (output, _) = timed(&mut command);
+    thread.join().expect("no panic");
+    let told = errors(&output);
+    assert!(output.status.success(), "{told}");
+    assert_in_order(
+        &told,
+        &["recovery: opening the port again: the port came back after", "the board answers"],
+    );
 }

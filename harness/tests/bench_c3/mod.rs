@@ -7,10 +7,13 @@ pub mod elf;
 pub mod pty;
 pub mod rom;
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 /// The harness with its own locks and histories, so that no test meets another's.
 pub fn harness(state: &Path) -> Command {
@@ -60,14 +63,24 @@ impl Usb {
         self.device().join("authorized")
     }
 
+    /// Its port.
+    pub fn tty(&self) -> PathBuf {
+        self.root.join("dev/ttyACM0")
+    }
+
+    /// Who may open the port.
+    pub fn permit(&self, mode: u32) {
+        std::fs::set_permissions(&self.port, Permissions::from_mode(mode)).expect("ours");
+    }
+
     /// The port appears.
     pub fn connect(&self) {
-        symlink(&self.port, self.root.join("dev/ttyACM0")).expect("room");
+        symlink(&self.port, self.tty()).expect("room");
     }
 
     /// The port goes.
     pub fn disconnect(&self) {
-        std::fs::remove_file(self.root.join("dev/ttyACM0")).expect("it was there");
+        std::fs::remove_file(self.tty()).expect("it was there");
     }
 
     /// Lets the harness look here.
@@ -82,6 +95,18 @@ pub fn timed(command: &mut Command) -> (Output, Duration) {
     let start = Instant::now();
     let output = command.output().expect("the harness was built");
     (output, start.elapsed())
+}
+
+/// Runs `act` such that what it starts may open only what its user may: root may open anything.
+pub fn without_root_s_rights<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+            // Whoever is not root has neither and may take none away.
+            let _ = remove_capability_from_bounding_set(right);
+        }
+        act()
+    });
+    thread.join().expect("no panic")
 }
 
 /// What it wrote to stderr, in one line: long messages are wrapped for a person.

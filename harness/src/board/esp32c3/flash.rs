@@ -20,7 +20,7 @@ use super::Fault;
 use super::image::{Image, Region, chain};
 use super::mac::Mac;
 use super::port::{BAUD, Port, Wiring};
-use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
+use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate, reopen};
 
 /// Time for reset, write and verify of a whole image over a slow bridge.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -237,7 +237,10 @@ impl Work {
         };
         match rung {
             Rung::Reset => None,
-            Rung::Reopen => Some(Ok("closed and opened".to_owned())),
+            Rung::Reopen => Some(wait(Box::pin(async {
+                let done = reopen(&self.path).await?;
+                Ok(if done.is_empty() { "closed and opened".to_owned() } else { done })
+            }))),
             Rung::Reenumerate => {
                 usb_device.as_deref().map(|device| wait(Box::pin(reenumerate(device, &self.path))))
             }

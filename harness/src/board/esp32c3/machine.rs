@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Fault;
 use super::choose::Chosen;
 use super::port::{self, Port, Wiring};
-use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate};
+use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate, reopen};
 use super::rom::{Banner, decode_crash, invalid_header};
 use super::stream::{Evidence, Incoming, Memory, Session, command};
 use super::wifi;
@@ -215,7 +215,8 @@ impl TetheredMachine {
     async fn prepare(&mut self, rung: Rung) -> Option<Result<String, String>> {
         self.session = None;
         match rung {
-            Rung::Reset | Rung::Reopen => Some(Ok(String::new())),
+            Rung::Reset => Some(Ok(String::new())),
+            Rung::Reopen => Some(reopen(&self.path).await),
             Rung::Reenumerate => {
                 let device = self.means.usb_device.as_deref()?;
                 Some(reenumerate(device, &self.path).await)

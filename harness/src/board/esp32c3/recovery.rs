@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -21,7 +22,7 @@ use super::Fault;
 pub enum Rung {
     /// By its control lines, or by the reboot command where there are none.
     Reset,
-    /// Close the port and open it again.
+    /// Close the port and open it again, once it is there.
     Reopen,
     /// Let the kernel enumerate the USB device anew.
     Reenumerate,
@@ -124,14 +125,30 @@ pub async fn power_cycle(command: &[String], port: &Path) -> Result<String, Faul
     }
 }
 
+/// Waits for a port that has gone, as one does whose chip enumerates anew after a reset; nothing to tell of one that is there.
+///
+/// # Errors
+/// In words, that it did not come back.
+pub async fn reopen(port: &Path) -> Result<String, String> {
+    if port.exists() {
+        return Ok(String::new());
+    }
+    came_back(port).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
+}
+
 async fn came_back(port: &Path) -> Result<Duration, String> {
     let start = std::time::Instant::now();
     // It first has to go; a device that never went is found at once, which does no harm.
     while start.elapsed() < RETURN_LIMIT {
-        if port.exists() {
+        // The kernel makes the port, and a moment later udev gives it to its group.
+        if access(port, Access::READ_OK | Access::WRITE_OK).is_ok() {
             return Ok(start.elapsed());
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+    // Opening it tells what is wrong with one that is there.
+    if port.exists() {
+        return Ok(start.elapsed());
     }
     Err(format!("{} did not come back within {RETURN_LIMIT:?}", port.display()))
 }
