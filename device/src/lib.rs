@@ -90,7 +90,7 @@
 //! own; tickets up to 512 ([`tls::TICKET_LEN_MAX`]), tokens up to 192 ([`quic::TOKEN_LEN_MAX`]).
 //!
 //! # Secrets
-//! Keys and secrets are erased when they are replaced or dropped, those of a QUIC connection as soon as it is over;
+//! Keys and secrets are erased when they are replaced or dropped, those of a connection as soon as it is over;
 //! [`crypto::ZeroizeOnDrop`] is demanded of whatever implements [`crypto::Crypto`]. Not erased are the caller's loans
 //! (password, client key) and what was copied of them into buffers: CONNECT lies in the control stream's send buffer
 //! until later packets take its place. Moving a value may leave a copy on the stack, which no safe code can reach.

@@ -136,6 +136,10 @@ impl<C: Crypto> StreamClient<C> {
                 return Output::Event { at, event: self.engine.event(told, &self.rx) };
             }
             if !moved {
+                // The policy has left the connection by now, after the session had read what came before the end.
+                if matches!(self.status, Status::Closed(_)) {
+                    self.tls = None;
+                }
                 return Output::WaitUntil(self.engine.next_timeout());
             }
         }
