@@ -177,7 +177,7 @@ impl Elf {
             }
             // A return address names the instruction after the call: look one byte before.
             let probe = if frames == Frames::Exact { address } else { address - 1 };
-            describe(&loader, address, probe, &mut lines);
+            self.describe(&loader, address, probe, &mut lines);
         }
         lines
     }
@@ -193,6 +193,43 @@ impl Elf {
             };
             range.into_iter().find(|(_, _, location)| here(location)).map(|(address, ..)| address)
         })
+    }
+
+    /// Adds a line for each frame at `probe`, shown as `address`.
+    fn describe(&self, loader: &addr2line::Loader, address: u64, probe: u64, lines: &mut Vec<String>) {
+        let before = lines.len();
+        if let Ok(mut frames) = loader.find_frames(probe) {
+            while let Ok(Some(frame)) = frames.next() {
+                let name = frame
+                    .function
+                    .as_ref()
+                    .and_then(|function| function.demangle().ok().map(|name| name.into_owned()));
+                let place = frame.location.map(|location| {
+                    format!("{}:{}", location.file.unwrap_or("?"), location.line.unwrap_or_default())
+                });
+                let name = name.unwrap_or_else(|| "?".to_owned());
+                lines.push(format!("{address:#010x} {name} ({})", place.unwrap_or_else(|| "?".to_owned())));
+            }
+        }
+        if lines.len() == before {
+            let symbol = loader.find_symbol(probe);
+            if symbol.is_some_and(is_millicode) {
+                return;
+            }
+            // Code that the linker may shorten keeps the labels of its jumps: they tell nothing, the function around them does.
+            let name = match symbol {
+                Some(label) if label.starts_with(".L") => self.function_at(probe),
+                symbol => symbol.map(|name| format!("{:#}", rustc_demangle::demangle(name))),
+            };
+            lines.push(format!("{address:#010x} {}", name.unwrap_or_else(|| "?".to_owned())));
+        }
+    }
+
+    /// The function that `address` lies in.
+    fn function_at(&self, address: u64) -> Option<String> {
+        let symbols = self.symbols().ok()?;
+        let around = symbols.into_iter().rfind(|symbol| symbol.address <= address)?;
+        (address < around.address + around.len).then_some(around.name)
     }
 
     /// Whether the instruction before `address` is a call (`jal ra`, `jalr ra`, `c.jalr`, `c.jal`).
@@ -234,31 +271,6 @@ pub enum Frames {
     Exact,
     /// Words of the stack that lie in code: only those after a call are return addresses.
     StackScan,
-}
-
-fn describe(loader: &addr2line::Loader, address: u64, probe: u64, lines: &mut Vec<String>) {
-    let before = lines.len();
-    if let Ok(mut frames) = loader.find_frames(probe) {
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame
-                .function
-                .as_ref()
-                .and_then(|function| function.demangle().ok().map(|name| name.into_owned()));
-            let place = frame.location.map(|location| {
-                format!("{}:{}", location.file.unwrap_or("?"), location.line.unwrap_or_default())
-            });
-            let name = name.unwrap_or_else(|| "?".to_owned());
-            lines.push(format!("{address:#010x} {name} ({})", place.unwrap_or_else(|| "?".to_owned())));
-        }
-    }
-    if lines.len() == before {
-        let symbol = loader.find_symbol(probe);
-        if symbol.is_some_and(is_millicode) {
-            return;
-        }
-        let name = symbol.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
-        lines.push(format!("{address:#010x} {}", name.unwrap_or_else(|| "?".to_owned())));
-    }
 }
 
 /// Whether a function is what compilers put in the place of a prologue or an epilogue (RISC-V ELF psABI, `-msave-restore`):

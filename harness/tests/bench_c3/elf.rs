@@ -33,7 +33,7 @@ pub const FAULT: u32 = CODE_START + 0x24;
 /// In [`with_functions`]: where `connect_to_broker` goes on after its call of `read_register`.
 pub const RETURN: u32 = CODE_START + 12;
 
-/// A program of two functions, the first of which calls the second, with their names.
+/// A program of two functions, the first of which calls the second, with their names and a label.
 pub fn with_functions() -> Vec<u8> {
     const NOP: u32 = 0x0000_0013;
     let mut code = [NOP; 16];
@@ -43,7 +43,12 @@ pub fn with_functions() -> Vec<u8> {
     let text = Section { name: ".text", address: CODE_START, flags: CODE, bytes };
     write_with(
         &[text],
-        &[("connect_to_broker", CODE_START, 0x20), ("read_register", CODE_START + 0x20, 0x20)],
+        &[
+            // As a jump's target leaves one in code that the linker may shorten.
+            (".L7", CODE_START + 0x24, 0),
+            ("connect_to_broker", CODE_START, 0x20),
+            ("read_register", CODE_START + 0x20, 0x20),
+        ],
     )
 }
 
@@ -69,7 +74,8 @@ fn write(sections: &[Section]) -> Vec<u8> {
     write_with(sections, &[])
 }
 
-/// Header, contents, names, section headers; no segments. A symbol is a function's name, address and length.
+/// Header, contents, names, section headers; no segments. A symbol is a function's name, address and length, or a label's, which has
+/// no length and comes before all functions.
 fn write_with(sections: &[Section], symbols: &[(&str, u32, u32)]) -> Vec<u8> {
     const HEADER: usize = 52;
     const PROGBITS: u32 = 1;
@@ -82,13 +88,14 @@ fn write_with(sections: &[Section], symbols: &[(&str, u32, u32)]) -> Vec<u8> {
         for (name, address, len) in symbols {
             let words = [strings.len() as u32, *address, *len];
             entries.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            // A global function of the first section.
-            entries.extend([0x12, 0, 1, 0]);
+            // A global function, or a local label, of the first section.
+            entries.extend([if *len > 0 { 0x12 } else { 0 }, 0, 1, 0]);
             strings.extend_from_slice(name.as_bytes());
             strings.push(0);
         }
         let strings_index = table.count + 1;
-        table.add(".symtab", [2, 0, 0], [strings_index, 1, 4, 16], &entries);
+        let first_global = 1 + symbols.iter().filter(|(_, _, len)| *len == 0).count() as u32;
+        table.add(".symtab", [2, 0, 0], [strings_index, first_global, 4, 16], &entries);
         table.add(".strtab", [3, 0, 0], [0, 0, 1, 0], &strings);
     }
     table.finish(sections.last().map_or(0, |section| section.address))
