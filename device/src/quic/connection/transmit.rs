@@ -96,21 +96,19 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// What is to be sent in `space` now. Out of line: a copy for each space takes 370 bytes more.
     #[inline(never)]
     fn wish(&mut self, now: Instant, space: Space) -> Wish {
-        let (is_keyed, ack_due, has_frames) = match space {
-            Space::Initial | Space::Handshake => (
-                self.keys.level(space).is_some(),
-                self.received.long.is_due(now),
-                self.crypto_out.wants_to_send(space),
-            ),
-            Space::Application => (
-                self.keys.one_rtt().is_some() || self.keys.early.is_some(),
-                self.keys.one_rtt().is_some() && self.received.application.is_due(now),
-                self.wants_application_frames(),
-            ),
+        let (ack_due, has_frames) = match space {
+            Space::Initial | Space::Handshake if self.keys.level(space).is_none() => return Wish::Nothing,
+            Space::Initial | Space::Handshake => {
+                (self.received.long.is_due(now), self.crypto_out.wants_to_send(space))
+            }
+            Space::Application => {
+                let is_complete = self.keys.one_rtt().is_some();
+                if !is_complete && self.keys.early.is_none() {
+                    return Wish::Nothing;
+                }
+                (is_complete && self.received.application.is_due(now), self.wants_application_frames())
+            }
         };
-        if !is_keyed {
-            return Wish::Nothing;
-        }
         if self.recovery.probes(space) > 0 {
             return Wish::Frames;
         }
