@@ -108,7 +108,7 @@ pub(super) const REGISTRY: &[Metric] = &[
     metric!("reconnect.time", Time, Lower, Clock, Distribution, |_, t| service::reconnect_time(t),
         "From noticing the loss of a connection to the CONNACK of the next; never counts as infinite."),
     metric!("recovery.time", Time, Lower, Clock, Distribution, |_, t| service::recovery_time(t),
-        "From the end of a disturbance (at once for a rebinding) until messages sent since it began arrive again in every direction of the workload; never counts as infinite."),
+        "From the end of a disturbance (at once for a rebinding) until messages due since it began arrive again in every direction of the workload, without the wait for the first of them to be due; never counts as infinite."),
     metric!("service.gap", Time, Lower, Clock, Value(Max), |_, t| service::gap(t),
         "Longest time without any message arriving in a direction that has messages to carry."),
     metric!("migrations", Count, Higher, Counted, Value(Min), |_, t| service::migrations(t),

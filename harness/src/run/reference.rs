@@ -83,11 +83,12 @@ impl Reference<'_> {
             return Err(error);
         }
 
+        // Before the first message is due, as with a board: steps come just before a message in both.
+        self.stage.reach(Anchor::Workload, &mut schedule);
         let start_us = self.stage.clock.now_us();
         let workloads = self.stage.plan(ledger, start_us)?;
         let up = workloads.up.map(|up| subject.start_workload(up));
         let down = workloads.down.map(|down| peer.start_workload(down));
-        self.stage.reach(Anchor::Workload, &mut schedule);
         let work = self.work((&subject, up.as_ref()), &peer, &mut schedule, ledger, journal);
         let worked = unless_interrupted(&cancel, work).await;
         let runs = [(up, self.stage.names.run), (down, self.stage.names.down_run)];

@@ -60,14 +60,16 @@ pub(crate) fn recovery_time(trial: &Trial) -> Option<Observed> {
                         message.direction == direction && message.intended_us >= impairment.start_us
                     };
                     // No message to carry afterwards: this direction cannot tell.
-                    trial.messages.iter().find(since)?;
+                    let due = trial.messages.iter().filter(since).map(|message| message.intended_us).min()?;
+                    // Until there is something to carry, nobody is without service.
+                    let end_us = impairment.end_us.max(due);
                     let arrivals = || trial.messages.iter().filter(since).map(|m| m.delivered_us);
                     // Back before its end was told, and nothing left to show it once more.
                     if arrivals().all(|arrival| arrival.is_some_and(|at| at < impairment.end_us)) {
                         return Some(0.0);
                     }
-                    let first = arrivals().flatten().filter(|arrival| *arrival >= impairment.end_us).min();
-                    Some(span(impairment.end_us, first))
+                    let first = arrivals().flatten().filter(|arrival| *arrival >= end_us).min();
+                    Some(span(end_us, first))
                 })
                 .max_by(f64::total_cmp)
         },
@@ -187,6 +189,13 @@ mod tests {
         assert_eq!(recovery_time(&trial), one(500.0));
         trial.impairments[0].kind = ImpairmentKind::Degraded;
         assert_eq!(recovery_time(&trial), None);
+    }
+
+    #[test]
+    fn where_nothing_is_due_yet_nobody_is_without_service() {
+        let mut trial = trial(vec![up(0, 10), up(1700, 1750), up(1900, 1910)]);
+        trial.impairments = vec![blackout(1000, 1000)];
+        assert_eq!(recovery_time(&trial), one(50.0), "the message was late by 50, the schedule let 700 pass");
     }
 
     #[test]
