@@ -208,6 +208,7 @@ impl Lane {
             bits_flipped: 0,
             cut_to: None,
             reordered: false,
+            connection: None,
         };
         let mut deliveries = [None; 2];
         match self.pass(&decided, now, size, dark) {

@@ -77,6 +77,9 @@ pub struct Record {
     /// Whether it was picked to change places with others.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reordered: bool,
+    /// The transport connection it belongs to, counted from 1 in the order they are opened; absent where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<u32>,
 }
 
 fn is_zero(bits: &u32) -> bool {

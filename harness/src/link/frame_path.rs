@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use link::{Action, Checksum, Direction};
 
+use super::connections::Connections;
 use super::damage;
 use super::event_loop::{Carrier, Interest, Token};
 use super::gateway::{Gateway, GatewayConfig, Verdict};
@@ -67,6 +68,7 @@ impl FramePath {
             _socket_file: path,
             cable,
             gateway: Gateway::new(self.gateway),
+            connections: Connections::default(),
             checksums: checksums(&self.setup.config),
         };
         LinkHandle::start(&self.setup, carrier)
@@ -88,6 +90,7 @@ struct Frames {
     _socket_file: Option<SocketFile>,
     cable: Option<Cable>,
     gateway: Gateway,
+    connections: Connections,
     checksums: [Checksum; 2],
 }
 
@@ -134,7 +137,8 @@ impl Carrier for Frames {
         self.gateway.pump(ready, shaper.now());
         while let Some(packet) = self.gateway.next_packet() {
             let size = packet.len();
-            shaper.offer(Direction::Down, packet, size);
+            let connection = self.connections.of_packet(Direction::Down, &packet);
+            shaper.offer(Direction::Down, packet, size, connection);
         }
         Ok(())
     }
@@ -168,7 +172,8 @@ impl Frames {
                 Ok(Some(frame)) => {
                     shaper.capture(frame);
                     if let Some(packet) = self.gateway.packet_of(frame) {
-                        shaper.offer(Direction::Up, packet.to_vec(), packet.len());
+                        let connection = self.connections.of_packet(Direction::Up, packet);
+                        shaper.offer(Direction::Up, packet.to_vec(), packet.len(), connection);
                     } else {
                         lock(&shaper.shared().collector).stats.exempt_frames += 1;
                         answers.extend(self.gateway.handle_exempt(frame));

@@ -13,6 +13,7 @@
 //! All of them are controlled through a [`LinkHandle`]; dropping it ends the thread and closes the sockets.
 
 mod capture;
+mod connections;
 mod damage;
 mod event_loop;
 mod flows;

@@ -46,9 +46,10 @@ impl<P: Clone> Shaper<P> {
         since(self.started)
     }
 
-    /// Sends a packet of `size` bytes into the link.
-    pub(super) fn offer(&mut self, direction: Direction, packet: P, size: usize) {
-        let fate = self.link.offer(direction, self.now(), size);
+    /// Sends a packet of `size` bytes into the link. `connection` is for the log.
+    pub(super) fn offer(&mut self, direction: Direction, packet: P, size: usize, connection: Option<u32>) {
+        let mut fate = self.link.offer(direction, self.now(), size);
+        fate.record.connection = connection;
         self.writer.line(|| LogLine::Packet(fate.record));
         {
             let mut collector = lock(&self.shared.collector);

@@ -50,7 +50,7 @@ impl StreamProxy {
             outside: Outside::new(),
             pairs: HashMap::new(),
             retired: VecDeque::new(),
-            next_id: 0,
+            next_id: 1,
             dark_until: [None; 2],
         };
         Ok((LinkHandle::start(&self.setup, proxy)?, address))
@@ -298,7 +298,8 @@ impl Proxy {
                     let lane = &mut pair.lanes[direction.index()];
                     lane.on_the_way += len;
                     lane.ended = len == 0;
-                    shaper.offer(direction, Piece { pair: id, bytes: bytes[..len].to_vec() }, len + HEADERS);
+                    let piece = Piece { pair: id, bytes: bytes[..len].to_vec() };
+                    shaper.offer(direction, piece, len + HEADERS, u32::try_from(id).ok());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_pending(&error) => return,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use link::{Action, Checksum, Direction, LinkConfig, UDP_IPV4_OVERHEAD};
 
+use super::connections::Connections;
 use super::event_loop::{Carrier, Interest, Token};
 use super::flows::UdpFlows;
 use super::handle::{LinkHandle, Setup, SetupError};
@@ -50,6 +51,7 @@ impl UdpProxy {
             front,
             server: self.server,
             flows: UdpFlows::new(),
+            connections: Connections::default(),
             outside: Outside::new(),
             checksums: checksums(&self.setup.config),
             buffer: vec![0; DATAGRAM_MAX],
@@ -98,6 +100,7 @@ struct Proxy {
     front: UdpSocket,
     server: SocketAddr,
     flows: UdpFlows<SocketAddr>,
+    connections: Connections,
     outside: Outside,
     checksums: [Checksum; 2],
     buffer: Vec<u8>,
@@ -143,15 +146,13 @@ impl Carrier for Proxy {
                         // Anything but data, such as a port that became unreachable, concerns one client only.
                         let Ok((len, client)) = self.front.recv_from(&mut self.buffer) else { break };
                         self.clients.heard(client);
-                        let datagram = Datagram { client, payload: self.buffer[..len].to_vec() };
-                        shaper.offer(Direction::Up, datagram, len + UDP_IPV4_OVERHEAD);
+                        self.offer(Direction::Up, client, len, shaper);
                     }
                 }
                 Token::Udp(id) => {
                     for _ in 0..BATCH {
                         let Some((client, len)) = self.flows.receive(*id, &mut self.buffer) else { break };
-                        let datagram = Datagram { client, payload: self.buffer[..len].to_vec() };
-                        shaper.offer(Direction::Down, datagram, len + UDP_IPV4_OVERHEAD);
+                        self.offer(Direction::Down, client, len, shaper);
                     }
                 }
                 Token::Wake | Token::Nic | Token::Tcp(_) => {}
@@ -167,5 +168,14 @@ impl Carrier for Proxy {
 
     fn next_timeout(&mut self, _now: Duration) -> Option<Duration> {
         None
+    }
+}
+
+impl Proxy {
+    /// Sends the first `len` bytes of the buffer into the link.
+    fn offer(&mut self, way: Direction, client: SocketAddr, len: usize, shaper: &mut Shaper<Datagram>) {
+        let payload = self.buffer[..len].to_vec();
+        let connection = self.connections.of_datagram(way, client, &payload);
+        shaper.offer(way, Datagram { client, payload }, len + UDP_IPV4_OVERHEAD, connection);
     }
 }

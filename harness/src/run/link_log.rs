@@ -130,7 +130,8 @@ impl LinkLog {
             .collect()
     }
 
-    /// Fills in what each connection had on the wire until its CONNACK.
+    /// Fills in what each connection had on the wire until its CONNACK: its own packets, not what the one before still
+    /// sent.
     fn count_connections(&self, connections: &mut [Connection]) {
         for connection in connections {
             let Some(connack) = connection.marks.iter().find(|mark| mark.phase == Phase::Connack) else {
@@ -138,8 +139,12 @@ impl LinkLog {
             };
             // What answers the CONNACK leaves after it was read, on the same tick at the earliest.
             let (from, to) = (connection.started_us, connack.at_us);
-            connection.client_to_connack = Some(self.wire(link::Direction::Up, from, to));
-            connection.server_to_connack = Some(self.wire(link::Direction::Down, from, to));
+            if let Some(own) = self.opened_last(to) {
+                let wire =
+                    |way| count(self.between(way, 0, to).filter(|packet| packet.connection == Some(own)));
+                connection.client_to_connack = Some(wire(link::Direction::Up));
+                connection.server_to_connack = Some(wire(link::Direction::Down));
+            }
             connection.round_trips = self.round_trips(from, to);
         }
     }
@@ -165,12 +170,26 @@ impl LinkLog {
         (trips > 0).then(|| f64::from(trips))
     }
 
+    /// The transport connection that was opened last before `to_us`. A client opens one at a time, so a CONNACK at that
+    /// moment came over this one.
+    fn opened_last(&self, to_us: u64) -> Option<u32> {
+        self.between(link::Direction::Up, 0, to_us).filter_map(|packet| packet.connection).max()
+    }
+
     fn wire(&self, direction: link::Direction, from_us: u64, to_us: u64) -> Wire {
+        count(self.between(direction, from_us, to_us))
+    }
+
+    /// What was sent in one direction from one moment to before another.
+    fn between(&self, direction: link::Direction, from_us: u64, to_us: u64) -> impl Iterator<Item = &Record> {
         self.packets
             .iter()
-            .filter(|packet| packet.direction == direction && (from_us..to_us).contains(&packet.time_us))
-            .fold(Wire::default(), |wire, packet| wire + Wire { packets: 1, bytes: u64::from(packet.size) })
+            .filter(move |packet| packet.direction == direction && (from_us..to_us).contains(&packet.time_us))
     }
+}
+
+fn count<'p>(packets: impl Iterator<Item = &'p Record>) -> Wire {
+    packets.fold(Wire::default(), |wire, packet| wire + Wire { packets: 1, bytes: u64::from(packet.size) })
 }
 
 fn blackout((start_us, direction): (u64, Option<link::Direction>), end_us: u64) -> Impairment {
@@ -208,6 +227,7 @@ mod tests {
             bits_flipped: 0,
             cut_to: None,
             reordered: false,
+            connection: None,
         }
     }
 
@@ -243,6 +263,48 @@ mod tests {
         assert_eq!(log.round_trips(0, 221), Some(2.0));
         assert_eq!(log.round_trips(0, 102), Some(1.0));
         assert_eq!(log.round_trips(300, 400), None);
+    }
+
+    fn connected(started_us: u64, connack_us: u64) -> Connection {
+        Connection {
+            cause: crate::measure::record::ConnectCause::First,
+            handshake: crate::measure::record::Handshake::Full,
+            started_us,
+            marks: vec![crate::measure::record::Mark { phase: Phase::Connack, at_us: connack_us }],
+            client_to_connack: None,
+            server_to_connack: None,
+            round_trips: None,
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn a_connection_does_not_answer_for_the_packets_of_the_one_before() {
+        let of = |connection, time_us, direction| Record {
+            deliver_us: Some(time_us + 5),
+            connection,
+            ..packet(time_us, direction, None)
+        };
+        let (up, down) = (link::Direction::Up, link::Direction::Down);
+        let packets = vec![
+            of(Some(1), 0, up),
+            of(Some(1), 10, down),
+            // The new one opens while the old one still speaks; and someone asks for a name.
+            of(Some(2), 100, up),
+            of(Some(1), 101, up),
+            of(None, 102, up),
+            of(Some(1), 103, down),
+            of(Some(2), 110, down),
+            of(Some(2), 115, up),
+            of(Some(2), 130, down),
+        ];
+        let mut connections = [connected(0, 20), connected(100, 125)];
+        LinkLog { packets, actions: Vec::new() }.count_connections(&mut connections);
+        let packets = connections.map(|connection| {
+            let way = |wire: Option<Wire>| wire.expect("it was counted").packets;
+            (way(connection.client_to_connack), way(connection.server_to_connack))
+        });
+        assert_eq!(packets, [(1, 1), (2, 1)]);
     }
 
     #[test]
