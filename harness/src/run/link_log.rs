@@ -55,7 +55,7 @@ impl LinkLog {
         };
         trial.impairments.extend(log.impairments(trial.duration_us));
         trial.impairments.sort_by_key(|impairment| impairment.start_us);
-        log.count_connections(&mut trial.connections);
+        log.count_connections(&mut trial.connections, trial.clock_uncertainty_us.unwrap_or(0));
         trial.wire = log.phases(workload.start, workload.end);
         let stats =
             |direction, way: &DirectionStats| Some(log.stats(direction, Some(way.scheduling_error.p99_us)));
@@ -131,8 +131,8 @@ impl LinkLog {
     }
 
     /// Fills in what each connection had on the wire until its CONNACK: its own packets, not what the one before still
-    /// sent.
-    fn count_connections(&self, connections: &mut [Connection]) {
+    /// sent. The board's clock is known to within `uncertainty_us`, and what brought the CONNACK must not fall outside.
+    fn count_connections(&self, connections: &mut [Connection], uncertainty_us: u64) {
         for connection in connections {
             let Some(connack) = connection.marks.iter().find(|mark| mark.phase == Phase::Connack) else {
                 continue;
@@ -140,10 +140,10 @@ impl LinkLog {
             // What answers the CONNACK leaves after it was read, on the same tick at the earliest.
             let (from, to) = (connection.started_us, connack.at_us);
             if let Some(own) = self.opened_last(to) {
-                let wire =
-                    |way| count(self.between(way, 0, to).filter(|packet| packet.connection == Some(own)));
-                connection.client_to_connack = Some(wire(link::Direction::Up));
-                connection.server_to_connack = Some(wire(link::Direction::Down));
+                let sent = self.between(link::Direction::Up, 0, to);
+                connection.client_to_connack =
+                    Some(count(sent.filter(|packet| packet.connection == Some(own))));
+                connection.server_to_connack = Some(self.arrived(own, to + uncertainty_us));
             }
             connection.round_trips = self.round_trips(from, to);
         }
@@ -174,6 +174,18 @@ impl LinkLog {
     /// moment came over this one.
     fn opened_last(&self, to_us: u64) -> Option<u32> {
         self.between(link::Direction::Up, 0, to_us).filter_map(|packet| packet.connection).max()
+    }
+
+    /// What had arrived of a connection at the board by `by_us`, copies and damaged packets included.
+    fn arrived(&self, connection: u32, by_us: u64) -> Wire {
+        let own = |packet: &&Record| {
+            packet.direction == link::Direction::Down && packet.connection == Some(connection)
+        };
+        self.packets.iter().filter(own).fold(Wire::default(), |wire, packet| {
+            let arrivals = [packet.deliver_us, packet.copy_us].into_iter().flatten();
+            let packets = arrivals.filter(|&at_us| at_us <= by_us).count() as u64;
+            wire + Wire { packets, bytes: packets * u64::from(packet.size) }
+        })
     }
 
     fn wire(&self, direction: link::Direction, from_us: u64, to_us: u64) -> Wire {
@@ -299,12 +311,35 @@ mod tests {
             of(Some(2), 130, down),
         ];
         let mut connections = [connected(0, 20), connected(100, 125)];
-        LinkLog { packets, actions: Vec::new() }.count_connections(&mut connections);
+        LinkLog { packets, actions: Vec::new() }.count_connections(&mut connections, 0);
         let packets = connections.map(|connection| {
             let way = |wire: Option<Wire>| wire.expect("it was counted").packets;
             (way(connection.client_to_connack), way(connection.server_to_connack))
         });
         assert_eq!(packets, [(1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn received_is_what_has_arrived_by_the_connack() {
+        let (up, down) = (link::Direction::Up, link::Direction::Down);
+        let at = |time_us, direction, deliver_us, copy_us| Record {
+            deliver_us,
+            copy_us,
+            connection: Some(1),
+            ..packet(time_us, direction, None)
+        };
+        let packets = vec![
+            at(0, up, Some(50), None),
+            at(50, down, None, None),
+            at(51, down, Some(101), Some(103)),
+            at(52, down, Some(102), Some(300)),
+            // Clocks differ by a little, and it is this that the board answers to.
+            at(60, down, Some(112), None),
+            at(80, down, Some(130), None),
+        ];
+        let mut connections = [connected(0, 110)];
+        LinkLog { packets, actions: Vec::new() }.count_connections(&mut connections, 2);
+        assert_eq!(connections[0].server_to_connack, Some(Wire { packets: 4, bytes: 400 }));
     }
 
     #[test]
