@@ -18,12 +18,15 @@ pub(crate) fn time_to_connack(trial: &Trial, kind: Option<Handshake>) -> Option<
 }
 
 pub(crate) fn handshake_time(trial: &Trial) -> Option<Observed> {
-    samples(attempts(trial, None).map(|connection| {
+    samples(attempts(trial, None).filter_map(|connection| {
         let end = match connection.handshake {
             Handshake::None => Phase::TcpConnected,
             _ => Phase::HandshakeComplete,
         };
-        span(0, connection.elapsed_us(end))
+        let elapsed = connection.elapsed_us(end);
+        // One that came as far as CONNACK had its handshake; its client does not tell when.
+        let untold = elapsed.is_none() && connection.elapsed_us(Phase::Connack).is_some();
+        (!untold).then(|| span(0, elapsed))
     }))
 }
 
@@ -58,4 +61,37 @@ pub(crate) fn count(trial: &Trial, kind: Option<Handshake>) -> Option<Observed> 
 pub(crate) fn certificate_refusals(trial: &Trial) -> Option<Observed> {
     let refused = attempts(trial, None).filter_map(|connection| connection.failure.as_ref());
     one(refused.filter(|failure| failure.kind == ConnectFailureKind::Certificate).count() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::record::{ConnectCause, Mark, Role, Transport};
+
+    fn attempt(handshake: Handshake, marks: &[(Phase, u64)]) -> Connection {
+        Connection {
+            cause: ConnectCause::First,
+            handshake,
+            started_us: 0,
+            marks: marks.iter().map(|&(phase, at_us)| Mark { phase, at_us }).collect(),
+            client_to_connack: None,
+            server_to_connack: None,
+            round_trips: None,
+            failure: None,
+        }
+    }
+
+    fn trial(connections: Vec<Connection>) -> Trial {
+        Trial { connections, ..Trial::new("tcp", Transport::Tcp, Role::Reference, 1) }
+    }
+
+    #[test]
+    fn a_handshake_whose_end_the_client_does_not_tell_is_not_measured() {
+        let untold = attempt(Handshake::None, &[(Phase::FirstPacket, 1), (Phase::Connack, 90)]);
+        assert_eq!(handshake_time(&trial(vec![untold.clone()])), None);
+        let told = attempt(Handshake::None, &[(Phase::TcpConnected, 40), (Phase::Connack, 90)]);
+        let failed = attempt(Handshake::None, &[(Phase::FirstPacket, 1)]);
+        let times = handshake_time(&trial(vec![untold, told, failed]));
+        assert_eq!(times, samples([40.0, f64::INFINITY].into_iter()));
+    }
 }
