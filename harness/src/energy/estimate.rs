@@ -13,7 +13,7 @@
 
 use device::control;
 
-use crate::measure::record::{Activity, Trial, Wire, WirePhase};
+use crate::measure::record::Wire;
 
 /// What an ESP32-C3 draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,12 +115,6 @@ pub struct Account {
     pub life: usize,
     /// Its words.
     pub told: control::Activity,
-}
-
-/// What the board sent in an activity's phase.
-pub(super) fn sent(trial: &Trial, activity: Activity) -> Wire {
-    let phase = if activity == Activity::PublishQos1 { WirePhase::Workload } else { WirePhase::Connect };
-    trial.wire.iter().find(|count| count.phase == phase).map_or_else(Wire::default, |count| count.up)
 }
 
 #[cfg(test)]
