@@ -162,13 +162,21 @@ fn significant(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Percent, rounded toward the middle so that only exactly 0 and 100 read as such.
+/// Percent, rounded so that only exactly 0 and 100 read as such.
 fn percent(value: f64) -> String {
     if (value - value.round()).abs() < 1e-9 {
         return thousands(value.round());
     }
-    let rounded = if value > 50.0 { (value * 100.0).floor() / 100.0 } else { (value * 100.0).ceil() / 100.0 };
-    format!("{rounded:.2}")
+    let hundredths = value * 100.0;
+    let nearest = hundredths.round();
+    let shown = if nearest != 0.0 && nearest != 10_000.0 {
+        nearest
+    } else if hundredths < nearest {
+        nearest - 1.0
+    } else {
+        nearest + 1.0
+    };
+    format!("{:.2}", shown / 100.0)
 }
 
 /// A whole number with its thousands set apart: `1,495,136`.
@@ -208,6 +216,12 @@ mod tests {
             (Unit::Percent, 0.99996, "99.99 %"),
             (Unit::Percent, 0.00001, "0.01 %"),
             (Unit::Percent, 0.0, "0 %"),
+            (Unit::Percent, 20.0 / 60.0, "33.33 %"),
+            (Unit::Percent, 0.300_209, "30.02 %"),
+            (Unit::Percent, 40.0 / 60.0, "66.67 %"),
+            (Unit::Percent, 0.500_06, "50.01 %"),
+            (Unit::Percent, -0.000_01, "-0.01 %"),
+            (Unit::Percent, 1.000_01, "100.01 %"),
             (Unit::Count, 3.0, "3"),
             (Unit::Count, 2.5, "2.50"),
             (Unit::Instructions, 28_912_345.0, "28.9 M"),
