@@ -26,6 +26,9 @@ pub(super) trait Carrier {
     /// A packet on its way.
     type Packet: Clone + Send;
 
+    /// Whether it ends TCP connections itself, so that their handshakes do not cross the link.
+    const ENDS_TCP: bool = false;
+
     /// Takes a packet that came out of the link.
     fn deliver(&mut self, due: Due<Self::Packet>, shaper: &mut Shaper<Self::Packet>);
 

@@ -94,6 +94,8 @@ pub struct Summary {
     pub timeline: Vec<Occurrence>,
     /// Why the link ended by itself, or why its log is incomplete.
     pub failure: Option<String>,
+    /// Whether TCP connections were ended before the link: round trips of their handshakes cannot be told from its log.
+    pub ends_tcp: bool,
 }
 
 /// What the thread and its handle share.
@@ -133,6 +135,7 @@ pub struct LinkHandle {
     thread: Option<JoinHandle<()>>,
     started: Instant,
     started_at: SystemTime,
+    ends_tcp: bool,
 }
 
 impl LinkHandle {
@@ -156,7 +159,7 @@ impl LinkHandle {
             .name("link".to_owned())
             .spawn(move || event_loop::run(carrier, shaper, &woken))
             .map_err(SetupError::Thread)?;
-        Ok(Self { shared, wake, thread: Some(thread), started, started_at })
+        Ok(Self { shared, wake, thread: Some(thread), started, started_at, ends_tcp: C::ENDS_TCP })
     }
 
     /// Tells the link that something has happened from which schedules may count.
@@ -212,6 +215,7 @@ impl LinkHandle {
             stats: self.stats(),
             timeline: self.timeline(),
             failure: lock(&self.shared.failure).clone(),
+            ends_tcp: self.ends_tcp,
         }
     }
 

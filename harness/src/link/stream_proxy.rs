@@ -2,7 +2,7 @@
 //!
 //! A proxy ends the board's TCP connection, so it cannot lose, duplicate or reorder its segments: delay,
 //! jitter, rate and blackouts apply to the bytes between the two connections, everything else of the
-//! configuration does not. A report must say so; for TCP under real loss use a virtual board.
+//! configuration does not. Nor do handshake and bare acknowledgements of TCP cross the link. A report must say so; for TCP under real loss use a virtual board.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -29,8 +29,9 @@ pub struct StreamProxy {
 
 impl StreamProxy {
     /// What a report has to say about figures taken through this proxy.
-    pub const LABEL: &'static str =
-        "delay and stalls, but loses no packets, so the device is not compared with it";
+    pub const LABEL: &'static str = "delay and stalls, but loses no packets, so the device is not compared with it; TCP's handshake and bare \
+        acknowledgements do not cross it, so time, bytes and packets to CONNACK are lower than a real client's, and round \
+        trips are not measured";
 
     /// Starts forwarding; returns the address to be used by boards.
     ///
@@ -184,6 +185,7 @@ struct Proxy {
 
 impl Carrier for Proxy {
     type Packet = Piece;
+    const ENDS_TCP: bool = true;
 
     fn deliver(&mut self, due: Due<Piece>, shaper: &mut Shaper<Piece>) {
         let Due { direction, packet, delivery } = due;

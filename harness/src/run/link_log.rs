@@ -56,6 +56,9 @@ impl LinkLog {
         trial.impairments.extend(log.impairments(trial.duration_us));
         trial.impairments.sort_by_key(|impairment| impairment.start_us);
         log.count_connections(&mut trial.connections, trial.clock_uncertainty_us.unwrap_or(0));
+        if summary.ends_tcp {
+            trial.connections.iter_mut().for_each(|connection| connection.round_trips = None);
+        }
         trial.wire = log.phases(workload.start, workload.end);
         let stats =
             |direction, way: &DirectionStats| Some(log.stats(direction, Some(way.scheduling_error.p99_us)));
@@ -340,6 +343,32 @@ mod tests {
         let mut connections = [connected(0, 110)];
         LinkLog { packets, actions: Vec::new() }.count_connections(&mut connections, 2);
         assert_eq!(connections[0].server_to_connack, Some(Wire { packets: 4, bytes: 400 }));
+    }
+
+    #[test]
+    fn a_proxy_that_ends_tcp_leaves_round_trips_unmeasured() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("link.jsonl");
+        let way = |time_us, direction| Record {
+            deliver_us: Some(time_us + 5),
+            connection: Some(1),
+            ..packet(time_us, direction, None)
+        };
+        let lines = [way(1, link::Direction::Up), way(6, link::Direction::Down)]
+            .map(|record| serde_json::to_string(&LogLine::Packet(record)).expect("it serialises"));
+        std::fs::write(&path, lines.join("\n")).expect("it is writable");
+        let round_trips = |ends_tcp| {
+            let mut trial =
+                Trial::new("tcp", crate::measure::Transport::Tcp, crate::measure::record::Role::Reference, 1);
+            trial.connections = vec![connected(0, 20)];
+            let (stats, timeline) = (crate::link::Stats::default(), Vec::new());
+            let summary = Summary { stats, timeline, failure: None, ends_tcp };
+            LinkLog::read_into(&mut trial, &path, 0, summary, 0..20);
+            assert!(trial.notes.is_empty(), "{:?}", trial.notes);
+            assert_eq!(trial.connections[0].client_to_connack, Some(Wire { packets: 1, bytes: 100 }));
+            trial.connections[0].round_trips
+        };
+        assert_eq!((round_trips(false), round_trips(true)), (Some(1.0), None));
     }
 
     #[test]

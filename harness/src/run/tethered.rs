@@ -206,7 +206,9 @@ impl Tethered {
             let (link, address) =
                 StreamProxy { setup, listen, server }.start().map_err(|error| fail(&error))?;
             let note = format!(
-                "{transport}: delay and stall only. A stream proxy carries it, so no segment is lost; for TCP under real loss use \
+                "{transport}: delay and stall only. A stream proxy carries it, so no segment is lost, and neither TCP's handshake nor its \
+                 bare acknowledgements cross it: time, bytes and packets to CONNACK are lower than without, and round trips are not \
+                 measured. For TCP under real loss use \
                  --board host or qemu, or impair the board's network itself (netem)"
             );
             (link, address, Path { notes: vec![note], measuring: None })

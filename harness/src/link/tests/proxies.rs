@@ -49,7 +49,9 @@ fn datagrams_go_both_ways_and_clients_are_kept_apart() {
         sources.push(source);
     }
     assert_ne!(sources[0], sources[1]);
-    let stats = link.stop().stats;
+    let summary = link.stop();
+    assert!(!summary.ends_tcp);
+    let stats = summary.stats;
     assert_eq!((stats.up.delivered.packets, stats.down.delivered.packets), (2, 2));
     assert_eq!(stats.up.offered.bytes, 2 * (10 + 28), "IP and UDP headers count");
 }
@@ -144,7 +146,9 @@ fn a_stream_is_delayed_and_throttled_but_loses_nothing() {
     assert!(received == data, "{} bytes of {}", received.len(), data.len());
     // 4 Mbit at 20 Mbit/s, and a round trip of delay.
     assert!(begin.elapsed() >= Duration::from_millis(200 + 20), "{:?}", begin.elapsed());
-    let stats = link.stop().stats;
+    let summary = link.stop();
+    assert!(summary.ends_tcp, "no TCP handshake has crossed it");
+    let stats = summary.stats;
     assert_eq!((stats.up.dropped_packets(), stats.down.dropped_packets()), (0, 0));
 }
 
