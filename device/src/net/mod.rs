@@ -292,6 +292,11 @@ impl<'s> Net<'s> {
         self.egress(now, nic);
     }
 
+    /// Whether there is no TCP connection, nor one coming or going.
+    pub fn tcp_is_closed(&self) -> bool {
+        self.sockets.get::<tcp::Socket<'_>>(self.tcp).state() == tcp::State::Closed
+    }
+
     /// The TCP socket, once the interface has an address.
     pub fn tcp(&mut self) -> Option<Tcp<'_, 's>> {
         let interface = self.interface.as_mut()?;

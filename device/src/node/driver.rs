@@ -61,7 +61,20 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         if self.agent.drained && self.time() && self.publish() {
             self.finish_workload();
         }
+        self.egress();
+    }
+
+    /// Lets the stack send. That is also when it finds that a TCP connection's time is over, of which the client
+    /// hears at once: no frame comes to tell it, and its own timers know nothing of it.
+    fn egress(&mut self) {
+        let was_closed = self.net.tcp_is_closed();
         self.net.egress(self.now, self.loan.nic);
+        if !was_closed && self.net.tcp_is_closed() {
+            self.agent.drained = false;
+            self.drain();
+            // A connection made instead has its first segment in the socket.
+            self.agent.again = true;
+        }
     }
 
     /// Starts the connection that was asked for, once there is an address to start it from.

@@ -206,10 +206,19 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
         before != (*self.bytes_sent, *self.bytes_received, *self.status, self.phases.len())
     }
 
+    /// Whether the socket, if it is closed, closed for the peer's silence.
+    fn is_timed_out(&self) -> bool {
+        let patience = self.ctx.config.quic.idle_timeout;
+        !patience.is_zero() && self.ctx.now.saturating_since(*self.heard_at) >= patience
+    }
+
     /// The SYN is out.
     fn open(&mut self) {
         match self.socket.tcp.socket.state() {
             TcpState::Established | TcpState::CloseWait => {}
+            TcpState::Closed if self.is_timed_out() => {
+                return self.fail(FailureKind::Timeout, 0, "the broker's address does not answer");
+            }
             TcpState::Closed => {
                 return self.fail(FailureKind::Refused, 0, "nobody listens at the broker's address");
             }
@@ -301,9 +310,7 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
                 self.fail(FailureKind::Local, 0, "closed by this client");
             }
             (TcpState::Closed, _) if !socket.can_recv() => {
-                let patience = self.ctx.config.quic.idle_timeout;
-                let silence = self.ctx.now.saturating_since(*self.heard_at);
-                if !patience.is_zero() && silence >= patience {
+                if self.is_timed_out() {
                     self.fail(FailureKind::Timeout, 0, "the broker acknowledges nothing any more");
                 } else {
                     self.fail(FailureKind::Reset, 0, "the broker reset the connection");

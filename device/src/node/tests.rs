@@ -428,6 +428,29 @@ fn a_broker_that_never_answers_is_given_up_in_time_without_a_busy_loop() {
 }
 
 #[test]
+fn the_end_of_a_tcp_connection_s_time_is_noticed_at_once() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    let mut tcp = Settings { transport: Transport::Tcp, connect_timeout_ms: 60_000, ..settings() };
+    tcp.quic.idle_timeout_ms = 2_000;
+    assert_eq!(world.ask(1, Request::Configure(tcp)), Answer::Done);
+    assert_eq!(world.ask(2, Request::Connect), Answer::Done);
+    // Nobody answers: the stack ends the connection when it next looks after the two seconds.
+    for _ in 0..50 {
+        let disconnected = |report: &Report| {
+            matches!(report, Report::Event { event: Event::Disconnected(end), .. }
+                if end.detail == "the broker's address does not answer")
+        };
+        if world.reports().iter().any(disconnected) {
+            assert!((2_000_000..4_000_000).contains(&world.now), "told at {} us", world.now);
+            return;
+        }
+        world.now = world.poll().expect("something is awaited").as_micros().max(world.now);
+    }
+    panic!("at {} us it still waits", world.now);
+}
+
+#[test]
 fn a_reconnect_asked_for_before_the_session_stands_makes_another_attempt() {
     let mut storage = Storage::new();
     let mut world = World::new(&mut storage);
