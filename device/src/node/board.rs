@@ -14,6 +14,12 @@ pub trait Board {
     /// The NIC's address.
     fn hardware_address(&self) -> [u8; 6];
 
+    /// The time now, on the clock whose time [`Node::poll`](super::Node::poll) is given: what takes long, as a
+    /// signature does, is over later than it began. `None` where time stands still while the node works.
+    fn now(&self) -> Option<Instant> {
+        None
+    }
+
     /// Memory and processor figures now.
     fn figures(&mut self) -> Figures;
 

@@ -22,6 +22,7 @@ const PUBLISHES_PER_POLL: usize = 8;
 
 /// The node's parts for one call.
 pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B, const STREAMS: usize> {
+    /// The time after the last call of the client: what it worked for counts.
     pub(super) now: Instant,
     pub(super) settings: &'d Settings,
     pub(super) config: &'d Config<'d>,
@@ -109,6 +110,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         let result = call(&mut face, &mut ctx, self.datagram);
         self.agent.meter.leave(self.loan.board.counter());
         self.agent.drained = false;
+        self.now = self.loan.board.now().unwrap_or(self.now);
         result
     }
 
@@ -128,6 +130,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             self.agent.meter.enter(self.loan.board.counter());
             let output = face.poll_output(&mut ctx, self.datagram);
             self.agent.meter.leave(self.loan.board.counter());
+            self.now = self.loan.board.now().unwrap_or(self.now);
             let followup = match output {
                 Output::WaitUntil(at) => {
                     self.agent.client_due = at;
@@ -143,7 +146,11 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
                     self.agent.report_costs(cost);
                     Followup::Nothing
                 }
-                Output::Event { at, event } => self.agent.on_event(at, &event),
+                // An attempt begins before what it takes, and all else has happened when it is done.
+                Output::Event { at, event: event @ client::Event::Attempt { .. } } => {
+                    self.agent.on_event(at, &event)
+                }
+                Output::Event { event, .. } => self.agent.on_event(self.now, &event),
             };
             self.follow(followup);
         }

@@ -2,8 +2,10 @@
 
 extern crate std;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::format;
+use std::rc::Rc;
 use std::vec::Vec;
 
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
@@ -11,9 +13,9 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use super::*;
 use crate::control::frame;
 use crate::control::{
-    Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, KeyExchange, Manner, MqttSettings,
-    MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request, ResetReason,
-    Resumption, Settings, StreamMode, Wifi, WifiFailure,
+    Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, HandshakePhase, KeyExchange, Manner,
+    MqttSettings, MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request,
+    ResetReason, Resumption, Settings, StreamMode, Wifi, WifiFailure,
 };
 use crate::crypto::Software;
 
@@ -92,6 +94,8 @@ impl Console for Wire {
 
 #[derive(Default)]
 struct Facts {
+    /// The time, where it does not stand still while the node works.
+    clock: Option<Rc<Cell<u64>>>,
     link_down: bool,
     radio: Option<Radio>,
     power: PowerMode,
@@ -109,6 +113,9 @@ impl Board for Facts {
     }
     fn hardware_address(&self) -> [u8; 6] {
         MAC
+    }
+    fn now(&self) -> Option<Instant> {
+        self.clock.as_ref().map(|clock| Instant::from_micros(clock.get()))
     }
     fn figures(&mut self) -> Figures {
         Figures { stack_max: Some(1234), ..Figures::default() }
@@ -134,10 +141,14 @@ impl Board for Facts {
     }
 }
 
-struct Counter(u8);
+/// Randomness of which each draw takes a second of the board's time.
+struct Counter(u8, Option<Rc<Cell<u64>>>);
 
 impl Entropy for Counter {
     fn fill(&mut self, bytes: &mut [u8]) {
+        if let Some(clock) = &self.1 {
+            clock.set(clock.get() + 1_000_000);
+        }
         for byte in bytes {
             self.0 = self.0.wrapping_mul(73).wrapping_add(41);
             *byte = self.0;
@@ -161,7 +172,7 @@ impl<'s> World<'s> {
             nic: Nic::default(),
             console: Wire { to_board: VecDeque::new(), from_board: Vec::new(), room: usize::MAX },
             board: Facts::default(),
-            entropy: Counter(1),
+            entropy: Counter(1, None),
             now: 0,
         }
     }
@@ -448,6 +459,29 @@ fn the_end_of_a_tcp_connection_s_time_is_noticed_at_once() {
         world.now = world.poll().expect("something is awaited").as_micros().max(world.now);
     }
     panic!("at {} us it still waits", world.now);
+}
+
+#[test]
+fn an_attempt_begins_before_its_keys_are_made_and_a_phase_is_reached_after() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.configure();
+    world.now = 5_000_000;
+    let clock = Rc::new(Cell::new(world.now));
+    (world.board.clock, world.entropy.1) = (Some(clock.clone()), Some(clock));
+    world.send(1, Request::Connect);
+    world.poll();
+    let reports = world.reports();
+    let at = |wanted: fn(&Event) -> bool| {
+        let found = reports.iter().find_map(|report| match report {
+            Report::Event { at_us, event } if wanted(event) => Some(*at_us),
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("not told in {reports:?}"))
+    };
+    assert_eq!(at(|event| matches!(event, Event::Connecting { .. })), 5_000_000);
+    let started = at(|event| matches!(event, Event::Handshake(HandshakePhase::Started)));
+    assert!(started >= 6_000_000, "the keys took a second at least: {started}");
 }
 
 #[test]

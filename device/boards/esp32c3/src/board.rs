@@ -57,6 +57,10 @@ impl Board for Esp32c3 {
         self.mac
     }
 
+    fn now(&self) -> Option<Instant> {
+        Some(clock::now())
+    }
+
     fn figures(&mut self) -> Figures {
         let phase = memory::stack_high_water();
         self.stack_max = self.stack_max.max(phase);

@@ -3,10 +3,12 @@
 use std::alloc::Layout;
 use std::hint::black_box;
 use std::io::{Read, Seek, SeekFrom};
+use std::time::Instant as Clock;
 use std::{alloc, fs, thread};
 
 use device::control::{Fault, ResetReason};
 use device::node::{Board, Figures};
+use device::time::Instant;
 
 /// The process as a board.
 pub(crate) struct HostBoard {
@@ -15,6 +17,7 @@ pub(crate) struct HostBoard {
     next: Next,
     link_up: bool,
     stack: Stack,
+    booted: Clock,
 }
 
 /// What the main loop does after a poll.
@@ -31,13 +34,15 @@ pub(crate) enum Next {
 impl HostBoard {
     pub(crate) fn new(mac: [u8; 6]) -> Self {
         let stack = Stack { top: 0, size: 0 };
-        Self { mac, reset: ResetReason::PowerOn, next: Next::Run, link_up: true, stack }
+        let booted = Clock::now();
+        Self { mac, reset: ResetReason::PowerOn, next: Next::Run, link_up: true, stack, booted }
     }
 
     /// The board's thread starts: its stack begins about here.
     #[inline(never)]
     pub(crate) fn on_boot(&mut self, stack_size: usize) {
         self.next = Next::Run;
+        self.booted = Clock::now();
         let here = 0u8;
         self.stack = Stack { top: (&raw const here).addr(), size: stack_size };
     }
@@ -49,6 +54,11 @@ impl HostBoard {
 
     pub(crate) fn set_link(&mut self, up: bool) {
         self.link_up = up;
+    }
+
+    /// Time since boot.
+    pub(crate) fn clock(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.booted.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn next(&self) -> Next {
@@ -67,6 +77,10 @@ impl Board for HostBoard {
 
     fn hardware_address(&self) -> [u8; 6] {
         self.mac
+    }
+
+    fn now(&self) -> Option<Instant> {
+        Some(self.clock())
     }
 
     fn figures(&mut self) -> Figures {

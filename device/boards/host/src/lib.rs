@@ -16,13 +16,11 @@ mod nic;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::Instant as Clock;
 use std::{io, process, thread};
 
 use device::crypto::Software;
 use device::mqtt::session::SLOTS;
 use device::node::{Loan, Node, Storage};
-use device::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use arguments::Arguments;
@@ -117,13 +115,12 @@ fn live(
     entropy: &mut SeededEntropy,
     board: &mut HostBoard,
 ) -> io::Result<Next> {
-    let boot = Clock::now();
-    let now = || Instant::from_micros(u64::try_from(boot.elapsed().as_micros()).unwrap_or(u64::MAX));
     let mut nic = SocketNic::new(nic);
     let mut console = SocketConsole::new(console);
     board.on_boot(STACK_SIZE);
     loop {
-        let wake = node.poll(now(), &mut Loan { nic: &mut nic, console: &mut console, board, entropy });
+        let now = board.clock();
+        let wake = node.poll(now, &mut Loan { nic: &mut nic, console: &mut console, board, entropy });
         board.set_link(!nic.is_closed());
         if console.is_closed() {
             return Ok(Next::Exit);
@@ -131,7 +128,7 @@ fn live(
         if board.next() != Next::Run {
             return Ok(board.next());
         }
-        let wait = wake.map(|wake| wake.saturating_since(now()));
+        let wait = wake.map(|wake| wake.saturating_since(board.clock()));
         if wait.is_some_and(|wait| wait.is_zero()) {
             continue;
         }

@@ -2,6 +2,7 @@
 
 use device::control::{Fault, ResetReason};
 use device::node::{Board, Console, Figures};
+use device::time::Instant;
 
 use crate::{clock, memory, power, uart};
 
@@ -31,6 +32,11 @@ impl Board for Qemu {
 
     fn hardware_address(&self) -> [u8; 6] {
         self.mac
+    }
+
+    fn now(&self) -> Option<Instant> {
+        // In lockstep it is the harness that moves time on.
+        (!memory::boot_options().lockstep).then(clock::now)
     }
 
     fn figures(&mut self) -> Figures {
