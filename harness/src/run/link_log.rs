@@ -141,35 +141,50 @@ impl LinkLog {
                 continue;
             };
             // What answers the CONNACK leaves after it was read, on the same tick at the earliest.
-            let (from, to) = (connection.started_us, connack.at_us);
+            let to = connack.at_us;
             if let Some(own) = self.opened_last(to) {
                 let sent = self.between(link::Direction::Up, 0, to);
                 connection.client_to_connack =
                     Some(count(sent.filter(|packet| packet.connection == Some(own))));
                 connection.server_to_connack = Some(self.arrived(own, to + uncertainty_us));
             }
-            connection.round_trips = self.round_trips(from, to);
+            self.count_round_trips(connection, uncertainty_us);
         }
     }
 
-    /// Round trips between two moments, counted from flights: a packet of the board's belongs to the flight after the
-    /// latest one of the broker's that it had seen, one of the broker's to the latest flight of the board's that had
-    /// arrived. Processor time does not count, and losses count as far as they cost a flight.
-    fn round_trips(&self, from_us: u64, to_us: u64) -> Option<f64> {
+    /// Fills in the round trips until the CONNACK, whose time by the link's clock is known to within `uncertainty_us`.
+    /// Whatever it is, the CONNACK had arrived at its end, and what the client sent after its beginning came after
+    /// the CONNACK; so the count does not hang on it. Where a whole round trip fits into it, it cannot be told.
+    fn count_round_trips(&self, connection: &mut Connection, uncertainty_us: u64) {
+        let Some(connack) = connection.marks.iter().find(|mark| mark.phase == Phase::Connack) else { return };
+        let from = connection.started_us.saturating_sub(uncertainty_us);
+        let (earliest, latest) =
+            (connack.at_us.saturating_sub(uncertainty_us), connack.at_us + uncertainty_us);
+        let trips = self.round_trips(from, earliest, latest);
+        connection.round_trips = trips.filter(|_| trips == self.round_trips(from, latest, latest));
+    }
+
+    /// Round trips of what was sent from `from_us` to before `to_us` and had arrived at `arrived_us`, counted from
+    /// flights: a packet of the board's belongs to the flight after the latest one of the broker's that it had seen,
+    /// one of the broker's to the latest flight of the board's that had arrived. Processor time does not count, and
+    /// losses count as far as they cost a flight.
+    fn round_trips(&self, from_us: u64, to_us: u64, arrived_us: u64) -> Option<f64> {
         // Flights that have arrived on each side, with their times.
         let mut at_broker: Vec<(u64, u32)> = Vec::new();
         let mut at_board: Vec<(u64, u32)> = Vec::new();
         let seen = |arrived: &[(u64, u32)], now_us: u64| {
             arrived.iter().filter(|(at, _)| *at <= now_us).map(|(_, flight)| *flight).max().unwrap_or(0)
         };
-        for packet in self.packets.iter().filter(|packet| (from_us..to_us).contains(&packet.time_us)) {
+        let until = |way| if way == link::Direction::Up { to_us } else { arrived_us };
+        let sent = |packet: &&Record| (from_us..until(packet.direction)).contains(&packet.time_us);
+        for packet in self.packets.iter().filter(sent) {
             let (flight, arrivals) = match packet.direction {
                 link::Direction::Up => (seen(&at_board, packet.time_us) + 1, &mut at_broker),
                 link::Direction::Down => (seen(&at_broker, packet.time_us), &mut at_board),
             };
             arrivals.extend(packet.deliver_us.map(|at| (at, flight)));
         }
-        let trips = seen(&at_board, to_us);
+        let trips = seen(&at_board, arrived_us);
         (trips > 0).then(|| f64::from(trips))
     }
 
@@ -229,6 +244,7 @@ fn moment(at_us: u64, kind: ImpairmentKind, label: &str) -> Impairment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::record::{ConnectCause, Handshake, Mark};
 
     fn packet(time_us: u64, direction: link::Direction, dropped: Option<Reason>) -> Record {
         Record {
@@ -275,17 +291,40 @@ mod tests {
             sent(170, down),
         ];
         let log = LinkLog { packets: handshake.to_vec(), actions: Vec::new() };
-        assert_eq!(log.round_trips(0, 221), Some(2.0));
-        assert_eq!(log.round_trips(0, 102), Some(1.0));
-        assert_eq!(log.round_trips(300, 400), None);
+        assert_eq!(log.round_trips(0, 221, 221), Some(2.0));
+        assert_eq!(log.round_trips(0, 102, 102), Some(1.0));
+        assert_eq!(log.round_trips(300, 400, 400), None);
+    }
+
+    #[test]
+    fn round_trips_do_not_hang_on_what_the_board_s_clock_may_be_wrong_by() {
+        let sent = |time_us, direction| Record {
+            deliver_us: Some(time_us + 50),
+            ..packet(time_us, direction, None)
+        };
+        let (up, down) = (link::Direction::Up, link::Direction::Down);
+        // The CONNACK arrives at 250; SUBSCRIBE leaves at 253, and its answer is there at 353.
+        let times = [(0, up), (50, down), (105, up), (200, down), (253, up), (303, down)];
+        let log = LinkLog { packets: times.map(|(at, way)| sent(at, way)).to_vec(), actions: Vec::new() };
+        let count = |started_us, connack_us, uncertainty_us| {
+            let mut connection = connected(started_us, connack_us);
+            log.count_round_trips(&mut connection, uncertainty_us);
+            connection.round_trips
+        };
+        assert_eq!(count(0, 252, 0), Some(2.0));
+        for error in 0..=20 {
+            assert_eq!(count(error, 252 - 20 + error, 20), Some(2.0), "early by {}", 20 - error);
+            assert_eq!(count(error, 252 + error, 20), Some(2.0), "late by {error}");
+        }
+        assert_eq!(count(0, 252, 110), None, "SUBSCRIBE and its answer may have come before it");
     }
 
     fn connected(started_us: u64, connack_us: u64) -> Connection {
         Connection {
-            cause: crate::measure::record::ConnectCause::First,
-            handshake: crate::measure::record::Handshake::Full,
+            cause: ConnectCause::First,
+            handshake: Handshake::Full,
             started_us,
-            marks: vec![crate::measure::record::Mark { phase: Phase::Connack, at_us: connack_us }],
+            marks: vec![Mark { phase: Phase::Connack, at_us: connack_us }],
             client_to_connack: None,
             server_to_connack: None,
             round_trips: None,
