@@ -153,14 +153,7 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
         let sizes = self.current_sizes();
         self.agent.report_memory(now, Phase::Requested, board, sizes);
         let transport = self.setup.settings.as_ref().map_or(Transport::Quic, |settings| settings.transport);
-        let (transport, mqtt) = translate::stats(&self.clients.stats(transport));
-        self.agent.telemetry.report(&Report::Stats(crate::control::Stats {
-            at_us: now.as_micros(),
-            wire: self.net.wire(),
-            transport,
-            mqtt,
-            console: self.agent.telemetry.stats(),
-        }));
+        self.agent.report_stats(now, &self.clients.stats(transport), self.net.wire());
     }
 }
 

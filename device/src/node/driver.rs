@@ -162,6 +162,10 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
             Followup::Nothing => {}
             Followup::Memory(phase) => {
                 self.agent.report_memory(self.now, phase, self.loan.board, self.sizes);
+                if phase == Phase::Disconnected {
+                    let stats = self.clients.stats(self.settings.transport);
+                    self.agent.report_stats(self.now, &stats, self.net.wire());
+                }
             }
             // Neither is followed by `drain`: the loop that got the event goes on draining.
             Followup::Migrate => {

@@ -31,10 +31,11 @@ pub use board::{Board, Console, Figures};
 
 use smoltcp::phy::Device;
 
-use crate::client::DatagramBuffer;
+use crate::client::{self, DatagramBuffer};
 use crate::control::frame::{Decoder, FRAME_MAX, Piece};
 use crate::control::{
-    Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, Transport, clipped,
+    Answer, Boot, Command, Event, Memory, PROTOCOL_VERSION, Phase, Report, Stats, Transport, WireStats,
+    clipped,
 };
 use crate::crypto::Crypto;
 use crate::entropy::Entropy;
@@ -370,6 +371,15 @@ impl Agent {
 
     fn event(&mut self, at: Instant, event: Event) {
         self.telemetry.report(&Report::Event { at_us: at.as_micros(), event });
+    }
+
+    /// Not inlined: a snapshot tells them, and the end of each connection, after which its counters are gone.
+    #[inline(never)]
+    fn report_stats(&mut self, at: Instant, stats: &client::Stats, wire: WireStats) {
+        let (transport, mqtt) = translate::stats(stats);
+        let console = self.telemetry.stats();
+        let at_us = at.as_micros();
+        self.telemetry.report(&Report::Stats(Stats { at_us, wire, transport, mqtt, console }));
     }
 
     fn report_memory(&mut self, at: Instant, phase: Phase, board: &mut impl Board, sizes: Sizes) {

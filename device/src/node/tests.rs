@@ -462,6 +462,30 @@ fn the_end_of_a_tcp_connection_s_time_is_noticed_at_once() {
 }
 
 #[test]
+fn each_connection_ends_with_its_counters() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.configure();
+    let reconnection = Reconnection::Backoff { first_ms: 10, max_ms: 10, attempts: 0 };
+    let again = Settings { reconnection, connect_timeout_ms: 1_000, ..settings() };
+    assert_eq!(world.ask(1, Request::Configure(again)), Answer::Done);
+    world.send(2, Request::Connect);
+    let mut told = Vec::new();
+    while told.len() < 6 {
+        let wake = world.poll().expect("something is awaited");
+        told.extend(world.reports().iter().filter_map(|report| match report {
+            Report::Event { event: Event::Connecting { .. }, .. } => Some(None),
+            Report::Stats(stats) => Some(Some(stats.transport.datagrams_sent)),
+            _ => None,
+        }));
+        world.now = world.now.max(wake.as_micros());
+        assert!(world.now < 60_000_000, "{told:?}");
+    }
+    let alternate = told.chunks(2).all(|pair| pair[0].is_none() && pair[1].is_some_and(|sent| sent > 0));
+    assert!(alternate, "an attempt, and what it sent: {told:?}");
+}
+
+#[test]
 fn an_attempt_begins_before_its_keys_are_made_and_a_phase_is_reached_after() {
     let mut storage = Storage::new();
     let mut world = World::new(&mut storage);

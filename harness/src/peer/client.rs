@@ -347,7 +347,7 @@ impl Actor {
         let end = self.exchange(&mut wired, out).await;
         if let Some(connection) = &wired.quic {
             let stats = quic_stats(connection);
-            add_stats(self.reporter.log().stats.get_or_insert_default(), &stats);
+            self.reporter.log().stats.get_or_insert_default().add(&stats);
         }
         match end {
             End::Over => {
@@ -498,19 +498,4 @@ fn closed(wired: &Wired, error: &std::io::Error) -> ConnectError {
         Some(known) => ConnectError::Closed { reason: known.to_string(), alert: received_quic_alert(&known) },
         None => ConnectError::Closed { reason: error.to_string(), alert: received_alert(error) },
     }
-}
-
-/// Adds up counters, and keeps the latest of what is no counter.
-fn add_stats(total: &mut TransportStats, one: &TransportStats) {
-    let add = |total: &mut Option<u64>, one: Option<u64>| {
-        if let Some(one) = one {
-            *total = Some(total.unwrap_or(0) + one);
-        }
-    };
-    add(&mut total.packets_sent, one.packets_sent);
-    add(&mut total.packets_received, one.packets_received);
-    add(&mut total.packets_lost, one.packets_lost);
-    total.rtt_min_us = total.rtt_min_us.into_iter().chain(one.rtt_min_us).min();
-    total.rtt_smoothed_us = one.rtt_smoothed_us;
-    total.congestion_window = one.congestion_window;
 }

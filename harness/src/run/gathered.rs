@@ -131,7 +131,7 @@ impl Gathered {
         let end_us = trial.duration_us;
         let mut connections = Connections::new(trial.transport);
         let mut snapshots = Vec::new();
-        let mut stats = None;
+        let mut stats = Tally::default();
         for (clock, reports) in std::mem::take(&mut self.lives) {
             let to_trial =
                 |device_us: u64| clock.host_us(device_us).map_or(device_us, |us| us.max(0.0) as u64);
@@ -141,14 +141,19 @@ impl Gathered {
                     continue;
                 };
                 match *report {
-                    Report::Event { at_us, event } => connections.on_event(to_trial(at_us), &event),
+                    Report::Event { at_us, event } => {
+                        if matches!(event, Event::Connecting { .. }) {
+                            stats.next_connection();
+                        }
+                        connections.on_event(to_trial(at_us), &event);
+                    }
                     Report::Samples(samples) => {
                         for sample in &samples.samples {
                             self.ledger.sample(samples.run, sample, to_trial);
                         }
                     }
                     Report::Memory(memory) => snapshots.push(snapshot(&memory, to_trial(memory.at_us))),
-                    Report::Stats(last) => stats = Some(last),
+                    Report::Stats(told) => stats.latest = Some(transport_stats(&told)),
                     Report::Boot(_) | Report::Reply { .. } | Report::WorkloadDone(_) => {}
                     // In [`Gathered::accounts`].
                     Report::Activity(_) => {}
@@ -158,6 +163,7 @@ impl Gathered {
                     Report::Cost(_) => {}
                 }
             }
+            stats.next_connection();
             trial.clock_uncertainty_us = trial.clock_uncertainty_us.max(clock.uncertainty_us());
         }
         self.sendings.iter().for_each(|sending| self.ledger.sending(self.down_run, sending));
@@ -174,7 +180,7 @@ impl Gathered {
         trial.memory = snapshots;
         // Of a TCP connection the board counts none of this.
         let counted = trial.transport == Transport::Quic;
-        trial.transport_stats = stats.filter(|_| counted).map(|stats| transport_stats(&stats));
+        trial.transport_stats = stats.total.filter(|_| counted);
         for (failure, code, times) in self.wifi_failures {
             let times = if times == 1 { String::new() } else { format!(", {times} times in a row") };
             trial.notes.push(format!("the board's Wi-Fi failed: {} (code {code}){times}", words(failure)));
@@ -182,6 +188,23 @@ impl Gathered {
         self.journal.into_trial(trial, end_us);
         let workload_us = self.workload_us.unwrap_or(end_us);
         workload_us..self.workload_end_us.unwrap_or(end_us).max(workload_us)
+    }
+}
+
+/// What the board's connections counted: it tells of each at its end, and of the present one when asked.
+#[derive(Default)]
+struct Tally {
+    /// Of the connections before.
+    total: Option<TransportStats>,
+    /// The last that was told of the present one, or of the one that just ended.
+    latest: Option<TransportStats>,
+}
+
+impl Tally {
+    fn next_connection(&mut self) {
+        if let Some(latest) = self.latest.take() {
+            self.total.get_or_insert_default().add(&latest);
+        }
     }
 }
 
@@ -212,6 +235,8 @@ fn snapshot(memory: &Memory, at_us: u64) -> MemorySnapshot {
 fn transport_stats(stats: &Stats) -> TransportStats {
     let transport = &stats.transport;
     let some = |count: u32| Some(u64::from(count));
+    // Before the first sample there is no smallest, and the estimate is what it starts from.
+    let measured = |us: u32| some(us).filter(|_| transport.rtt_min_us > 0);
     TransportStats {
         packets_sent: some(transport.datagrams_sent),
         packets_received: some(transport.datagrams_received),
@@ -219,8 +244,8 @@ fn transport_stats(stats: &Stats) -> TransportStats {
         retransmissions: some(transport.packets_lost),
         spurious_losses: some(transport.packets_spurious),
         timeouts: some(transport.pto_count),
-        rtt_min_us: some(transport.rtt_min_us),
-        rtt_smoothed_us: some(transport.rtt_smoothed_us),
+        rtt_min_us: measured(transport.rtt_min_us),
+        rtt_smoothed_us: measured(transport.rtt_smoothed_us),
         congestion_window: some(transport.congestion_window),
         migrations: some(transport.migrations),
         key_updates: some(transport.key_updates),
@@ -233,6 +258,48 @@ mod tests {
 
     fn hear(gathered: &mut Gathered, event: Event) {
         gathered.on_board(Timed { at_us: 0, what: Output::Report(Report::Event { at_us: 0, event }) });
+    }
+
+    fn tell(gathered: &mut Gathered, transport: device::control::TransportStats) {
+        let report = Report::Stats(Stats { transport, ..Stats::default() });
+        gathered.on_board(Timed { at_us: 0, what: Output::Report(report) });
+    }
+
+    #[test]
+    fn a_trial_s_counters_are_those_of_all_its_connections() {
+        use device::control::{Resumption, TransportStats as Told};
+        let connecting = || Event::Connecting { attempt: 1, resumption: Resumption::Off };
+        let told = |datagrams_sent, key_updates, rtt_min_us| Told {
+            datagrams_sent,
+            key_updates,
+            rtt_min_us,
+            rtt_smoothed_us: rtt_min_us + 50_000,
+            ..Told::default()
+        };
+        let mut gathered = Gathered::new(1);
+        hear(&mut gathered, connecting());
+        tell(&mut gathered, told(100, 1, 900));
+        // Asked while it goes on, and told at its end.
+        tell(&mut gathered, told(700, 1, 800));
+        hear(&mut gathered, connecting());
+        tell(&mut gathered, told(30, 2, 950));
+        // The board was reset, and its last connection never heard anything.
+        gathered.end_life(board::Clock::default());
+        hear(&mut gathered, connecting());
+        tell(&mut gathered, told(2, 0, 0));
+        gathered.end_life(board::Clock::default());
+        let mut trial = Trial::new("quic", Transport::Quic, crate::measure::record::Role::Device, 1);
+        gathered.into_trial(&mut trial, Closing::Complete);
+        let stats = trial.transport_stats.expect("told");
+        assert_eq!((stats.packets_sent, stats.key_updates), (Some(732), Some(3)));
+        assert_eq!((stats.rtt_min_us, stats.rtt_smoothed_us), (Some(800), Some(50_950)));
+    }
+
+    #[test]
+    fn a_round_trip_that_was_never_measured_is_not_told() {
+        let start = device::control::TransportStats { rtt_smoothed_us: 50_000, ..Default::default() };
+        let stats = transport_stats(&Stats { transport: start, ..Stats::default() });
+        assert_eq!((stats.rtt_min_us, stats.rtt_smoothed_us), (None, None));
     }
 
     #[test]

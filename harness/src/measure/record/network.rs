@@ -113,6 +113,42 @@ pub struct TransportStats {
     pub key_updates: Option<u64>,
 }
 
+impl TransportStats {
+    /// Takes in another connection of the same trial: adds up what is counted, keeps the smallest round trip, and the
+    /// latest of what is an estimate.
+    pub fn add(&mut self, next: &Self) {
+        let Self {
+            packets_sent,
+            packets_received,
+            packets_lost,
+            retransmissions,
+            spurious_losses,
+            timeouts,
+            rtt_min_us,
+            rtt_smoothed_us,
+            congestion_window,
+            migrations,
+            key_updates,
+        } = self;
+        let counters = [
+            (packets_sent, next.packets_sent),
+            (packets_received, next.packets_received),
+            (packets_lost, next.packets_lost),
+            (retransmissions, next.retransmissions),
+            (spurious_losses, next.spurious_losses),
+            (timeouts, next.timeouts),
+            (migrations, next.migrations),
+            (key_updates, next.key_updates),
+        ];
+        for (total, count) in counters {
+            *total = total.iter().chain(&count).copied().reduce(|total, count| total + count);
+        }
+        *rtt_min_us = rtt_min_us.iter().chain(&next.rtt_min_us).copied().min();
+        *rtt_smoothed_us = next.rtt_smoothed_us.or(*rtt_smoothed_us);
+        *congestion_window = next.congestion_window.or(*congestion_window);
+    }
+}
+
 /// What the link did in one direction. Packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStats {

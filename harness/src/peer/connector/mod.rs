@@ -375,7 +375,7 @@ pub(super) fn quic_stats(connection: &quinn::Connection) -> TransportStats {
     let stats = connection.stats();
     let us = |duration: Duration| u64::try_from(duration.as_micros()).ok();
     TransportStats {
-        packets_sent: Some(stats.path.sent_packets),
+        packets_sent: Some(stats.udp_tx.datagrams),
         packets_received: Some(stats.udp_rx.datagrams),
         packets_lost: Some(stats.path.lost_packets),
         rtt_min_us: us(connection.min_rtt()),
