@@ -12,7 +12,7 @@ pub mod signature;
 mod software;
 
 pub use secret::{SECRET_LEN_MAX, Secret};
-pub use software::{Software, chacha20_open, chacha20_seal};
+pub use software::{Software, aead_open, aead_seal, chacha20_open, chacha20_seal};
 pub use zeroize::ZeroizeOnDrop;
 
 /// The cipher suites of TLS 1.3 that this client speaks (RFC 8446 B.4).

@@ -63,11 +63,11 @@ impl AeadKey for SoftwareAeadKey {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
         match self.0.suite {
             CipherSuite::Aes128GcmSha256 => {
-                seal(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer);
+                aead_seal(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer);
             }
             #[cfg(feature = "aes256")]
             CipherSuite::Aes256GcmSha384 => {
-                seal(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer);
+                aead_seal(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer);
             }
             CipherSuite::ChaCha20Poly1305Sha256 => {
                 chacha20_seal(&self.0.bytes, nonce, aad, buffer);
@@ -78,18 +78,19 @@ impl AeadKey for SoftwareAeadKey {
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag> {
         match self.0.suite {
             CipherSuite::Aes128GcmSha256 => {
-                open(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer)
+                aead_open(&aes_gcm::Aes128Gcm::new(self.0.aes128().into()), nonce, aad, buffer)
             }
             #[cfg(feature = "aes256")]
             CipherSuite::Aes256GcmSha384 => {
-                open(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer)
+                aead_open(&aes_gcm::Aes256Gcm::new((&self.0.bytes).into()), nonce, aad, buffer)
             }
             CipherSuite::ChaCha20Poly1305Sha256 => chacha20_open(&self.0.bytes, nonce, aad, buffer),
         }
     }
 }
 
-fn seal<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8])
+/// [`AeadKey::seal`] with an AEAD of the `aead` crate's family, whatever computes its blocks.
+pub fn aead_seal<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8])
 where
     A: AeadInOut,
     for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
@@ -101,7 +102,16 @@ where
     tag_out.copy_from_slice(&tag);
 }
 
-fn open<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag>
+/// [`AeadKey::open`] with an AEAD of the `aead` crate's family.
+///
+/// # Errors
+/// [`BadTag`] if the tag is wrong or missing.
+pub fn aead_open<A>(
+    cipher: &A,
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Result<usize, BadTag>
 where
     A: AeadInOut,
     for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,

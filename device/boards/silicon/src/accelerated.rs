@@ -14,11 +14,10 @@ use aes::cipher::{
     ParBlocksSizeUser,
 };
 use aes_gcm::AesGcm;
-use aes_gcm::aead::{AeadInOut, Nonce};
 use device::control::Accelerator;
 use device::crypto::{
-    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, TAG_LEN, chacha20_open,
-    chacha20_seal,
+    AeadKey, BadTag, CipherSuite, Crypto, Hash, HeaderKey, KEY_LEN_MAX, NONCE_LEN, aead_open, aead_seal,
+    chacha20_open, chacha20_seal,
 };
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -134,41 +133,17 @@ impl<U: Units> AeadKey for AcceleratedAeadKey<U> {
 
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) {
         match self.0.aes::<U>() {
-            Some(aes) => seal(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
+            Some(aes) => aead_seal(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
             None => chacha20_seal(&self.0.bytes, nonce, aad, buffer),
         }
     }
 
     fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag> {
         match self.0.aes::<U>() {
-            Some(aes) => open(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
+            Some(aes) => aead_open(&AesGcm::<_, U12>::from(aes), nonce, aad, buffer),
             None => chacha20_open(&self.0.bytes, nonce, aad, buffer),
         }
     }
-}
-
-fn seal<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8])
-where
-    A: AeadInOut,
-    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
-{
-    let (text, tag_out) = buffer.split_at_mut(buffer.len() - TAG_LEN);
-    let tag = cipher
-        .encrypt_inout_detached(nonce.into(), aad, text.into())
-        .expect("buffers are far below the AEAD's length limit");
-    tag_out.copy_from_slice(&tag);
-}
-
-fn open<A>(cipher: &A, nonce: &[u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> Result<usize, BadTag>
-where
-    A: AeadInOut,
-    for<'a> &'a Nonce<A>: From<&'a [u8; NONCE_LEN]>,
-{
-    let len = buffer.len().checked_sub(TAG_LEN).ok_or(BadTag)?;
-    let (text, tag) = buffer.split_at_mut(len);
-    let tag = (&*tag).try_into().map_err(|_| BadTag)?;
-    cipher.decrypt_inout_detached(nonce.into(), aad, text.into(), tag).map_err(|_| BadTag)?;
-    Ok(len)
 }
 
 /// [`Accelerated`]'s header protection key: 33 bytes whatever the suite.
@@ -282,7 +257,7 @@ impl<U: Units> Hash for Sha256<U> {
 pub(crate) mod tests {
     use std::vec::Vec;
 
-    use device::crypto::Software;
+    use device::crypto::{Software, TAG_LEN};
 
     use super::*;
 
