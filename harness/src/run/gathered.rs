@@ -126,6 +126,30 @@ impl Gathered {
         accounts.collect()
     }
 
+    /// What is missing of the board's own account, if something is: each life tells what its console had no room for.
+    pub fn telemetry_dropped(&self) -> Option<String> {
+        let (mut samples, mut reports) = (0, 0);
+        for (_, life) in &self.lives {
+            let told = life.iter().rev().find_map(|heard| match heard {
+                Heard::Report(report) => match &**report {
+                    Report::Stats(stats) => Some(stats.console),
+                    _ => None,
+                },
+                Heard::ReconnectAsked => None,
+            });
+            let Some(console) = told else { continue };
+            samples += console.samples_dropped;
+            reports += console.reports_dropped;
+        }
+        (samples > 0 || reports > 0).then(|| {
+            format!(
+                "the board's console had no room for {samples} sample(s) and {reports} report(s) of its own account, so \
+                 messages may look lost, and events missing, that were not: do not trust this trial's figures, and run it \
+                 again with fewer messages at a time or less load on this machine"
+            )
+        })
+    }
+
     /// Makes the trial's record, and says when its workload began and ended.
     pub fn into_trial(mut self, trial: &mut Trial, closing: Closing) -> Range<u64> {
         let end_us = trial.duration_us;
@@ -300,6 +324,29 @@ mod tests {
         let start = device::control::TransportStats { rtt_smoothed_us: 50_000, ..Default::default() };
         let stats = transport_stats(&Stats { transport: start, ..Stats::default() });
         assert_eq!((stats.rtt_min_us, stats.rtt_smoothed_us), (None, None));
+    }
+
+    #[test]
+    fn what_the_console_dropped_in_any_life_is_told() {
+        use device::control::ConsoleStats;
+
+        let told = |gathered: &mut Gathered, samples_dropped, reports_dropped| {
+            let console = ConsoleStats { samples_dropped, reports_dropped, ..ConsoleStats::default() };
+            let report = Report::Stats(Stats { console, ..Stats::default() });
+            gathered.on_board(Timed { at_us: 0, what: Output::Report(report) });
+        };
+        let mut gathered = Gathered::new(1);
+        told(&mut gathered, 0, 0);
+        gathered.end_life(board::Clock::default());
+        assert_eq!(gathered.telemetry_dropped(), None);
+        // The counters of a life grow: its last word counts.
+        told(&mut gathered, 2, 0);
+        told(&mut gathered, 3, 1);
+        gathered.end_life(board::Clock::default());
+        told(&mut gathered, 4, 0);
+        gathered.end_life(board::Clock::default());
+        let dropped = gathered.telemetry_dropped().expect("something was dropped");
+        assert!(dropped.contains("7 sample(s) and 1 report(s)"), "{dropped}");
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl Bench<'_> {
         trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
         let (missed, lost) = (gathered.missed, gathered.lost);
         let accounts = gathered.accounts();
+        let dropped = gathered.telemetry_dropped();
         let workload = gathered.into_trial(trial, closing(&result));
         if matches!(self.board, BoardKind::Host) {
             // The stack of an unoptimised 64-bit process says nothing about a microcontroller's.
@@ -217,6 +218,7 @@ impl Bench<'_> {
         {
             trial.memory.iter_mut().for_each(|snapshot| snapshot.heap_used = Some(0));
         }
+        let result = trust(result, dropped, trial);
         LinkLog::read_into(trial, &log, offset_us, summary, workload);
         let result = match self.board {
             BoardKind::Esp32c3(tethered) => {
@@ -355,6 +357,17 @@ impl Bench<'_> {
 
 fn closing(result: &Result<(), TrialError>) -> Closing {
     if result.is_ok() { Closing::Complete } else { Closing::Early }
+}
+
+/// A trial in which the board `dropped` telemetry is noted as such, and has failed if nothing else made it fail.
+fn trust(
+    result: Result<(), TrialError>,
+    dropped: Option<String>,
+    trial: &mut Trial,
+) -> Result<(), TrialError> {
+    let Some(dropped) = dropped else { return result };
+    trial.notes.push(dropped.clone());
+    result.and(Err(TrialError::new("telemetry", Blame::Environment, dropped)))
 }
 
 /// Moves the contents of `piece`, if there is one, to the end of `whole`.
