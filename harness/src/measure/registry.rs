@@ -90,7 +90,7 @@ pub(super) const REGISTRY: &[Metric] = &[
     metric!("connect.packets", Count, Lower, Counted, Value(Max), |_, t| connect::packets(t),
         "Packets the client sent, and those that reached it, until CONNACK."),
     metric!("connect.failures", Count, Lower, Counted, Value(Total), |_, t| connect::failures(t),
-        "Connection attempts that did not reach CONNACK."),
+        "Connection attempts that did not reach CONNACK; one that the harness itself ended is not counted."),
     metric!("connect.certificate_refusals", Count, Higher, Exact, Value(Min), |_, t| connect::certificate_refusals(t),
         "Connection attempts the client gave up because it did not accept the server's certificate. Fewest in any one trial."),
     metric!("connections", Count, Higher, Counted, Value(Total), |_, t| connect::count(t, None),

@@ -169,6 +169,8 @@ fn kind(disconnection: &Disconnection, transport: Transport) -> ConnectFailureKi
         | Cause::ClosedByPeer
         | Cause::ClosedByApplication
         | Cause::BrokerDisconnect => ConnectFailureKind::Refused,
+        // With words to it, it is what the client itself refused to do.
+        Cause::Requested if disconnection.detail.is_empty() => ConnectFailureKind::Requested,
         _ => ConnectFailureKind::Other,
     }
 }
@@ -238,6 +240,25 @@ mod tests {
             (ConnectFailureKind::Timeout, "Timeout: nothing heard")
         );
         assert_eq!(events[0].kind, EventKind::Disconnected);
+    }
+
+    #[test]
+    fn an_attempt_that_the_harness_ended_is_no_failure_of_the_boards() {
+        let attempts = |ends: &[BoardEvent]| {
+            let mut connections = Connections::new(Transport::Quic);
+            connections.on_event(0, &BoardEvent::Connecting { attempt: 1, resumption: Resumption::Off });
+            ends.iter().for_each(|end| connections.on_event(9, end));
+            connections.finish().0
+        };
+        let requested = |detail: &str| {
+            let detail = detail.try_into().expect("short");
+            BoardEvent::Disconnected(Disconnection { cause: Cause::Requested, code: 0, detail })
+        };
+        let asked = requested("");
+        let kind = |ends: &[BoardEvent]| attempts(ends)[0].failure.as_ref().map(|failure| failure.kind);
+        assert_eq!(kind(std::slice::from_ref(&asked)), Some(ConnectFailureKind::Requested));
+        assert_eq!(kind(&[requested("it is in use")]), Some(ConnectFailureKind::Other), "not the harness");
+        assert_eq!(kind(&[lost(), asked]), Some(ConnectFailureKind::Timeout), "it had failed already");
     }
 
     #[test]

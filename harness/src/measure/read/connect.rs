@@ -4,8 +4,13 @@ use super::{one, samples, span};
 use crate::measure::record::{ConnectFailureKind, Connection, Handshake, Phase, Trial, Wire};
 use crate::measure::stats::Observed;
 
+/// Attempts, save those that the harness itself ended.
 fn attempts(trial: &Trial, kind: Option<Handshake>) -> impl Iterator<Item = &Connection> {
-    trial.connections.iter().filter(move |connection| kind.is_none_or(|kind| kind == connection.handshake))
+    let asked = |connection: &Connection| {
+        connection.failure.as_ref().is_some_and(|failure| failure.kind == ConnectFailureKind::Requested)
+    };
+    let wanted = move |connection: &Connection| kind.is_none_or(|kind| kind == connection.handshake);
+    trial.connections.iter().filter(move |connection| wanted(connection) && !asked(connection))
 }
 
 /// Attempts that reached CONNACK.
@@ -83,6 +88,19 @@ mod tests {
 
     fn trial(connections: Vec<Connection>) -> Trial {
         Trial { connections, ..Trial::new("tcp", Transport::Tcp, Role::Reference, 1) }
+    }
+
+    #[test]
+    fn an_attempt_that_the_harness_ended_is_not_measured() {
+        use crate::measure::record::ConnectFailure;
+        let failed = |kind| Connection {
+            failure: Some(ConnectFailure { kind, detail: String::new(), alert: None }),
+            ..attempt(Handshake::Full, &[])
+        };
+        let asked = failed(ConnectFailureKind::Requested);
+        let trial = trial(vec![asked.clone(), failed(ConnectFailureKind::Timeout), asked]);
+        assert_eq!(failures(&trial), one(1.0));
+        assert_eq!(time_to_connack(&trial, None), one(f64::INFINITY));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum ConnectFailureKind {
     Refused,
     /// Nothing happened in time.
     Timeout,
+    /// The harness asked the client to leave while it was connecting: no failure of the client's.
+    Requested,
     /// Anything else.
     Other,
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{View, name};
 use crate::measure::Unit;
 use crate::measure::analysis::Group;
-use crate::measure::record::{Connection, Handshake, Phase};
+use crate::measure::record::{ConnectFailureKind, Connection, Handshake, Phase};
 
 pub(super) fn section(view: &View<'_>) -> Markup {
     let shown: Vec<_> = view.groups.iter().flat_map(|group| picked(group).map(move |c| (group, c))).collect();
@@ -112,6 +112,7 @@ fn failures(view: &View<'_>) -> Markup {
         .flat_map(|(group, trial)| {
             trial.connections.iter().filter_map(move |c| Some((group, trial.seed, c.failure.as_ref()?)))
         })
+        .filter(|(_, _, failure)| failure.kind != ConnectFailureKind::Requested)
         .collect();
     if failed.is_empty() {
         return html! {};
