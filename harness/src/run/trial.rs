@@ -382,3 +382,22 @@ fn append(piece: &std::path::Path, whole: &std::path::Path, header: &str) -> std
     std::io::copy(&mut from, &mut to)?;
     std::fs::remove_file(piece)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::record::Role;
+
+    #[test]
+    fn a_trial_whose_telemetry_was_dropped_fails_and_says_why() {
+        let judged = |result, dropped: Option<&str>| {
+            let mut trial = Trial::new("quic", Transport::Quic, Role::Device, 1);
+            let result = trust(result, dropped.map(str::to_owned), &mut trial);
+            (result.err().map(|error| error.phase), trial.notes)
+        };
+        let earlier = || Err(TrialError::new("connect", Blame::Subject, "no answer"));
+        assert_eq!(judged(Ok(()), None), (None, vec![]));
+        assert_eq!(judged(Ok(()), Some("3 samples")), (Some("telemetry"), vec!["3 samples".to_owned()]));
+        assert_eq!(judged(earlier(), Some("3 samples")), (Some("connect"), vec!["3 samples".to_owned()]));
+    }
+}
