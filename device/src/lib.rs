@@ -81,8 +81,8 @@
 //! # Bounds
 //! Largest packet received 1152 bytes ([`mqtt::session::RX_PACKET_MAX`], announced to the server), less with three or
 //! four streams, which share their memory ([`client::Client`]); largest sent 1152; topics up to 128 bytes; 16
-//! unacknowledged publications in 2064 bytes; subscriptions in 320 bytes; 16 unacknowledged messages from the server
-//! (announced as receive maximum); 24 sent packets remembered ([`quic::SENT_PACKETS_MAX`]). What does not fit is
+//! unacknowledged publications in 2064 bytes; subscriptions in 320 bytes; 16 unacknowledged messages from the server, or
+//! 10, 8 or 6 on each of two, three or four streams (announced as receive maximum); 24 sent packets remembered ([`quic::SENT_PACKETS_MAX`]). What does not fit is
 //! refused as [`Full`](mqtt::RequestError::Full) and leaves nothing behind.
 //!
 //! Handshake: the server's Certificate message up to 4096 bytes ([`quic::CRYPTO_RECEIVE_LEN`]) with five intermediates;

@@ -277,6 +277,10 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
         }
     }
 
+    fn count(&self) -> usize {
+        STREAMS
+    }
+
     fn packet_max(&self) -> usize {
         RX_PACKET_MAX.min(self.quic.connection.stream_window() as usize)
     }

@@ -390,6 +390,10 @@ impl<C: Crypto> Streams for View<'_, '_, '_, '_, C> {
         // The one stream is the connection: `close` ends both.
     }
 
+    fn count(&self) -> usize {
+        1
+    }
+
     fn buffers_whole_packets(&self) -> bool {
         const { assert!(TCP_BUFFER >= RX_PACKET_MAX) };
         !self.is_tls()

@@ -73,6 +73,10 @@ impl Streams for Wire {
         self.is_open = false;
     }
 
+    fn count(&self) -> usize {
+        1
+    }
+
     fn buffers_whole_packets(&self) -> bool {
         false
     }

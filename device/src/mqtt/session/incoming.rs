@@ -6,13 +6,15 @@ use super::{Slot, Token};
 use crate::mqtt::ReasonCode;
 use crate::mqtt::packet::AckKind;
 
-/// QoS 1 and 2 messages the server may have in flight to us; announced as receive maximum. EMQX keeps count for each
-/// stream by itself.
-pub(super) const RECEIVE_MAXIMUM: u16 = 16;
+/// The table, shared by all streams.
+const ENTRIES: usize = 32;
 
-/// The table: the receive maximum, and half as many for what does not count towards it: identifiers known from an earlier
-/// connection, messages on other streams, answers to PUBREL that wait for room.
-const ENTRIES: usize = RECEIVE_MAXIMUM as usize * 3 / 2;
+/// QoS 1 and 2 messages the server may have in flight to us on each of `streams`; announced as receive maximum. EMQX keeps
+/// count for each stream by itself, so none gets more than its share of the table. One share more is for identifiers that
+/// the control stream's session knows from an earlier connection, which count towards no maximum.
+pub(super) const fn receive_maximum(streams: usize) -> u8 {
+    (ENTRIES / (streams + 1)) as u8
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -83,12 +85,12 @@ impl Incoming {
 
     /// Whether the server has more messages in flight on `slot` than it may: PUBACK and PUBREC are not written, or PUBREL
     /// has not come (3.3.4).
-    pub(super) fn exceeds_maximum(&self, slot: Slot) -> bool {
+    pub(super) fn exceeds(&self, maximum: u8, slot: Slot) -> bool {
         let in_flight = |entry: &&Entry| {
             entry.token.slot == slot
                 && matches!(entry.state, State::PubackDue | State::PubrecDue | State::Known)
         };
-        self.entries.iter().filter(in_flight).count() > usize::from(RECEIVE_MAXIMUM)
+        self.entries.iter().filter(in_flight).count() > usize::from(maximum)
     }
 
     /// A QoS 1 message came.
@@ -190,6 +192,7 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SLOTS;
     use super::*;
     use crate::mqtt::PacketId;
 
@@ -238,16 +241,36 @@ mod tests {
     #[test]
     fn what_an_earlier_connection_left_is_not_in_flight_until_it_is_repeated() {
         let mut incoming = Incoming::new();
-        for id in 1..=8 {
+        let maximum = receive_maximum(1);
+        for id in 1..=maximum.into() {
             incoming.on_exactly_once(token(id));
         }
         incoming.on_connection_lost();
-        for id in 9..=8 + RECEIVE_MAXIMUM {
+        for id in 101..=100 + u16::from(maximum) {
             assert_eq!(incoming.on_exactly_once(token(id)), Accepted::New);
-            assert!(!incoming.exceeds_maximum(Slot::CONTROL), "{id}");
+            assert!(!incoming.exceeds(maximum, Slot::CONTROL), "{id}");
         }
         assert_eq!(incoming.on_exactly_once(token(1)), Accepted::Repeated);
-        assert!(incoming.exceeds_maximum(Slot::CONTROL));
+        assert!(incoming.exceeds(maximum, Slot::CONTROL));
+    }
+
+    #[test]
+    fn every_stream_has_room_for_what_was_announced_beside_what_was_known_before() {
+        for streams in 1..=SLOTS {
+            let mut incoming = Incoming::new();
+            let maximum = u16::from(receive_maximum(streams));
+            assert!(maximum >= 6, "{streams} streams");
+            for id in 1..=maximum {
+                incoming.on_exactly_once(token(id));
+            }
+            incoming.on_connection_lost();
+            for slot in Slot::all().take(streams) {
+                for number in 101..=100 + maximum {
+                    let accepted = incoming.on_exactly_once(Token { slot, ..token(number) });
+                    assert_eq!(accepted, Accepted::New, "{number} on {slot:?} of {streams}");
+                }
+            }
+        }
     }
 
     #[test]

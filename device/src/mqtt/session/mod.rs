@@ -46,6 +46,8 @@ pub struct Session {
     slots: [SlotState; SLOTS],
     /// The largest packet this connection's streams can deliver.
     packet_max: u16,
+    /// Announced by the last CONNECT.
+    receive_maximum: u8,
     /// Length of the body that was read into the packet buffer, so far or as a whole.
     rx_len: usize,
     /// Whose packet is being gathered there, if the transport hands packets out in pieces.
@@ -158,6 +160,7 @@ impl Session {
             version: Version::V5,
             slots: [SlotState::NEW; SLOTS],
             packet_max: RX_PACKET_MAX as u16,
+            receive_maximum: 0,
             rx_len: 0,
             gathering: None,
             turn: 0,
@@ -213,6 +216,7 @@ impl Session {
                 options.session_expiry_s == 0 || (!self.has_session && options.start == Start::Fresh)
             }
         };
+        self.receive_maximum = incoming::receive_maximum(streams.count());
         self.packet_max = streams.packet_max().min(RX_PACKET_MAX) as u16;
         self.write_connect(options, streams, rx)?;
         self.limits = Limits::DEFAULT;

@@ -308,7 +308,7 @@ impl Session {
         };
         // 3.1.1 cannot announce a maximum: what the table holds is taken.
         if accepted == Accepted::Overflow
-            || (self.version == Version::V5 && self.incoming.exceeds_maximum(slot))
+            || (self.version == Version::V5 && self.incoming.exceeds(self.receive_maximum, slot))
         {
             return Err(Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: "publish.packet_id" });
         }

@@ -37,7 +37,7 @@ impl Session {
         let mut list = heapless::Vec::<Property<'_>, CONNECT_PROPERTIES_MAX>::new();
         let own = [
             Property::SessionExpiryInterval(options.session_expiry_s),
-            Property::ReceiveMaximum(super::incoming::RECEIVE_MAXIMUM),
+            Property::ReceiveMaximum(self.receive_maximum.into()),
             Property::MaximumPacketSize(self.packet_max.into()),
             Property::TopicAliasMaximum(super::alias::INCOMING_MAX),
         ];

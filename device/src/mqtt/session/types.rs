@@ -57,6 +57,9 @@ pub trait Streams {
     /// Ends this side's use of the stream of `slot`; the slot has none afterwards.
     fn close_stream(&mut self, slot: Slot, end: StreamEnd);
 
+    /// How many streams there may be, the control stream among them: 1 to [`SLOTS`].
+    fn count(&self) -> usize;
+
     /// The largest packet that can be received, at most [`RX_PACKET_MAX`]: the stream's own buffer may be smaller where
     /// [whole packets](Self::buffers_whole_packets) wait in it. CONNECT announces it.
     fn packet_max(&self) -> usize {

@@ -31,7 +31,7 @@ fn connect_says_what_the_options_say() {
     assert_eq!(connect.keep_alive_s, 30);
     let expected = [
         Property::SessionExpiryInterval(300),
-        Property::ReceiveMaximum(16),
+        Property::ReceiveMaximum(6),
         Property::MaximumPacketSize(RX_PACKET_MAX as u32),
         Property::TopicAliasMaximum(4),
     ];

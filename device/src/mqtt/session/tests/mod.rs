@@ -99,6 +99,10 @@ impl Streams for Wire {
         self.to_server[slot.index()].clear();
     }
 
+    fn count(&self) -> usize {
+        SLOTS
+    }
+
     fn packet_max(&self) -> usize {
         self.packet_max
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::mqtt::packet::Delivery;
-use crate::mqtt::session::incoming::RECEIVE_MAXIMUM;
+use crate::mqtt::session::incoming::receive_maximum;
 use crate::mqtt::{Error, PacketId, Qos};
 
 /// The message of a notice.
@@ -215,6 +215,9 @@ fn acknowledgements_wait_for_room_and_reading_waits_for_them() {
     assert_eq!((total, sent), (100, 100));
 }
 
+/// What was announced.
+const RECEIVE_MAXIMUM: u16 = receive_maximum(SLOTS) as u16;
+
 /// As many messages as were announced: they are taken, each with its acknowledgement.
 #[track_caller]
 fn fill(world: &mut World<'_>, slot: Slot, delivery: fn(PacketId) -> Delivery) {
@@ -268,15 +271,16 @@ fn what_is_acknowledged_makes_room_below_the_receive_maximum() {
 }
 
 #[test]
-fn a_data_stream_has_a_receive_maximum_of_its_own() {
+fn each_stream_has_a_receive_maximum_of_its_own_and_room_for_it() {
     let mut world = World::connected();
-    world.session.open_stream(data(1));
-    world.drain();
-    for number in 1..=4 {
-        world.reply(Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(number)))));
+    let slots: Vec<Slot> = Slot::all().collect();
+    for slot in &slots[1..] {
+        world.session.open_stream(*slot);
     }
-    assert_eq!(world.drain().len(), 4);
-    fill(&mut world, data(1), Delivery::ExactlyOnce);
+    world.drain();
+    for slot in &slots {
+        fill(&mut world, *slot, Delivery::ExactlyOnce);
+    }
     world.reply_on(data(1), Packet::Publish(message("a", b"x", Delivery::ExactlyOnce(id(BEYOND)))));
     let closed = Notice::StreamClosed { slot: data(1), code: None, error: Some(EXCEEDED) };
     assert_eq!(world.drain(), [closed, Notice::StreamOpened(data(1))]);
