@@ -291,6 +291,10 @@ impl Streams for Wire {
         len
     }
 
+    fn count(&self) -> usize {
+        SLOTS
+    }
+
     fn ended(&mut self, slot: Slot) -> Option<StreamEnd> {
         self.ended[slot.index()].then_some(StreamEnd::Finished)
     }

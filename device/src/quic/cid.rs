@@ -7,7 +7,7 @@
 
 use core::num::NonZeroU64;
 
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use crate::codec::{DecodeError, Reader};
 
@@ -176,15 +176,10 @@ impl RemoteCids {
         self.spare.iter().flatten().count()
     }
 
-    /// Whether `token` is that of an identifier in use, compared in constant time.
+    /// Whether `token` is that of the identifier in use, compared in constant time. Those of identifiers that were not
+    /// used yet, or are used no more, count for nothing (RFC 9000 10.3.1).
     pub fn is_reset(&self, token: &[u8; RESET_TOKEN_LEN]) -> bool {
-        let mut found = Choice::from(0);
-        for known in core::iter::once(&self.active).chain(self.spare.iter().flatten()) {
-            if let Some(known) = &known.token {
-                found |= known.0.ct_eq(token);
-            }
-        }
-        found.into()
+        self.active.token.as_ref().is_some_and(|known| known.0.ct_eq(token).into())
     }
 
     /// Takes in NEW_CONNECTION_ID (RFC 9000 19.15).
@@ -439,10 +434,14 @@ mod tests {
     }
 
     #[test]
-    fn reset_tokens_of_every_identifier_are_known() {
+    fn the_reset_token_of_the_identifier_in_use_counts_and_no_other() {
         let mut cids = with_spares();
         cids.set_initial_token(token(7));
-        assert!(cids.is_reset(&[7; 16]) && cids.is_reset(&[1; 16]) && cids.is_reset(&[2; 16]));
-        assert!(!cids.is_reset(&[3; 16]));
+        let known = |cids: &RemoteCids| [7, 1, 2, 3].map(|byte: u8| cids.is_reset(&[byte; 16]));
+        assert_eq!(known(&cids), [true, false, false, false]);
+        assert!(cids.rotate());
+        assert_eq!(known(&cids), [false, true, false, false]);
+        assert!(cids.rotate());
+        assert_eq!(known(&cids), [false, false, true, false]);
     }
 }

@@ -176,7 +176,7 @@ fn full_handshake<R>(with_ticket: impl FnOnce(NewTicket<'_>) -> R) -> R {
 #[test]
 fn section_3_full_handshake() {
     full_handshake(|ticket| {
-        assert_eq!((ticket.lifetime_s, ticket.max_early_data), (30, 1024));
+        assert_eq!((ticket.lifetime_s, ticket.max_early_data), (30, Some(1024)));
     });
 }
 

@@ -86,7 +86,8 @@ pub struct NewTicket<'m> {
     pub(crate) age_add: u32,
     pub(crate) lifetime_s: u32,
     pub(crate) received_s: u64,
-    pub(crate) max_early_data: u32,
+    /// `None` without the extension.
+    pub(crate) max_early_data: Option<u32>,
     pub(crate) scope: Scope,
 }
 
@@ -100,7 +101,7 @@ impl NewTicket<'_> {
             age_add: self.age_add,
             lifetime_s: self.lifetime_s,
             received_s: self.received_s,
-            max_early_data: self.max_early_data,
+            max_early_data: self.max_early_data(),
             scope: self.scope,
             application: Vec::new(),
         })
@@ -113,7 +114,10 @@ impl NewTicket<'_> {
 
     /// Bytes of 0-RTT data the server accepts: 0 for none.
     pub const fn max_early_data(&self) -> u32 {
-        self.max_early_data
+        match self.max_early_data {
+            Some(max) => max,
+            None => 0,
+        }
     }
 }
 
@@ -190,10 +194,10 @@ impl Tickets {
         let age_add = body.u32("new_session_ticket.age_add")?;
         let nonce = body.vec8("new_session_ticket.nonce")?;
         let identity = body.vec16("new_session_ticket.ticket")?;
-        let mut max_early_data = 0;
+        let mut max_early_data = None;
         read_extensions(&mut body, |id, mut value| {
             if id == extension::EARLY_DATA {
-                max_early_data = value.u32("early_data.max_size")?;
+                max_early_data = Some(value.u32("early_data.max_size")?);
                 finish(&value, "early_data")?;
             }
             Ok(())

@@ -60,6 +60,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let step = match &mut keys.stage {
             Stage::Idle => return Ok((Outcome::Nothing, 0..0)),
             Stage::Handshake(tls) => tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out)?,
+            // RFC 9001 4.4. To TLS it is a message out of place.
+            Stage::Complete(..) if message.first() == Some(&tls::CERTIFICATE_REQUEST) => {
+                return Err(TransportError::violation("a certificate request after the handshake").into());
+            }
             Stage::Complete(_, tickets) => tickets.handle_message::<C>(ctx.tls, message)?,
         };
         let outcome = match step {
@@ -77,6 +81,10 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             }
             Step::CertificateVerified => Outcome::CertificateVerified,
             Step::Complete { suite, client, server } => Outcome::Complete { suite, client, server },
+            // RFC 9001 4.6.1: over QUIC the amount is bounded by flow control alone.
+            Step::Ticket(ticket) if ticket.max_early_data.is_some_and(|max| max != u32::MAX) => {
+                return Err(TransportError::violation("early_data.max_size").into());
+            }
             Step::Ticket(ticket) => store_ticket(ctx, &agreed.limits, &ticket),
         };
         Ok((outcome, out_at..out_at + out.len()))

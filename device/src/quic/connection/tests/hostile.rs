@@ -2,9 +2,11 @@
 
 extern crate std;
 
+use std::vec::Vec;
+
 use proptest::prelude::*;
 
-use super::super::State;
+use super::super::{Space, State};
 use super::Peer;
 use super::peer::RESET_TOKEN;
 use crate::codec::Writer;
@@ -229,6 +231,40 @@ fn a_token_is_kept_unless_it_is_too_long() {
     peer.send(|w| NewToken { token: &[7; 193] }.encode(w).expect("fits"));
     peer.send(|w| NewToken { token: &[8; 192] }.encode(w).expect("fits"));
     assert_eq!(peer.kept.tokens, [[8; 192]]);
+}
+
+/// What the server has to say in TLS after the handshake.
+fn send_tls(peer: &mut Peer, message: &[u8]) {
+    peer.connection.crypto_in.advance(Space::Application, 0..1024).expect("nothing is buffered");
+    peer.send(|w| Crypto { offset: 0, data: message }.encode(w).expect("fits"));
+}
+
+/// NewSessionTicket (RFC 8446 4.6.1) with these extensions.
+fn ticket(extensions: &[u8]) -> Vec<u8> {
+    let body =
+        [&[0, 0, 28, 32, 1, 2, 3, 4, 1, 0, 0, 1, 9][..], &[0, extensions.len() as u8], extensions].concat();
+    [&[4, 0, 0, body.len() as u8][..], &body].concat()
+}
+
+#[test]
+fn a_certificate_request_after_the_handshake_is_a_violation() {
+    let mut peer = Peer::confirmed();
+    send_tls(&mut peer, &[13, 0, 0, 3, 0, 0, 0]);
+    peer.expect_code(TransportCode::PROTOCOL_VIOLATION);
+}
+
+#[test]
+fn a_ticket_with_a_limit_of_early_data_is_a_violation() {
+    for max in [0_u32, 1, 16_384, u32::MAX - 1] {
+        let mut peer = Peer::confirmed();
+        send_tls(&mut peer, &ticket(&[&[0, 42, 0, 4][..], &max.to_be_bytes()].concat()));
+        peer.expect_code(TransportCode::PROTOCOL_VIOLATION);
+    }
+    for extensions in [&[][..], &[0, 42, 0, 4, 0xff, 0xff, 0xff, 0xff]] {
+        let mut peer = Peer::confirmed();
+        send_tls(&mut peer, &ticket(extensions));
+        assert_eq!(peer.closed(), None, "{extensions:?}");
+    }
 }
 
 #[test]
