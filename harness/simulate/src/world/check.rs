@@ -66,6 +66,13 @@ fn check_causes(play: &Play) -> Result<(), String> {
             return Err(format!("the client ended a connection: {cause:?}"));
         }
     }
+    let broken = play.world.client.events().find_map(|event| match event {
+        device::client::Event::StreamClosed { slot, error: Some(error), .. } => Some((slot, error)),
+        _ => None,
+    });
+    if let Some((slot, error)) = broken {
+        return Err(format!("the client aborted a stream of {slot:?}: {error:?}"));
+    }
     for ended in play.world.server.ended() {
         match &ended.reason {
             _ if is_fooled(ended) => {}
