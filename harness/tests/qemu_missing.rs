@@ -24,12 +24,13 @@ fn doctor_finds_what_is_missing_first() {
     let output = Command::new(env!("CARGO_BIN_EXE_harness"))
         .arg("doctor")
         .env("PATH", empty.path())
+        .env("DOCKER_HOST", "unix:///there/is/no/engine.sock")
         .output()
         .expect("the harness runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
     assert!(said.contains("lacks QEMU") && said.contains("apt-get install qemu-system-misc"), "{said}");
-    assert!(said.contains("lacks Docker") && said.contains("install Docker Engine"), "{said}");
+    assert!(said.contains("lacks Docker") && said.contains("install and start Docker"), "{said}");
     assert!(said.contains("lacks RISC-V compiler") && said.contains("rustup target add"), "{said}");
 }
 

@@ -54,7 +54,10 @@ pub fn replay(lines: impl IntoIterator<Item = LogLine>) -> Result<(u64, u64), Re
         match line {
             LogLine::Packet(logged) => {
                 let now = Duration::from_micros(logged.time_us);
-                let replayed = link.offer(logged.direction, now, logged.size as usize).record;
+                // Whose packet it is was told to the link's log by those who can read it; it decides nothing.
+                let connection = logged.connection;
+                let decided = link.offer(logged.direction, now, logged.size as usize).record;
+                let replayed = Record { connection, ..decided };
                 if replayed != logged {
                     return Err(ReplayError::Differs {
                         logged: Box::new(logged),
