@@ -28,7 +28,6 @@ pub(super) struct Channel {
     /// QoS 2 messages taken whose PUBREL has not come.
     taken: BTreeSet<u16>,
     next_id: u16,
-    receive_maximum: u16,
 }
 
 #[derive(Debug)]
@@ -76,8 +75,7 @@ impl Channel {
     }
 
     /// A connection continues the session: what is in flight is sent again, in order (4.4).
-    pub(super) fn reconnect(&mut self, receive_maximum: u16) {
-        self.receive_maximum = receive_maximum;
+    pub(super) fn reconnect(&mut self) {
         self.queue.retain(|message| message.qos > 0);
         self.unsent = self.order.clone();
         for outgoing in self.in_flight.values_mut() {
@@ -86,7 +84,7 @@ impl Channel {
     }
 
     /// Writes what may be written now.
-    pub(super) fn transmit(&mut self, v5: bool, output: &mut Vec<u8>) {
+    pub(super) fn transmit(&mut self, v5: bool, receive_maximum: u16, output: &mut Vec<u8>) {
         while let Some(id) = self.unsent.pop_front() {
             let Some(outgoing) = self.in_flight.get(&id) else { continue };
             output.extend(if outgoing.released {
@@ -95,8 +93,8 @@ impl Channel {
                 encode(v5, &outgoing.message, id, outgoing.dup)
             });
         }
-        // Data streams have no CONNECT; EMQX gives them the session's limit, here the default.
-        let window = if self.receive_maximum == 0 { 16 } else { usize::from(self.receive_maximum) };
+        // 3.1.1 announces none.
+        let window = if receive_maximum == 0 { 16 } else { usize::from(receive_maximum) };
         while let Some(message) = self.queue.front() {
             if message.qos > 0 && self.in_flight.len() >= window {
                 return;

@@ -89,6 +89,8 @@ struct Session {
 struct ClientLink {
     client_id: Option<String>,
     v5: bool,
+    /// For each stream by itself, as EMQX counts.
+    receive_maximum: u16,
     streams: BTreeMap<StreamId, Stream>,
     /// When reading goes on, if the last time left something.
     next_read: Option<Clock>,
@@ -259,9 +261,10 @@ impl Broker {
         self.continued += u64::from(present);
         let session = self.sessions.entry(connect.client_id.clone()).or_default();
         session.persistent = connect.persistent;
-        session.control.reconnect(connect.receive_maximum);
+        session.control.reconnect();
         let Some(link) = self.links.get_mut(&handle) else { return };
         link.v5 = connect.v5;
+        link.receive_maximum = connect.receive_maximum;
         link.client_id = Some(connect.client_id);
         let BrokerOptions { receive_maximum, topic_alias_maximum, .. } = self.options;
         if let Some(stream) = link.streams.get_mut(&id) {
@@ -279,7 +282,7 @@ impl Broker {
                 (None, None) => None,
             };
             if let Some(channel) = channel {
-                channel.transmit(link.v5, &mut stream.output);
+                channel.transmit(link.v5, link.receive_maximum, &mut stream.output);
             }
             if stream.write(id, quic) {
                 over.push(id);
