@@ -4,6 +4,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fade::Fade;
 use crate::impairment::{Corrupt, FLIPS_MAX, Jitter, Loss, Queue, Reorder, Truncate};
 use crate::profile::Profile;
 use crate::units::{Percent, Rate, Size, Time};
@@ -70,7 +71,7 @@ pub struct LinkConfig {
 
 /// The impairments of one direction. What is absent does not impair.
 ///
-/// A packet meets them in this order: MTU, blackout, loss, rate and queue, delay with jitter and reordering,
+/// A packet meets them in this order: MTU, blackout, fade, loss, rate and queue, delay with jitter and reordering,
 /// corruption, truncation, duplication.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +82,9 @@ pub struct Path {
     /// Variation of the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
+    /// Stretches of time, at random moments, in which nothing passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fade: Option<Fade>,
     /// Packets that never arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
@@ -309,6 +313,7 @@ impl Path {
         Self {
             delay,
             jitter: self.jitter.or(base.jitter),
+            fade: self.fade.or(base.fade),
             loss: self.loss.clone().or_else(|| base.loss.clone()),
             duplicate: self.duplicate.or(base.duplicate),
             reorder: self.reorder.or(base.reorder),
@@ -367,6 +372,9 @@ impl Path {
         }
         if let Some(trace) = &self.delay_trace {
             trace.validate().map_err(|problem| ("delay_trace", problem))?;
+        }
+        if let Some(fade) = &self.fade {
+            fade.validate()?;
         }
         self.validate_dice()
     }

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Jitter = 7,
     CopyJitter = 8,
     Background = 9,
+    Fade = 10,
 }
 
 /// The stream of one kind of decision in one direction.
@@ -36,6 +37,11 @@ impl Dice {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream((direction.index() as u64) << 32 | kind as u64);
         Self { rng }
+    }
+
+    /// The stream of a decision that holds for both directions at once.
+    pub(crate) fn shared(seed: u64, kind: Kind) -> Self {
+        Self::new(seed, Direction::Up, kind)
     }
 
     /// The numbers that belong to packet `index`; at most eight may be drawn.

@@ -22,6 +22,7 @@ mod bottleneck;
 mod chance;
 mod config;
 mod dice;
+mod fade;
 mod impairment;
 mod in_flight;
 mod model;
@@ -33,6 +34,7 @@ pub mod units;
 
 pub use chance::Damage;
 pub use config::{Blackout, ConfigError, Direction, LinkConfig, Moment, Path, Trace};
+pub use fade::Fade;
 pub use impairment::{
     Checksum, Corrupt, CorruptTable, Distribution, FLIPS_MAX, GilbertElliott, Jitter, JitterTable, Loss,
     LossTable, Order, PacketList, Queue, Reorder, Truncate,

@@ -6,6 +6,7 @@ use crate::bottleneck::{Bottleneck, Varying};
 use crate::chance::{CorruptModel, Damage, JitterModel, LossModel};
 use crate::config::{ConfigError, Direction, LinkConfig, Path};
 use crate::dice::{Dice, Kind};
+use crate::fade::FadeModel;
 use crate::impairment::{Order, Reorder};
 use crate::record::{FateHash, Reason, Record};
 use crate::timeline::{Performed, Timeline, micros};
@@ -16,7 +17,7 @@ use crate::units::{Percent, Time};
 /// It holds no packets: [`offer`](Self::offer) tells when each is to be delivered and how it is damaged;
 /// [`InFlight`](crate::InFlight) keeps them until then. Time is counted from the link's start, by whoever
 /// drives it. Packets of the same number in the same direction always get the same loss, damage, copies and
-/// delay variation under the same seed, whatever the clock does; only blackouts, queue and traces look at time.
+/// delay variation under the same seed, whatever the clock does; only blackouts, fades, queue and traces look at time.
 #[derive(Clone, Debug)]
 pub struct Link {
     lanes: [Lane; 2],
@@ -118,10 +119,11 @@ impl Link {
         self.timeline.poll(now)
     }
 
-    /// If nothing passes in `direction` now, until when. For carriers that stall instead of losing.
+    /// If nothing passes in `direction` now, until when: a blackout or a fade. For carriers that stall instead of losing.
     #[must_use]
-    pub fn blackout_end(&self, direction: Direction, now: Duration) -> Option<Duration> {
-        self.timeline.blackout_end(direction, now)
+    pub fn dark_until(&mut self, direction: Direction, now: Duration) -> Option<Duration> {
+        let now = whole_micros(now);
+        self.timeline.blackout_end(direction, now).max(self.lanes[direction.index()].fade_end(now))
     }
 
     /// Packets offered in `direction` so far.
@@ -148,6 +150,7 @@ struct Lane {
     direction: Direction,
     index: u64,
     mtu: u64,
+    fade: Option<FadeModel>,
     loss: Option<LossModel>,
     bottleneck: Option<Bottleneck>,
     delay: Varying<Time>,
@@ -180,6 +183,7 @@ impl Lane {
             direction,
             index: 0,
             mtu: path.mtu.map_or(u64::MAX, |mtu| mtu.bytes()),
+            fade: path.fade.map(|fade| FadeModel::new(fade, seed)),
             loss: path.loss.clone().map(|loss| LossModel::new(loss.0, seed, direction)),
             bottleneck: Bottleneck::new(path, seed, direction),
             delay: Varying::new(path.delay.unwrap_or_default(), path.delay_trace.clone()),
@@ -254,6 +258,11 @@ impl Lane {
         }
     }
 
+    /// If nothing passes now because of a fade, until when.
+    fn fade_end(&mut self, now: Duration) -> Option<Duration> {
+        self.fade.as_mut().and_then(|fade| fade.end(now))
+    }
+
     /// When the packet has left the bottleneck, or why it does not get that far.
     fn pass(
         &mut self,
@@ -267,6 +276,9 @@ impl Lane {
         }
         if dark {
             return Err(Reason::Blackout);
+        }
+        if self.fade_end(now).is_some() {
+            return Err(Reason::Fade);
         }
         if let Some(reason) = decided.lost {
             return Err(reason);

@@ -21,12 +21,21 @@ pub enum Reason {
     RandomLoss,
     /// The bottleneck's queue was full.
     QueueFull,
+    /// Sent into a fade.
+    Fade,
 }
 
 impl Reason {
-    /// Every reason, in the order a packet meets them.
-    pub const ALL: [Self; 6] =
-        [Self::Mtu, Self::Blackout, Self::ListedLoss, Self::BurstLoss, Self::RandomLoss, Self::QueueFull];
+    /// Every reason. Their places are part of what a hash over fates means: append, never renumber.
+    pub const ALL: [Self; 7] = [
+        Self::Mtu,
+        Self::Blackout,
+        Self::ListedLoss,
+        Self::BurstLoss,
+        Self::RandomLoss,
+        Self::QueueFull,
+        Self::Fade,
+    ];
 
     /// Its place in [`Self::ALL`]: for arrays with one element per reason.
     #[must_use]
@@ -40,6 +49,7 @@ impl Reason {
         match self {
             Self::Mtu => "mtu",
             Self::Blackout => "blackout",
+            Self::Fade => "fade",
             Self::ListedLoss => "listed-loss",
             Self::BurstLoss => "burst-loss",
             Self::RandomLoss => "random-loss",

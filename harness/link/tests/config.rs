@@ -99,6 +99,11 @@ fn mistakes_are_refused_with_what_and_how() {
         ("down.loss = { packets = \"7-2\" }", "the range ends before it starts"),
         ("down.loss = { packets = \"0\" }", "the first packet is number 1"),
         ("down.loss = { burst = { enter = \"1 %\", leave = \"0 %\" } }", "never leaves the bad state"),
+        (
+            "down.fade = { every = \"50 ms\", last = \"50 ms\" }",
+            "down.fade.every: fades of 50 ms every 50 ms leave",
+        ),
+        ("both.fade = { every = \"1 s\", last = \"900 us\" }", "up.fade.last: 900 us is shorter than 1 ms"),
         ("down.rate_trace = { steps = [] }", "it has no steps"),
         ("down.rate_trace = { steps = [[\"0 s\", \"0 bit/s\"]] }", "ends at 0 bit/s for ever"),
         ("down.delay_trace = { steps = [[\"2 s\", \"1 ms\"], [\"1 s\", \"2 ms\"]] }", "ascending order"),

@@ -325,6 +325,54 @@ fn picked_packets_change_places() {
 }
 
 #[test]
+fn fades_take_their_share_of_time_however_many_packets_are_sent() {
+    let text = "both.fade = { every = \"500 ms\", last = \"40 ms\" }";
+    // An hour, by a sender of 200 packets a second and one of two.
+    let (fast, slow) = (send(&mut link(text, 3), 720_000, 5_000), send(&mut link(text, 3), 7_200, 500_000));
+    let begins: Vec<u64> = fast
+        .windows(2)
+        .filter(|w| w[0].record.dropped.is_none() && w[1].record.dropped == Some(Reason::Fade))
+        .map(|w| w[1].record.time_us)
+        .collect();
+    // Of the 7,200 fades those that fall between two packets are not seen: exp(-x/40 ms) averaged over x up to 5 ms.
+    let seen = 7_200.0 * (1.0 - (-5.0f64 / 40.0).exp()) * 40.0 / 5.0;
+    assert!(
+        (begins.len() as f64 - seen).abs() < 4.5 * seen.sqrt(),
+        "{} fades, expected {seen}",
+        begins.len()
+    );
+    for (fates, what) in [(&fast, "fast"), (&slow, "slow")] {
+        let share = dropped(fates).len() as f64 / fates.len() as f64;
+        // It varies as the fades do, 7,200 exponential lengths and times between, and as samples of them do.
+        let variance = 2.0 * 0.08 * 0.08 / 7_200.0 + 0.08 * 0.92 / fates.len() as f64;
+        assert!((share - 0.08).abs() < 4.5 * variance.sqrt(), "{what}: {share}");
+    }
+    // Both meet the same fades: what the slow one loses at a moment, the fast one loses, too.
+    let fast_at = |time_us: u64| fast[usize::try_from(time_us / 5_000).unwrap()].record.dropped;
+    assert!(slow.iter().all(|fate| fast_at(fate.record.time_us) == fate.record.dropped));
+}
+
+#[test]
+fn a_fade_takes_both_directions_and_tells_when_it_ends() {
+    let mut link = link("both.fade = { every = \"100 ms\", last = \"30 ms\" }", 5);
+    let mut fades = 0;
+    let mut now = Duration::ZERO;
+    while fades < 50 {
+        now += Duration::from_millis(1);
+        let ends = Direction::BOTH.map(|direction| link.dark_until(direction, now));
+        assert_eq!(ends[0], ends[1], "at {now:?}");
+        for direction in Direction::BOTH {
+            let expected = ends[0].map(|_| Reason::Fade);
+            assert_eq!(link.offer(direction, now, 100).record.dropped, expected, "at {now:?}");
+        }
+        if let Some(end) = ends[0] {
+            now = end;
+            fades += 1;
+        }
+    }
+}
+
+#[test]
 fn blackouts_drop_what_is_sent_into_them_and_are_told() {
     let text = r#"
         [[blackout]]

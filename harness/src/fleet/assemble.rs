@@ -363,7 +363,7 @@ fn link_stats(from: &DirectionStats, to: &DirectionStats) -> LinkStats {
     LinkStats {
         offered: to.offered.packets - from.offered.packets,
         delivered: to.delivered.packets - from.delivered.packets,
-        lost: dropped(&[Reason::ListedLoss, Reason::BurstLoss, Reason::RandomLoss]),
+        lost: dropped(&[Reason::Fade, Reason::ListedLoss, Reason::BurstLoss, Reason::RandomLoss]),
         queue_drops: dropped(&[Reason::QueueFull]),
         blackout_drops: dropped(&[Reason::Blackout]),
         oversized: dropped(&[Reason::Mtu]),

@@ -46,9 +46,21 @@ impl<P: Clone> Shaper<P> {
         since(self.started)
     }
 
-    /// Sends a packet of `size` bytes into the link. `connection` is for the log.
+    /// Sends a packet of `size` bytes into the link at this moment. `connection` is for the log.
     pub(super) fn offer(&mut self, direction: Direction, packet: P, size: usize, connection: Option<u32>) {
-        let mut fate = self.link.offer(direction, self.now(), size);
+        self.offer_at(self.now(), direction, packet, size, connection);
+    }
+
+    /// The same at `now`, for a carrier that may lose nothing and has asked [`Self::dark_until`] of that moment.
+    pub(super) fn offer_at(
+        &mut self,
+        now: Duration,
+        direction: Direction,
+        packet: P,
+        size: usize,
+        connection: Option<u32>,
+    ) {
+        let mut fate = self.link.offer(direction, now, size);
         fate.record.connection = connection;
         self.writer.line(|| LogLine::Packet(fate.record));
         {
@@ -115,9 +127,9 @@ impl<P: Clone> Shaper<P> {
         Some(performed)
     }
 
-    /// Until when nothing passes, if that is so now.
-    pub(super) fn blackout_end(&self, direction: Direction, now: Duration) -> Option<Duration> {
-        self.link.blackout_end(direction, now)
+    /// If nothing passes now, until when.
+    pub(super) fn dark_until(&mut self, direction: Direction, now: Duration) -> Option<Duration> {
+        self.link.dark_until(direction, now)
     }
 
     /// Puts something on the time line.

@@ -73,6 +73,8 @@ fn delays_only(config: &LinkConfig) -> LinkConfig {
             rate: path.rate,
             background: path.background,
             rate_trace: path.rate_trace,
+            // The bytes wait for its end, as through a blackout.
+            fade: path.fade,
             delay_trace: path.delay_trace,
             // Nothing may be dropped; the window below bounds what waits.
             queue: limited.then_some(Queue::Packets(u32::MAX)),
@@ -217,7 +219,7 @@ impl Carrier for Proxy {
 
     fn pump(&mut self, ready: &[Token], shaper: &mut Shaper<Piece>) -> std::io::Result<()> {
         let now = shaper.now();
-        self.dark_until = Direction::BOTH.map(|direction| shaper.blackout_end(direction, now));
+        self.dark_until = Direction::BOTH.map(|direction| shaper.dark_until(direction, now));
         for token in ready {
             match token {
                 Token::Listener => self.accept(),
@@ -288,20 +290,23 @@ impl Proxy {
     }
 
     fn read(&mut self, id: u64, direction: Direction, shaper: &mut Shaper<Piece>) {
-        if self.dark_until[direction.index()].is_some() {
-            return;
-        }
         let mut bytes = [0; SEGMENT];
         while let Some(pair) = self.pairs.get_mut(&id)
             && pair.may_read(direction)
         {
+            let now = shaper.now();
+            let dark_until = &mut self.dark_until[direction.index()];
+            *dark_until = shaper.dark_until(direction, now);
+            if dark_until.is_some() {
+                return;
+            }
             match pair.sources[direction.index()].read(&mut bytes) {
                 Ok(len) => {
                     let lane = &mut pair.lanes[direction.index()];
                     lane.on_the_way += len;
                     lane.ended = len == 0;
                     let piece = Piece { pair: id, bytes: bytes[..len].to_vec() };
-                    shaper.offer(direction, piece, len + HEADERS, u32::try_from(id).ok());
+                    shaper.offer_at(now, direction, piece, len + HEADERS, u32::try_from(id).ok());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_pending(&error) => return,

@@ -80,7 +80,9 @@ impl LinkLog {
                 Some(Reason::Mtu) => stats.oversized += 1,
                 Some(Reason::Blackout) => stats.blackout_drops += 1,
                 Some(Reason::QueueFull) => stats.queue_drops += 1,
-                Some(Reason::ListedLoss | Reason::BurstLoss | Reason::RandomLoss) => stats.lost += 1,
+                Some(Reason::Fade | Reason::ListedLoss | Reason::BurstLoss | Reason::RandomLoss) => {
+                    stats.lost += 1;
+                }
                 None => {
                     let copies = 1 + u64::from(packet.copy_us.is_some());
                     stats.delivered += copies;

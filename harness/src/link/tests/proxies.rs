@@ -153,6 +153,26 @@ fn a_stream_is_delayed_and_throttled_but_loses_nothing() {
 }
 
 #[test]
+fn a_fading_link_takes_no_byte_of_a_stream() {
+    let text = "both.fade = { every = \"8 ms\", last = \"3 ms\" }";
+    let (link, address) =
+        StreamProxy { setup: setup(text, 1), listen: localhost(), server: tcp_echo() }.start().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let begin = Instant::now();
+    let mut sent = 0u32;
+    while begin.elapsed() < Duration::from_millis(400) {
+        stream.write_all(&sent.to_be_bytes()).unwrap();
+        sent += 1;
+    }
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert!(received.iter().eq((0..sent).flat_map(u32::to_be_bytes).collect::<Vec<_>>().iter()));
+    let stats = link.stop().stats;
+    assert_eq!((stats.up.dropped_packets(), stats.down.dropped_packets()), (0, 0));
+}
+
+#[test]
 fn a_blackout_stalls_a_stream_and_a_rebinding_breaks_it() {
     let text = "[[blackout]]\nafter = \"go\"\nfor = \"100 ms\"";
     let (link, address) =

@@ -28,6 +28,7 @@ fn every_key_is_documented() {
         "[link.both.jitter]\nspread = \"1 ms\"",
         "[link.both.loss]",
         "[link.both.loss.burst]\nenter = \"1 %\"\nleave = \"1 %\"",
+        "[link.both.fade]\nevery = \"1 s\"\nlast = \"1 ms\"",
         "[link.both.reorder]",
         "[link.both.corrupt]\nprobability = \"1 %\"",
         "[link.both.truncate]\nprobability = \"1 %\"",
