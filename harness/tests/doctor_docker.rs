@@ -63,6 +63,28 @@ fn the_engine_that_answers_is_the_one_that_counts() {
     assert!(detail.contains("docker pull emqx/emqx:5.8.9") && detail.contains("embedded broker"), "{detail}");
 }
 
+/// The `docker` program may have been told of an engine that nobody told the harness of.
+#[test]
+fn an_engine_in_another_context_is_pointed_to() {
+    let home = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(home.path().join(".docker")).expect("a folder");
+    std::fs::write(home.path().join(".docker/config.json"), r#"{"currentContext":"rootless"}"#)
+        .expect("a file");
+    let said = |host: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.args(["doctor", "--format", "json"]).env("HOME", home.path()).env("PATH", "");
+        command.env_remove("DOCKER_CONFIG").env_remove("DOCKER_CONTEXT").env_remove("DOCKER_HOST");
+        command.envs(host.map(|host| ("DOCKER_HOST", host))).stdin(Stdio::null());
+        String::from_utf8(command.output().expect("the harness").stdout).expect("JSON")
+    };
+    let named = said(Some("unix:///there/is/no/engine.sock"));
+    assert!(!named.contains("context `"), "whoever names an engine means it: {named}");
+    // Where an engine answers at the usual place, there is nothing to point to.
+    let unnamed = said(None);
+    let answers = unnamed.contains("\"engine ");
+    assert_ne!(answers, unnamed.contains("context `rootless`"), "{unnamed}");
+}
+
 #[test]
 fn an_engine_that_says_nothing_is_given_up() {
     let folder = tempfile::tempdir().expect("a folder");

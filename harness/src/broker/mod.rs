@@ -13,6 +13,7 @@ mod spec;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use self::docker::Containerized;
@@ -129,8 +130,11 @@ impl Broker {
                 Kind::External(External::reach(std::slice::from_ref(external), None).await?)
             }
             BrokerSpec::Compose => {
+                let standing = |error| BrokerError::Standing(Box::new(error));
+                // They are made first.
+                read_certificates(Path::new(COMPOSE_CA)).map_err(standing)?;
                 let reached = External::reach(&compose_listeners(), Some(SERVER_NAME)).await;
-                Kind::External(reached.map_err(|error| BrokerError::Standing(Box::new(error)))?)
+                Kind::External(reached.map_err(standing)?)
             }
             BrokerSpec::Emqx { .. } | BrokerSpec::Docker { .. } => {
                 let container = Containerized::start(&spec, &certificates, options).await?;
@@ -210,6 +214,21 @@ impl Broker {
         }
     }
 
+    /// Resolves when it no longer serves although nobody told it to stop, as far as that can be noticed at once: with a
+    /// container. [`Self::lost`] then says why.
+    pub fn loss(&self) -> impl Future<Output = ()> + Send + use<> {
+        let loss = match &self.kind {
+            Kind::Container(container) => Some(container.loss()),
+            Kind::Embedded(_) | Kind::External(_) => None,
+        };
+        async move {
+            match loss {
+                Some(loss) => loss.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// The run's certificates.
     #[must_use]
     pub fn certificates(&self) -> &Arc<Certificates> {
@@ -278,6 +297,12 @@ impl Broker {
     }
 }
 
+/// Removes what runs that were killed left in Docker, if an engine answers soon; says nothing where there is none.
+/// Containers of runs that live are left alone. For the beginning of a run, whatever its broker.
+pub async fn sweep_leftovers() {
+    docker::sweep_quickly().await;
+}
+
 /// What `auto` comes to on this machine, and why if it is not EMQX.
 pub(crate) async fn settle(spec: BrokerSpec) -> (BrokerSpec, Option<String>) {
     if spec != BrokerSpec::Auto {
@@ -289,10 +314,11 @@ pub(crate) async fn settle(spec: BrokerSpec) -> (BrokerSpec, Option<String>) {
     }
 }
 
-/// Where `docker-compose.yml` publishes its broker.
+/// Where `docker-compose.yml` publishes its broker; TCP first, which says at once when nobody listens.
 fn compose_listeners() -> Vec<ExternalBroker> {
     Transport::ALL
         .into_iter()
+        .rev()
         .map(|transport| ExternalBroker {
             transport,
             host: "127.0.0.1".into(),

@@ -15,7 +15,7 @@ use super::{Exit, Failure, print, tethered};
 use crate::board::esp32c3::Fault;
 use crate::board::esp32c3::wifi::{Lost, words};
 use crate::board::{Board, BoardError, Options, Output};
-use crate::broker::{Broker, BrokerOptions, BrokerSpec};
+use crate::broker::{Broker, BrokerOptions, BrokerSpec, sweep_leftovers};
 use crate::certificates::Certificates;
 use crate::measure::record;
 use crate::run::describe;
@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::environment(miette::miette!("no runtime: {error}")))?;
     runtime.block_on(async {
+        sweep_leftovers().await;
         let certificates =
             Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
         let broker = Broker::start(spec, Arc::new(certificates), BrokerOptions::default())

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::interrupt::interrupt;
 use super::replay::CommandLine;
 use super::{Exit, Failure, Format, colour, print, talk};
-use crate::broker::BrokerSpec;
+use crate::broker::{BrokerSpec, sweep_leftovers};
 use crate::fleet::{DEVICES_MAX, Fleet, FleetError, ORIGIN, Options, Progress, Shard, Storm, source};
 use crate::measure::record::{Blame, Ending};
 use crate::report::{Folder, Report, terminal};
@@ -84,6 +84,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let exit = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let interrupt = tokio::spawn(interrupt(cancel.clone()));
+        let _ = cancel.run_until_cancelled(sweep_leftovers()).await;
         let exit = one(arguments, &options, broker, &scenario, cancel, format).await;
         interrupt.abort();
         exit

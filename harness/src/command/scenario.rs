@@ -16,6 +16,7 @@ use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu;
 use crate::broker::{
     Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Trust, read_certificates,
+    sweep_leftovers,
 };
 use crate::certificates::{Certificates, Depth, SERVER_NAME};
 use crate::firmware::build::Firmware;
@@ -104,6 +105,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let cancel = CancellationToken::new();
     let exit = runtime.block_on(async {
         let interrupt = tokio::spawn(interrupt(cancel.clone()));
+        let _ = cancel.run_until_cancelled(sweep_leftovers()).await;
         let exit = every(arguments, &scenarios, tethered.as_ref(), &cancel, format).await;
         interrupt.abort();
         exit

@@ -77,20 +77,30 @@ impl Bench<'_> {
         trial.started_us = Clock::at(plan.run_start).now_us();
         let topics = |flow: Option<crate::scenario::Flow>| flow.map_or(0, |flow| flow.topics);
         let names = Names::new(self.token, plan.number, topics(self.scenario.up), topics(self.scenario.down));
+        // A broker that goes ends the trial as the user does.
+        let cancel = self.cancel.child_token();
+        let (loss, ended) = (self.broker.loss(), cancel.clone());
+        let noticing = tokio::spawn(async move {
+            loss.await;
+            ended.cancel();
+        });
         let result = match plan.role {
-            Role::Device => self.device(plan, &names, clock, &mut trial).await,
-            Role::Reference => self.reference(plan, &names, clock, &mut trial).await,
+            Role::Device => self.device(plan, &names, clock, &cancel, &mut trial).await,
+            Role::Reference => self.reference(plan, &names, clock, &cancel, &mut trial).await,
         };
-        let interrupted = result.as_ref().is_err_and(TrialError::is_interruption);
+        noticing.abort();
+        let interrupted =
+            self.cancel.is_cancelled() && result.as_ref().is_err_and(TrialError::is_interruption);
         if let Err(error) = result {
             trial.ending = error.ending();
         }
         // Whatever clients noticed of it: they are not to blame for a broker that has gone.
-        if !interrupted && let Some(lost) = self.broker.lost().await {
-            trial.ending = broker_error("broker", &lost).ending();
-        }
+        let lost = if interrupted { None } else { self.broker.lost().await };
         trial.duration_us = clock.now_us();
-        self.count(plan, &mut trial).await;
+        match lost {
+            Some(lost) => trial.ending = broker_error("broker", &lost).ending(),
+            None => self.count(plan, &mut trial).await,
+        }
         self.collect_logs(plan, &mut trial);
         trial
     }
@@ -152,13 +162,14 @@ impl Bench<'_> {
         plan: Plan<'_>,
         names: &Names,
         clock: Clock,
+        cancel: &CancellationToken,
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
         let environment = |error: &dyn std::fmt::Display| TrialError::new("boot", Blame::Environment, error);
         if let BoardKind::Esp32c3(tethered) = self.board
             && let Some(rules) = tethered.adapter()
         {
-            return self.foreign(plan, tethered, rules, clock, trial).await;
+            return self.foreign(plan, tethered, rules, clock, cancel, trial).await;
         }
         let options = Options {
             epoch: clock.instant(0),
@@ -196,7 +207,7 @@ impl Bench<'_> {
                 (link, self.destination(transport), None)
             }
         };
-        let cancel = self.cancel.clone();
+        let cancel = cancel.clone();
         let accounts = matches!(self.board, BoardKind::Esp32c3(_));
         let stage = self.stage(plan, names, &link, clock)?;
         let director = Director { stage, board, destination, accounts, cancel };
@@ -237,6 +248,7 @@ impl Bench<'_> {
         tethered: &tethered::Tethered,
         rules: &Rules,
         clock: Clock,
+        cancel: &CancellationToken,
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
         let log = self.file("link", plan.number, "jsonl");
@@ -247,7 +259,7 @@ impl Bench<'_> {
         let limits = self.scenario.limits;
         let console = self.file("console", plan.number, "log");
         let limit = limits.boot + limits.connect + limits.workload;
-        let follow = Follow { rules, clock, limit, log: &console, cancel: &self.cancel };
+        let follow = Follow { rules, clock, limit, log: &console, cancel };
         let result = follow.run(tethered.machine(), trial).await;
         let summary = link.stop();
         trial.duration_us = clock.now_us();
@@ -262,13 +274,14 @@ impl Bench<'_> {
         plan: Plan<'_>,
         names: &Names,
         clock: Clock,
+        cancel: &CancellationToken,
         trial: &mut Trial,
     ) -> Result<(), TrialError> {
         let log = self.file("link", plan.number, "jsonl");
         let setup = self.setup(plan.seed, &log);
         let (link, address) = reference::start_link(self.broker, plan.variant.transport, setup, trial)?;
         let (mut ledger, mut journal) = (Ledger::new(), Journal::default());
-        let (cancel, server_name) = (self.cancel.clone(), self.server_name);
+        let (cancel, server_name) = (cancel.clone(), self.server_name);
         let stage = self.stage(plan, names, &link, clock)?;
         let mut reference = Reference { stage, address, server_name, cancel };
         let result = reference.run(&mut ledger, &mut journal, trial).await;

@@ -1,6 +1,7 @@
 //! The Docker engine: whether it answers, whether it has an image, and what it says when it does not do as asked.
 //! Nothing waits for it without a limit.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use testcontainers::GenericImage;
@@ -8,7 +9,6 @@ use testcontainers::bollard::Docker;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
 
-use super::leftovers::sweep;
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
 use crate::broker::spec::EMQX_TAG;
@@ -17,19 +17,49 @@ use crate::broker::spec::EMQX_TAG;
 /// its processors has been seen to keep it for more than ten.
 pub(super) const DAEMON_LIMIT: Duration = Duration::from_secs(30);
 /// Longest it may take to say whether it is there, when nobody asked for it by name.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// Longest a pull may take; an image of EMQX has 100 MB.
 const PULL_LIMIT: Duration = Duration::from_secs(180);
 
+/// A client of the engine that testcontainers starts containers with, wherever that one finds it (DOCKER_HOST with or
+/// without TLS, the system's socket, a user's own). Nothing in the harness reaches an engine by another way.
+pub(super) async fn client() -> Result<Docker, BrokerError> {
+    docker_client_instance().await.map_err(|error| BrokerError::NoDocker(with_causes(&error)))
+}
+
 /// A client of the daemon that has answered.
 pub(super) async fn connect() -> Result<Docker, BrokerError> {
-    let docker =
-        docker_client_instance().await.map_err(|error| BrokerError::NoDocker(with_causes(&error)))?;
-    match tokio::time::timeout(DAEMON_LIMIT, docker.ping()).await {
-        Ok(Ok(_)) => Ok(docker),
-        Ok(Err(error)) => Err(BrokerError::NoDocker(with_causes(&error))),
-        Err(_) => Err(BrokerError::NoDocker(format!("no answer within {} s", DAEMON_LIMIT.as_secs()))),
+    let docker = client().await?;
+    let reason = match tokio::time::timeout(DAEMON_LIMIT, docker.ping()).await {
+        Ok(Ok(_)) => return Ok(docker),
+        Ok(Err(error)) => with_causes(&error),
+        Err(_) => format!("no answer within {} s", DAEMON_LIMIT.as_secs()),
+    };
+    Err(BrokerError::NoDocker(reason + &elsewhere()))
+}
+
+/// Where the `docker` program looks for an engine and testcontainers does not: what to do about it, or nothing.
+fn elsewhere() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if variable("DOCKER_HOST").is_some() {
+        return String::new();
     }
+    let config = variable("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = config.or_else(|| Some(std::env::home_dir()?.join(".docker")));
+    let config = folder.and_then(|folder| std::fs::read_to_string(folder.join("config.json")).ok());
+    let context = variable("DOCKER_CONTEXT").or_else(|| current_context(&config?));
+    context.filter(|context| context != "default").map_or_else(String::new, |context| {
+        format!(
+            "; the `docker` program looks elsewhere (context `{context}`), and so does the harness after `export \
+             DOCKER_HOST=$(docker context inspect --format '{{{{.Endpoints.docker.Host}}}}')`"
+        )
+    })
+}
+
+/// The context that the configuration of the `docker` program names.
+fn current_context(config: &str) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    Some(config.get("currentContext")?.as_str()?.to_owned())
 }
 
 pub(super) async fn ensure_image(docker: &Docker, image: &str) -> Result<(), BrokerError> {
@@ -86,17 +116,10 @@ pub async fn docker_engine() -> Result<DockerEngine, BrokerError> {
     tokio::time::timeout(LOOK_LIMIT, look).await.unwrap_or_else(|_| Err(slow()))
 }
 
-/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can. An engine that answers is rid of
-/// what killed runs left on it, whichever broker takes over.
+/// Why EMQX of the pinned tag cannot run here without a download; `None` if it can.
 pub(in crate::broker) async fn emqx_missing() -> Option<String> {
     match docker_engine().await {
-        Ok(engine) => {
-            let sweeping = async { sweep(&connect().await?).await };
-            if let Ok(Err(error)) = tokio::time::timeout(LOOK_LIMIT, sweeping).await {
-                tracing::warn!("what killed runs left in Docker was not removed: {error}");
-            }
-            engine.emqx_missing
-        }
+        Ok(engine) => engine.emqx_missing,
         Err(error) => Some(error.to_string()),
     }
 }
@@ -159,6 +182,14 @@ mod tests {
         ] {
             assert_eq!(split_reference(image), expected);
         }
+    }
+
+    #[test]
+    fn the_context_of_the_docker_program_is_read_from_its_configuration() {
+        let rootless = r#"{"auths": {}, "currentContext": "rootless"}"#;
+        assert_eq!(current_context(rootless).as_deref(), Some("rootless"));
+        assert_eq!(current_context(r#"{"auths": {}}"#), None);
+        assert_eq!(current_context("no JSON"), None);
     }
 
     #[tokio::test]

@@ -27,14 +27,14 @@ impl Containerized {
     ) -> Result<(), BrokerError> {
         match fault {
             Fault::Stop => {
-                let container = self.take_running(fault)?;
+                let container = self.take_to_end(fault)?;
                 let stopping = container.stop_with_timeout(Some(STOP_S));
                 let stopped = within(STOP_LIMIT, "stop the container", stopping).await;
                 self.state = State::Stopped(container);
                 stopped
             }
             Fault::Kill => {
-                let container = self.take_running(fault)?;
+                let container = self.take_to_end(fault)?;
                 let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
                 let killing = self.docker.kill_container(container.id(), Some(options));
                 let killed = within(DAEMON_LIMIT, "kill the container", killing).await;
@@ -139,6 +139,13 @@ impl Containerized {
             State::Running(container) => Ok(container),
             other => self.out_of_place(fault, other),
         }
+    }
+
+    /// As [`Self::take_running`], from a container that ends by our own hand.
+    fn take_to_end(&mut self, fault: &Fault) -> Result<Box<ContainerAsync<GenericImage>>, BrokerError> {
+        let container = self.take_running(fault)?;
+        self.lookout.want(None);
+        Ok(container)
     }
 
     fn require_running(&mut self, fault: &Fault) -> Result<(), BrokerError> {

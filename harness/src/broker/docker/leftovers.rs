@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use testcontainers::bollard::Docker;
+use testcontainers::bollard::errors::Error;
 use testcontainers::bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 
-use super::engine::docker_error;
+use super::engine::{LOOK_LIMIT, client, docker_error};
 use crate::broker::error::BrokerError;
 
 /// Labels on every container of the harness.
@@ -98,20 +99,40 @@ fn orphaned(labels: &HashMap<String, String>) -> bool {
 
 /// Removes containers whose harness was killed.
 pub(super) async fn sweep(docker: &Docker) -> Result<(), BrokerError> {
+    remove_all(docker, &orphans(docker).await?).await;
+    Ok(())
+}
+
+/// As [`sweep`], for a run that may need no engine: one that does not answer soon is none.
+pub(in crate::broker) async fn sweep_quickly() {
+    let look = async {
+        let docker = client().await.ok()?;
+        let found = orphans(&docker).await.ok()?;
+        Some((docker, found))
+    };
+    let Ok(Some((docker, found))) = tokio::time::timeout(LOOK_LIMIT, look).await else { return };
+    if tokio::time::timeout(SWEEP_LIMIT, remove_all(&docker, &found)).await.is_err() {
+        tracing::warn!("what killed runs left in Docker is not removed within {} s", SWEEP_LIMIT.as_secs());
+    }
+}
+
+/// Identifiers of the containers whose harness was killed.
+async fn orphans(docker: &Docker) -> Result<Vec<String>, BrokerError> {
     let filters = HashMap::from([("label".to_owned(), vec![label::PID.to_owned()])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let found = docker
         .list_containers(Some(options))
         .await
         .map_err(|error| docker_error("list the containers", &error))?;
-    for container in found {
-        let (Some(id), Some(labels)) = (container.id, container.labels) else { continue };
-        if orphaned(&labels) {
-            tracing::info!("removing {id}, left behind by a harness that was killed");
-            remove_by_id(docker, &id).await;
-        }
+    let orphaned = found.into_iter().filter(|found| found.labels.as_ref().is_some_and(orphaned));
+    Ok(orphaned.filter_map(|container| container.id).collect())
+}
+
+async fn remove_all(docker: &Docker, found: &[String]) {
+    for id in found {
+        tracing::info!("removing {id}, left behind by a harness that was killed");
+        remove_by_id(docker, id).await;
     }
-    Ok(())
 }
 
 /// Removes the containers with that label; yields how many there were.
@@ -150,7 +171,7 @@ impl Drop for Unclaimed {
             };
             runtime.block_on(async {
                 let removal = async {
-                    let Ok(docker) = Docker::connect_with_defaults() else { return };
+                    let Ok(docker) = client().await else { return };
                     // The engine may still be making it: what was asked of it cannot be taken back.
                     for _ in 0..LOOKS {
                         if remove_labelled(&docker, label::TOKEN, &token).await > 0 {
@@ -170,13 +191,17 @@ impl Drop for Unclaimed {
 /// How often an unclaimed container is looked for before it counts as never made.
 const LOOKS: usize = 10;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Time for removing what killed runs left: a container that runs has to be killed first.
+const SWEEP_LIMIT: Duration = Duration::from_secs(20);
 /// Time for removing an unclaimed container.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
 async fn remove_by_id(docker: &Docker, id: &str) {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    if let Err(error) = docker.remove_container(id, Some(options)).await {
-        tracing::warn!("container {id} could not be removed: {error}");
+    match docker.remove_container(id, Some(options)).await {
+        // Gone already, or somebody else is at it: another run sweeps, too.
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+        Err(error) => tracing::warn!("container {id} could not be removed: {error}"),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Brokers in containers, by testcontainers.
 //!
 //! Every container carries labels that say which process made it. It goes away when that process drops it; a
-//! process that was killed leaves it behind, and the next one to start a container sweeps it up.
+//! process that was killed leaves it behind, and the next run, whatever its broker, sweeps it up.
 
 mod command;
 mod engine;
 mod faults;
 mod leftovers;
+mod loss;
 mod ready;
 mod rotation;
 
@@ -29,7 +30,9 @@ use super::BrokerAddresses;
 pub(super) use self::engine::emqx_missing;
 use self::engine::{DAEMON_LIMIT, connect, digest, ensure_image, split_reference, with_causes, within};
 pub use self::engine::{DockerEngine, docker_engine};
+pub(super) use self::leftovers::sweep_quickly;
 use self::leftovers::{Unclaimed, label, owner_labels, remove_labelled, sweep};
+use self::loss::{Lookout, is_gone};
 use super::emqx::{self, port};
 use super::error::BrokerError;
 use super::options::BrokerOptions;
@@ -58,6 +61,7 @@ pub(super) struct Containerized {
     digest: Option<String>,
     log: Arc<Mutex<Vec<u8>>>,
     state: State,
+    lookout: Lookout,
 }
 
 /// What the container is doing.
@@ -100,6 +104,7 @@ impl Containerized {
             options,
             secret,
             ports: HostPorts { quic: 0, tls: 0, tcp: 0, api: 0 },
+            lookout: Lookout::start(docker.clone()),
             docker,
             log: Arc::default(),
             state: State::Gone,
@@ -230,12 +235,22 @@ impl Containerized {
         BrokerError::Docker { what: format!("start a container of `{}`", self.image), reason }
     }
 
+    /// Resolves when the container ends although nobody told it to.
+    pub(super) fn loss(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.lookout.loss()
+    }
+
     /// Removes the container, whatever it is doing.
     pub(super) async fn remove(&mut self) {
+        self.lookout.want(None);
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Running(container) | State::Paused(container) | State::Stopped(container) => {
                 let id = container.id().to_owned();
-                if let Err(error) = within(REMOVE_LIMIT, "remove the container", container.rm()).await {
+                let removed = within(REMOVE_LIMIT, "remove the container", container.rm()).await;
+                // Somebody else may have done it.
+                if let Err(error) = removed
+                    && !is_gone(&self.docker, &id).await
+                {
                     tracing::warn!("{error}; `docker rm -f {id}` removes it, and so does the next run");
                 }
             }

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testcontainers::bollard::errors::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::engine::{DAEMON_LIMIT, within};
+use super::loss::{Wanted, ending, listens, untold};
 use super::{Containerized, State, reachable};
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
@@ -32,7 +31,10 @@ impl Containerized {
         while Instant::now() < deadline {
             self.check_alive().await?;
             match self.try_once(certificates).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.look_out();
+                    return Ok(());
+                }
                 Err(reason) => last = Some(reason),
             }
             tokio::time::sleep(READY_PAUSE).await;
@@ -100,41 +102,35 @@ impl Containerized {
 
     /// What became of the container, if it should run and does not.
     pub(in crate::broker) async fn lost(&self) -> Option<BrokerError> {
-        let status = match self.ending().await {
-            Ok(status) => status?,
-            // An engine that goes may leave its containers, or take them along.
-            Err(_) if self.listens().await => return None,
-            Err(error) => format!("its engine does not tell how: {error}"),
+        let status = match self.lookout.lost() {
+            Some(status) => status,
+            None => match self.ending().await {
+                Ok(status) => status?,
+                // An engine that goes may leave its containers, or take them along.
+                Err(_) if listens(self.listener()).await => return None,
+                Err(error) => untold(&error),
+            },
         };
         Some(BrokerError::ContainerLost { image: self.image.clone(), status, log: self.last_words().await })
     }
 
-    /// Whether anything listens at the port of the plain listener.
-    async fn listens(&self) -> bool {
-        let address = self.addresses().tcp.expect("it is published");
-        tokio::time::timeout(ATTEMPT_LIMIT, TcpStream::connect(address))
-            .await
-            .is_ok_and(|tried| tried.is_ok())
+    /// Where its plain listener is.
+    fn listener(&self) -> SocketAddr {
+        self.addresses().tcp.expect("it is published")
+    }
+
+    /// Has the end of the container noticed from now on.
+    pub(super) fn look_out(&self) {
+        if let State::Running(container) = &self.state {
+            let wanted = Wanted { id: container.id().to_owned(), listener: self.listener() };
+            self.lookout.want(Some(wanted));
+        }
     }
 
     /// How the container ended, if it should run and does not.
     async fn ending(&self) -> Result<Option<String>, BrokerError> {
         let (State::Running(container) | State::Paused(container)) = &self.state else { return Ok(None) };
-        let look = async {
-            match self.docker.inspect_container(container.id(), None).await {
-                Ok(inspected) => Ok(inspected.state),
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let state = within(DAEMON_LIMIT, "look at the container", look).await?;
-        let Some(state) = state else { return Ok(Some("it was removed".into())) };
-        if state.running == Some(true) {
-            return Ok(None);
-        }
-        let code = state.exit_code.map_or_else(|| "no exit code".into(), |code| format!("exit code {code}"));
-        let starved = state.oom_killed == Some(true);
-        Ok(Some(if starved { format!("{code}, out of memory") } else { code }))
+        ending(&self.docker, container.id()).await
     }
 
     async fn last_words(&self) -> String {
