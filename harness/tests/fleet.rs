@@ -176,6 +176,61 @@ fn a_broker_that_dies_ends_the_fleet_with_what_became_of_it() {
     assert!(words.contains("the embedded broker's process ended during the run (signal: 9"), "{words}");
 }
 
+/// What was sent, acknowledged and delivered until then is told, and nothing counts as lost.
+#[test]
+fn an_interrupted_fleet_tells_what_it_did_until_then() {
+    for (until, phase, storm) in [("publishing", "fleet", "none"), ("once more", "storm", "stop")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = harness();
+        // Each device has one message to publish in each phase, the last of them seconds later than the first.
+        command.args(["fleet", "--devices", "4", "--messages", "1", "--interval", "6s", "--storm", storm]);
+        command.args(["--down", "1ms", "--reports"]);
+        let child = command.arg(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the harness");
+        let talk = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let mut talk = talk.skip_while(|line| !line.contains(until));
+        // Each second, it tells how many devices are through: by the second time, some have published.
+        let counts = talk.by_ref().filter(|line| line.contains(" of ")).take(2).collect::<Vec<_>>();
+        assert_eq!(counts.len(), 2, "it publishes for several seconds: {counts:?}");
+        let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(interrupted.expect("kill").success());
+        let rest = talk.collect::<String>();
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "{}{rest}", told(&output));
+
+        let report = report(&folder.path().join("fleet"));
+        assert_eq!(report["record"]["ending"]["kind"], "interrupted");
+        let trials = report["record"]["trials"].as_array().expect("trials");
+        let trial = trials.last().expect("the one that was interrupted");
+        assert_eq!((&trial["variant"], &trial["ending"]["kind"]), (&phase.into(), &"interrupted".into()));
+        let messages = trial["messages"].as_array().expect("messages");
+        let of = |told: &dyn Fn(&Value) -> bool| messages.iter().filter(|message| told(message)).count();
+        let delivered = of(&|message| message["fate"] == "delivered");
+        assert!(delivered > 0 && delivered < messages.len(), "{messages:#?}");
+        assert_eq!(
+            of(&|message| message["fate"] == "timed-out"),
+            messages.len() - delivered,
+            "{messages:#?}"
+        );
+        assert!(of(&|message| !message["acked_us"].is_null()) > 0, "{messages:#?}");
+        let vanished = of(&|message| !message["acked_us"].is_null() && message["delivered_us"].is_null());
+        assert_eq!(vanished, 0, "it was acknowledged: {messages:#?}");
+        let duration_us = trial["duration_us"].as_u64().expect("a duration");
+        assert!(duration_us >= 1_000_000, "it published for more than a second: {duration_us} us");
+        let late = of(&|message| message["delivered_us"].as_u64().is_some_and(|at_us| at_us > duration_us));
+        assert_eq!(late, 0, "{messages:#?}");
+        assert_eq!(trial["fleet"]["connected"], 4, "{}", trial["fleet"]);
+        let workload = trial["wire"].as_array().expect("counts").last().expect("the workload's").clone();
+        assert!(workload["up"]["packets"].as_u64().is_some_and(|packets| packets > 0), "{workload}");
+        // What came to its end before is judged as such.
+        for whole in &trials[..trials.len() - 1] {
+            assert_eq!(whole["ending"]["kind"], "completed");
+            let messages = whole["messages"].as_array().expect("messages").iter();
+            assert!(messages.clone().count() == 4 && messages.clone().all(|m| m["fate"] == "delivered"));
+        }
+    }
+}
+
 #[test]
 fn a_broker_in_place_of_emqx_is_told_and_named_in_the_report() {
     let folder = tempfile::tempdir().expect("a folder");

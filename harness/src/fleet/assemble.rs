@@ -90,11 +90,16 @@ pub(super) fn record(
         ending = Ending::Failed { phase, cause: cause.clone(), blame };
     }
     let stormy = options.storm != Storm::None;
+    // What came to its end before the storm was not cut short by what happened in it.
+    let before_storm = match stage.marks.gone_us {
+        Some(_) if stage.marks.failures.is_empty() => Ending::Completed,
+        _ => ending.clone(),
+    };
     let said: Vec<Said> = logs.iter_mut().map(Said::take).collect();
     let split_us = stage.marks.gone_us.unwrap_or(u64::MAX);
-    let mut trials = vec![trial(stage, &said, Which::Fleet, split_us, options.seed_of_shard(), &ending)];
+    let mut trials = vec![trial(stage, &said, Which::Fleet, split_us, options.seed_of_shard(), before_storm)];
     if stage.marks.gone_us.is_some() {
-        trials.push(trial(stage, &said, Which::Storm, split_us, options.seed_of_shard(), &ending));
+        trials.push(trial(stage, &said, Which::Storm, split_us, options.seed_of_shard(), ending.clone()));
     }
     let duration_us = u64::try_from(stage.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
     let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
@@ -174,7 +179,7 @@ enum Which {
 }
 
 /// The trial before or from `split_us` on, on a clock of its own.
-fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, ending: &Ending) -> Trial {
+fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, ending: Ending) -> Trial {
     let marks = &stage.marks;
     let base = &marks.moments[0];
     let (name, number, begin, publishing, end) = match which {
@@ -193,8 +198,11 @@ fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, e
     trial.started_us = start_us;
     trial.duration_us = end.at_us.max(publishing.at_us).saturating_sub(start_us);
     trial.clock_uncertainty_us = Some(0);
-    trial.ending = ending.clone();
+    trial.ending = ending;
     messages(stage, said, number, publishing.at_us, start_us, &mut trial);
+    // Of a phase that was cut short, the last messages arrive while the devices take their leave.
+    let settled = trial.messages.iter().filter_map(|message| message.acked_us.max(message.delivered_us));
+    trial.duration_us = settled.max().map_or(trial.duration_us, |last_us| trial.duration_us.max(last_us));
     trial.connections = said
         .iter()
         .flat_map(|said| &said.connections)

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -140,6 +141,20 @@ impl FleetBroker {
         }
     }
 
+    /// Resolves when it no longer serves although nobody told it to go, as far as that can be noticed at once.
+    pub(super) fn loss(&self) -> impl Future<Output = ()> + use<> {
+        let loss = match self {
+            Self::Process(_) => None,
+            Self::Other(broker) => Some(broker.loss()),
+        };
+        async move {
+            match loss {
+                Some(loss) => loss.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Brings it back at the same addresses, without its sessions.
     pub(super) async fn come_back(&mut self) -> Result<(), BrokerError> {
         match self {
@@ -223,6 +238,8 @@ impl Process {
         }
         command.arg("--certificate").arg(self.files.path().join("cert.pem"));
         command.arg("--key").arg(self.files.path().join("key.pem"));
+        // A Ctrl-C at the terminal is for the harness: the broker goes when the fleet has taken its leave.
+        command.process_group(0);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

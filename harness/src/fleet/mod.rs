@@ -197,16 +197,22 @@ impl Fleet<'_> {
         let variant = &self.scenario.variants[0];
         let (limits, idle_timeout) = (self.scenario.limits, variant.connection.idle_timeout);
         let mut stage = Stage::new(devices, limits, idle_timeout, brief, link, connector, broker);
-        let cancel = self.cancel.clone();
+        let (cancel, loss) = (self.cancel.clone(), stage.broker.loss());
         let ended = tokio::select! {
             ended = stage.phases(self.options, quic, &mut progress) => ended,
             () = cancel.cancelled() => Err(Ending::Interrupted { by: "the user".to_owned() }),
+            // What became of it is asked below.
+            () = loss => Ok(()),
         };
         let ended = match ended {
             Err(interrupted @ Ending::Interrupted { .. }) => Err(interrupted),
             // Whatever was noticed of it: a broker that has gone explains it.
             ended => stage.broker_serves().await.and(ended),
         };
+        if ended.is_err() {
+            // The phase that was cut short ends here.
+            stage.mark();
+        }
         let logs = stage.leave().await;
         if let Some(text) = stage.broker.log()
             && let Err(error) = std::fs::write(&log, text)

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use device::control::Sample;
+
 use super::assemble::{Marks, Moment};
 use super::broker::{FleetBroker, Storm};
 use super::cores::{Brief, CoreLog};
@@ -22,6 +24,8 @@ use crate::wire::{Qos, Version};
 const LOOK: Duration = Duration::from_millis(10);
 /// Time for the last packets and duplicates after a phase is done.
 const SETTLE: Duration = Duration::from_millis(300);
+/// Time that what was acknowledged has to arrive once a phase was cut short.
+const LAST_LIMIT: Duration = Duration::from_secs(2);
 /// Time a device has to come back, beyond what noticing the loss may take.
 const RETURN_LIMIT: Duration = Duration::from_secs(90);
 /// How much longer than asked the ramp may take on a machine that is too slow for it.
@@ -41,6 +45,9 @@ pub(super) struct Stage {
     pub(super) marks: Marks,
     /// What the peer saw, in the phases that publish.
     pub(super) arrivals: [Vec<Arrival>; 2],
+    /// The peer while it listens, and to which of these phases: held here, so that what it has seen outlives a phase
+    /// that is cut short.
+    peer: Option<(usize, Party)>,
     pub(super) broker: FleetBroker,
 }
 
@@ -71,6 +78,7 @@ impl Stage {
             workers,
             marks,
             arrivals,
+            peer: None,
             broker,
         }
     }
@@ -82,6 +90,8 @@ impl Stage {
         let part = Part { number: self.devices, seed: 0, start_us: 0, offset_us: 0 };
         let share = self.share(vec![part], 1, broker, &ahead);
         let worker = std::thread::spawn(move || worker::run(share));
+        // Should the user not want to wait for it.
+        let ending = EndOnDrop(Arc::clone(&ahead));
         let deadline = Instant::now() + self.limits.connect;
         while ahead.connected.load(Ordering::Relaxed) == 0
             && Instant::now() < deadline
@@ -92,7 +102,7 @@ impl Stage {
         self.start_peer().await?.finish().await;
         ahead.begin(Phase::Leave);
         tokio::time::sleep(SETTLE).await;
-        ahead.begin(Phase::End);
+        drop(ending);
         // Whether it connected is for the fleet itself to find out.
         let _ = tokio::task::spawn_blocking(move || worker.join()).await;
         let base = Moment::take(&self.control, &self.link, &self.broker, self.epoch);
@@ -162,20 +172,20 @@ impl Stage {
         })?;
         let share = f64::from(options.shard.count());
         let ramp = Duration::from_secs_f64(f64::from(self.devices) * share / options.ramp_per_s);
-        let connected = |control: &Control| control.connected.load(Ordering::Relaxed);
+        let connected = |stage: &Self| stage.control.connected.load(Ordering::Relaxed);
         self.wait(ramp + RAMP_LIMIT + self.limits.connect, self.devices, connected, progress).await?;
         self.mark();
 
         self.link.event("workload");
         progress(Progress::Phase("publishing"));
-        let peer = self.start_peer().await?;
-        let done = |control: &Control| control.done.load(Ordering::Relaxed);
+        self.peer = Some((0, self.start_peer().await?));
+        let done = |stage: &Self| stage.control.done.load(Ordering::Relaxed);
         self.control.begin(Phase::Work);
         // Devices begin within one interval of each other.
         let span = options.interval * (options.messages + 1) + self.limits.drain;
         self.wait(span, self.devices, done, progress).await?;
         let messages = u64::from(self.devices) * u64::from(options.messages);
-        self.arrivals[0] = hear_out(peer, messages, self.limits.drain).await;
+        self.hear_out(messages, self.limits.drain).await?;
         self.mark();
 
         if options.storm == Storm::None {
@@ -183,12 +193,12 @@ impl Stage {
         }
         self.storm(options, progress).await?;
         progress(Progress::Phase("publishing once more"));
-        let peer = self.start_peer().await?;
+        self.peer = Some((1, self.start_peer().await?));
         self.control.begin(Phase::Check);
         let span = options.interval * (CHECK_MESSAGES + 1) + self.limits.drain;
         self.wait(span, 2 * self.devices, done, progress).await?;
         let messages = u64::from(self.devices) * u64::from(CHECK_MESSAGES);
-        self.arrivals[1] = hear_out(peer, messages, self.limits.drain).await;
+        self.hear_out(messages, self.limits.drain).await?;
         self.mark();
         Ok(())
     }
@@ -208,7 +218,7 @@ impl Stage {
         self.broker.come_back().await.map_err(|error| failed("storm", &error))?;
         self.marks.back_us = Some(self.now_us());
         progress(Progress::Phase("the broker is back: reconnecting"));
-        let healed = |control: &Control| control.healed.load(Ordering::Relaxed);
+        let healed = |stage: &Self| stage.control.healed.load(Ordering::Relaxed);
         self.wait(self.idle_timeout + RETURN_LIMIT, affected, healed, progress).await?;
         self.mark();
         Ok(())
@@ -220,19 +230,19 @@ impl Stage {
         &mut self,
         limit: Duration,
         wanted: u32,
-        count: impl Fn(&Control) -> u32,
+        count: impl Fn(&Self) -> u32,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), Ending> {
         let deadline = Instant::now() + limit;
         let mut told = Instant::now();
-        while count(&self.control) < wanted
+        while count(self) < wanted
             && Instant::now() < deadline
             && self.workers.iter().all(|worker| !worker.is_finished())
         {
             tokio::time::sleep(LOOK).await;
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
-                progress(Progress::Count(count(&self.control), wanted));
+                progress(Progress::Count(count(self), wanted));
                 self.broker_serves().await?;
             }
         }
@@ -262,7 +272,39 @@ impl Stage {
         Ok(peer)
     }
 
-    fn mark(&mut self) {
+    /// Waits for the last of `messages`, and a little for duplicates, and ends the peer.
+    async fn hear_out(&mut self, messages: u64, limit: Duration) -> Result<(), Ending> {
+        let wanted = u32::try_from(messages).unwrap_or(u32::MAX);
+        let arrived = |stage: &Self| {
+            let count = stage.peer.as_ref().map_or(usize::MAX, |(_, peer)| peer.arrived_count());
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        // Whoever is late is missing in the account.
+        let heard = self.wait(limit, wanted, arrived, &mut |_| {}).await;
+        if self.peer.is_some() {
+            tokio::time::sleep(SETTLE).await;
+        }
+        if let Some((phase, peer)) = self.peer.take() {
+            // Before its leave, too, which the user may not want to wait for.
+            self.arrivals[phase] = peer.arrivals();
+            self.arrivals[phase] = peer.finish().await.arrivals;
+        }
+        heard
+    }
+
+    /// Messages that the broker has acknowledged to the devices, of the phase that the peer listens to.
+    fn acknowledged(&self, logs: &[CoreLog]) -> u64 {
+        let Some((phase, _)) = self.peer else { return 0 };
+        let acknowledged = |(device, log): (u32, &CoreLog)| {
+            let run = self.brief.run(phase, device);
+            let of_phase = log.samples.iter().filter(|(of, _)| *of == run);
+            of_phase.filter(|(_, sample)| matches!(sample, Sample::Acked { .. })).count() as u64
+        };
+        (0..).zip(logs).map(acknowledged).sum()
+    }
+
+    /// Notes where the counters stand.
+    pub(super) fn mark(&mut self) {
         let moment = Moment::take(&self.control, &self.link, &self.broker, self.epoch);
         self.marks.moments.push(moment);
     }
@@ -271,7 +313,7 @@ impl Stage {
         Clock::at(self.epoch).now_us()
     }
 
-    /// Ends the devices and collects what they said.
+    /// Ends the devices and collects what they said, and what the peer saw of a phase that was cut short.
     pub(super) async fn leave(&mut self) -> Vec<CoreLog> {
         self.control.begin(Phase::Leave);
         tokio::time::sleep(SETTLE).await;
@@ -288,6 +330,8 @@ impl Stage {
                 Err(_) => self.marks.failures.push("a thread of devices panicked".to_owned()),
             }
         }
+        // A broker that has gone is known by now.
+        let _ = self.hear_out(self.acknowledged(&logs), LAST_LIMIT).await;
         logs
     }
 }
@@ -304,11 +348,11 @@ fn failed(phase: &str, error: &BrokerError) -> Ending {
 /// Stack of a worker: far more than the cores take.
 const WORKER_STACK: usize = 1 << 20;
 
-/// Waits for the last arrivals, and a little for duplicates, and ends the peer.
-async fn hear_out(peer: Party, messages: u64, limit: Duration) -> Vec<Arrival> {
-    let wanted = usize::try_from(messages).unwrap_or(usize::MAX);
-    // Whoever is late is missing in the account.
-    let _ = tokio::time::timeout(limit, peer.arrived(wanted)).await;
-    tokio::time::sleep(SETTLE).await;
-    peer.finish().await.arrivals
+/// Ends the devices of a control that nobody holds on to any longer.
+struct EndOnDrop(Arc<Control>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.begin(Phase::End);
+    }
 }
