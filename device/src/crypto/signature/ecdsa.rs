@@ -34,9 +34,10 @@ impl SignatureVerificationAlgorithm for P256Sha256 {
 ///
 /// Keys are uncompressed points (RFC 5480 2.2 leaves compressed ones to choice): a square root more would cost 4 KB.
 fn verify_p256(key: &[u8], digest: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-    let key = p256_vartime::Key::from_sec1(key).ok_or(InvalidSignature)?;
-    let (u1, u2, r) = verification_scalars(digest, signature).ok_or(InvalidSignature)?;
-    if p256_vartime::x_matches(&u1, &u2, &key, &r) { Ok(()) } else { Err(InvalidSignature) }
+    let Some(key) = p256_vartime::Key::from_sec1(key) else { return Err(InvalidSignature) };
+    // By reference: taken apart, they would lie on the stack twice.
+    let Some((u1, u2, r)) = &verification_scalars(digest, signature) else { return Err(InvalidSignature) };
+    if p256_vartime::x_matches(u1, u2, &key, r) { Ok(()) } else { Err(InvalidSignature) }
 }
 
 /// The factors of the generator and of the key, and the r to be met. Out of line, so that what the inversion takes of

@@ -80,24 +80,18 @@ fn square(a: &Field) -> Field {
 }
 
 fn multiply_and_add(u1: &Scalar, u2: &Scalar, key: &Affine) -> Jacobian {
-    let generator_digits = signed_digits(u1, GENERATOR_WINDOW);
-    let key_digits = signed_digits(u2, KEY_WINDOW);
+    let mut generator_digits = Digits::<{ DIGITS.div_ceil(GENERATOR_WINDOW) }>::of(u1, GENERATOR_WINDOW);
+    let mut key_digits = Digits::<{ DIGITS.div_ceil(KEY_WINDOW) }>::of(u2, KEY_WINDOW);
     let mut table = [Cached::NONE; 1 << (KEY_WINDOW - 2)];
     fill_odd_multiples(key, &mut table);
     let mut sum = Jacobian::INFINITY;
-    for (&generator_digit, &key_digit) in generator_digits.iter().zip(&key_digits).rev() {
-        sum = sum.double();
-        if generator_digit != 0 {
-            let multiple = &GENERATOR_MULTIPLES[index(generator_digit)];
-            let y = if generator_digit < 0 { multiple.y.neg() } else { multiple.y };
-            sum = sum.add_affine(&Affine { x: multiple.x, y });
+    for position in (0..DIGITS).rev() {
+        sum.double();
+        if let Some(digit) = generator_digits.take(position) {
+            sum.add_signed(digit, |sum| sum.add_affine(&GENERATOR_MULTIPLES[index(digit)]));
         }
-        if key_digit != 0 {
-            let mut multiple = table[index(key_digit)];
-            if key_digit < 0 {
-                multiple.point.y = multiple.point.y.neg();
-            }
-            sum = sum.add(&multiple);
+        if let Some(digit) = key_digits.take(position) {
+            sum.add_signed(digit, |sum| sum.add(&table[index(digit)]));
         }
     }
     sum
@@ -108,39 +102,81 @@ const fn index(digit: i8) -> usize {
     (digit.unsigned_abs() / 2) as usize
 }
 
-/// 1, 3, 5 ... times `key`. Filled in place: returned by value the table would be on the stack twice.
+/// 1, 3, 5 ... times `key`. Filled in place: returned by value the table would be on the stack twice. Out of line, so
+/// that its temporaries are gone when the table is used.
+#[inline(never)]
 fn fill_odd_multiples(key: &Affine, table: &mut [Cached; 1 << (KEY_WINDOW - 2)]) {
     let first = Jacobian { x: key.x, y: key.y, z: Field::ONE };
-    let twice = Cached::new(first.double());
-    let mut sum = first;
-    for entry in table {
-        *entry = Cached::new(sum);
-        sum = sum.add(&twice);
+    let mut twice = Cached::NONE;
+    twice.point = first;
+    twice.point.double();
+    twice.complete();
+    table[0].point = first;
+    table[0].complete();
+    for index in 1..table.len() {
+        table[index].point = table[index - 1].point;
+        table[index].point.add(&twice);
+        table[index].complete();
     }
 }
 
-/// The digits of `scalar` from the lowest up: odd and below 2^(window - 1) in size, or zero, with at least
-/// `window` - 1 zeros after each that is not (non-adjacent form of that width).
-fn signed_digits(scalar: &Scalar, window: usize) -> [i8; DIGITS] {
-    let bytes = scalar.to_bytes();
-    let bit = |position: usize| {
-        let byte = bytes.len().checked_sub(1 + position / 8).map_or(0, |index| bytes[index]);
-        i16::from(byte >> (position % 8) & 1)
-    };
-    let mut digits = [0; DIGITS];
-    let mut carry = 0;
-    let mut position = 0;
-    while position < DIGITS {
-        if bit(position) == carry {
-            position += 1;
-            continue;
-        }
-        let value = carry + (0..window).map(|offset| bit(position + offset) << offset).sum::<i16>();
-        carry = value >> (window - 1);
-        digits[position] = (value - (carry << window)) as i8;
-        position += window;
+/// The digits of a scalar that are not zero, at most `N`.
+struct Digits<const N: usize>(heapless::Vec<Digit, N>);
+
+/// A digit's position above six bits that are its value and 32.
+#[derive(Clone, Copy)]
+struct Digit(u16);
+
+impl Digit {
+    const fn new(position: usize, value: i16) -> Self {
+        Self((position as u16) << 6 | (value + 32) as u16)
     }
-    digits
+
+    const fn position(self) -> usize {
+        (self.0 >> 6) as usize
+    }
+
+    const fn value(self) -> i8 {
+        (self.0 & 63) as i8 - 32
+    }
+}
+
+impl<const N: usize> Digits<N> {
+    /// The digits of `scalar` from the lowest up: odd and below 2^(window - 1) in size, with at least `window` - 1 zeros
+    /// after each (non-adjacent form of that width). Kept are these alone: with all zeros between them there would be
+    /// 257.
+    #[inline(never)]
+    fn of(scalar: &Scalar, window: usize) -> Self {
+        let bytes = scalar.to_bytes();
+        let bit = |position: usize| {
+            let byte = bytes.len().checked_sub(1 + position / 8).map_or(0, |index| bytes[index]);
+            i16::from(byte >> (position % 8) & 1)
+        };
+        let mut digits = heapless::Vec::new();
+        let mut carry = 0;
+        let mut position = 0;
+        while position < DIGITS {
+            if bit(position) == carry {
+                position += 1;
+                continue;
+            }
+            let value = carry + (0..window).map(|offset| bit(position + offset) << offset).sum::<i16>();
+            carry = value >> (window - 1);
+            let digit = Digit::new(position, value - (carry << window));
+            digits.push(digit).ok().expect("one digit in each window, and N windows");
+            position += window;
+        }
+        Self(digits)
+    }
+
+    /// The digit at `position`, if it is not zero; to be asked from the highest position down.
+    fn take(&mut self, position: usize) -> Option<i8> {
+        let digit = *self.0.last()?;
+        (digit.position() == position).then(|| {
+            self.0.pop();
+            digit.value()
+        })
+    }
 }
 
 impl Jacobian {
@@ -151,74 +187,90 @@ impl Jacobian {
     }
 
     #[inline(never)]
-    fn double(&self) -> Self {
+    fn double(&mut self) {
         let delta = square(&self.z);
         let gamma = square(&self.y);
         let beta = mul(&self.x, &gamma);
         let product = mul(&self.x.sub(&delta), &self.x.add(&delta));
         let alpha = product.double().add(&product);
         let beta4 = beta.double().double();
-        let x = square(&alpha).sub(&beta4.double());
-        let z = square(&self.y.add(&self.z)).sub(&gamma).sub(&delta);
+        self.x = square(&alpha).sub(&beta4.double());
+        self.z = square(&self.y.add(&self.z)).sub(&gamma).sub(&delta);
         let gamma_squared8 = square(&gamma).double().double().double();
-        let y = mul(&alpha, &beta4.sub(&x)).sub(&gamma_squared8);
-        Self { x, y, z }
+        self.y = mul(&alpha, &beta4.sub(&self.x)).sub(&gamma_squared8);
+    }
+
+    /// Lets `add` add a multiple by the size of `digit`, or, if that is below zero, take it away:
+    /// a - b = -(-a + b), which copies no multiple.
+    fn add_signed(&mut self, digit: i8, add: impl FnOnce(&mut Self)) {
+        self.negate_if(digit < 0);
+        add(self);
+        self.negate_if(digit < 0);
+    }
+
+    fn negate_if(&mut self, is_negative: bool) {
+        if is_negative {
+            self.y = self.y.neg();
+        }
     }
 
     #[inline(never)]
-    fn add(&self, other: &Cached) -> Self {
+    fn add(&mut self, other: &Cached) {
         let Cached { point, z2, z3 } = other;
         if self.is_infinity() {
-            return *point;
+            *self = *point;
+            return;
         }
         if point.is_infinity() {
-            return *self;
+            return;
         }
         let u1 = mul(&self.x, z2);
         let s1 = mul(&self.y, z3);
-        self.add_scaled(u1, s1, &point.x, &point.y, |h| mul(&mul(&self.z, &point.z), h))
+        self.add_scaled(&u1, &s1, &point.x, &point.y, |z, h| mul(&mul(z, &point.z), h));
     }
 
     /// Out of line, as [`Self::add`] is: its temporaries need not lie beside the tables.
     #[inline(never)]
-    fn add_affine(&self, other: &Affine) -> Self {
+    fn add_affine(&mut self, other: &Affine) {
         if self.is_infinity() {
-            return Self { x: other.x, y: other.y, z: Field::ONE };
+            *self = Self { x: other.x, y: other.y, z: Field::ONE };
+            return;
         }
-        self.add_scaled(self.x, self.y, &other.x, &other.y, |h| mul(&self.z, h))
+        let Self { x, y, .. } = *self;
+        self.add_scaled(&x, &y, &other.x, &other.y, |z, h| mul(z, h));
     }
 
     /// Adds (`x2`, `y2`) to this point, which is (`u1`, `s1`) on the other one's scale.
     fn add_scaled(
-        &self,
-        u1: Field,
-        s1: Field,
+        &mut self,
+        u1: &Field,
+        s1: &Field,
         x2: &Field,
         y2: &Field,
-        z_times: impl FnOnce(&Field) -> Field,
-    ) -> Self {
+        z_times: impl FnOnce(&Field, &Field) -> Field,
+    ) {
         let z1_squared = square(&self.z);
-        let h = mul(x2, &z1_squared).sub(&u1);
-        let r = mul(y2, &mul(&self.z, &z1_squared)).sub(&s1);
+        let h = mul(x2, &z1_squared).sub(u1);
+        let r = mul(y2, &mul(&self.z, &z1_squared)).sub(s1);
         if h.is_zero() {
-            return if r.is_zero() { self.double() } else { Self::INFINITY };
+            return if r.is_zero() { self.double() } else { *self = Self::INFINITY };
         }
         let h2 = square(&h);
         let h3 = mul(&h, &h2);
-        let v = mul(&u1, &h2);
-        let x = square(&r).sub(&h3).sub(&v.double());
-        let y = mul(&r, &v.sub(&x)).sub(&mul(&s1, &h3));
-        Self { x, y, z: z_times(&h) }
+        let v = mul(u1, &h2);
+        self.x = square(&r).sub(&h3).sub(&v.double());
+        self.y = mul(&r, &v.sub(&self.x)).sub(&mul(s1, &h3));
+        self.z = z_times(&self.z, &h);
     }
 }
 
 impl Cached {
     const NONE: Self = Self { point: Jacobian::INFINITY, z2: Field::ZERO, z3: Field::ZERO };
 
-    fn new(point: Jacobian) -> Self {
-        let z2 = square(&point.z);
-        let z3 = mul(&point.z, &z2);
-        Self { point, z2, z3 }
+    /// The powers of z that belong to the point.
+    fn complete(&mut self) {
+        self.z2 = square(&self.point.z);
+        self.z3 = mul(&self.point.z, &self.z2);
     }
 }
 
