@@ -167,7 +167,12 @@ fn read_entry<'m>(list: &mut Reader<'m>) -> Result<&'m [u8], Error> {
 
 fn verify_chain(leaf: &[u8], intermediates: &[CertificateDer<'_>], config: &Config<'_>) -> Result<(), Error> {
     let leaf = CertificateDer::from(leaf);
-    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| chain_error(&error))?;
+    // By reference, for the path is built above it on the stack: taken out of the result, it would lie there twice.
+    let leaf = EndEntityCert::try_from(&leaf);
+    let leaf = match &leaf {
+        Ok(leaf) => leaf,
+        Err(error) => return Err(chain_error(error)),
+    };
     // The name first: it is nearly free, the path costs two or three signature checks.
     let name = ServerName::try_from(config.server_name)
         .map_err(|_| Error::caller("the server name is neither a DNS name nor an IP address"))?;

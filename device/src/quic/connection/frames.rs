@@ -57,6 +57,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         Ok(Kept::Yes)
     }
 
+    /// Out of line: [`Self::on_crypto`] says why.
+    #[inline(never)]
     fn on_ack(&mut self, ctx: &Context<'_>, space: Space, ack: &Ack<'_>) -> Result<(), CloseReason> {
         let delay = match space {
             Space::Application => self.ack_delay(ack.delay),

@@ -27,10 +27,38 @@ enum Outcome {
     TicketStored,
 }
 
+impl Outcome {
+    /// Of a step, or of TLS's error.
+    #[inline(never)]
+    fn of(step: Result<Step<'_>, tls::Error>) -> Result<Self, CloseReason> {
+        Ok(match step? {
+            // Tickets come after the handshake.
+            Step::Continue | Step::Ticket(_) => Self::Nothing,
+            Step::SecondClientHello => Self::SecondHello,
+            Step::HandshakeKeys { suite, client, server } => Self::HandshakeKeys { suite, client, server },
+            Step::EncryptedExtensions { transport_parameters, early_data_accepted, .. } => {
+                let Some(bytes) = transport_parameters else {
+                    let reason = "the server sent no transport parameters";
+                    // RFC 9001 8.2: missing_extension.
+                    let code = TransportCode::crypto(tls::Alert::MISSING_EXTENSION.0);
+                    return Err(TransportError::new(code, reason).into());
+                };
+                Self::Parameters { parameters: PeerParameters::decode(bytes)?, early_data_accepted }
+            }
+            Step::CertificateVerified => Self::CertificateVerified,
+            Step::Complete { suite, client, server } => Self::Complete { suite, client, server },
+        })
+    }
+}
+
 impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     Connection<C, STREAMS, SEND, BLOCKS>
 {
     /// CRYPTO bytes arrived: every message they complete goes to TLS.
+    ///
+    /// The certificate chain's verification, which needs the stack most, comes from here. So what other frames and
+    /// messages need has frames of its own.
+    #[inline(never)]
     pub(super) fn on_crypto(
         &mut self,
         ctx: &mut Context<'_>,
@@ -43,60 +71,47 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             return Ok(Kept::No);
         }
         while let Some(len) = self.crypto_in.message_len(self.streams.memory().as_bytes())? {
-            let (outcome, flight) = self.run_tls(ctx, len)?;
+            let mut flight = 0..0;
+            let outcome = self.run_tls(ctx, len, &mut flight);
             self.crypto_in.consume(self.streams.memory_mut().as_mut_bytes(), len);
             self.on_outcome(ctx, outcome, &flight)?;
         }
         Ok(Kept::Yes)
     }
 
-    /// Gives TLS the message at the start of the buffer. Returns what it led to and where in the memory TLS
+    /// Gives TLS the message at the start of the buffer. Returns what it led to; in `flight`, where in the memory TLS
     /// wrote its flight.
-    fn run_tls(&mut self, ctx: &mut Context<'_>, len: usize) -> Result<(Outcome, Range<usize>), CloseReason> {
+    fn run_tls(
+        &mut self,
+        ctx: &mut Context<'_>,
+        len: usize,
+        flight: &mut Range<usize>,
+    ) -> Result<Outcome, CloseReason> {
         let Self { keys, crypto_in, streams, agreed, .. } = self;
         let level = Self::level(crypto_in.level());
         let memory = streams.memory_mut().as_mut_bytes();
         let (message, out_at, mut out) = crypto_in.message(memory, len);
-        let step = match &mut keys.stage {
-            Stage::Idle => return Ok((Outcome::Nothing, 0..0)),
-            Stage::Handshake(tls) => tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out)?,
-            // RFC 9001 4.4. To TLS it is a message out of place.
-            Stage::Complete(..) if message.first() == Some(&tls::CERTIFICATE_REQUEST) => {
-                return Err(TransportError::violation("a certificate request after the handshake").into());
+        match &mut keys.stage {
+            Stage::Idle => Ok(Outcome::Nothing),
+            Stage::Handshake(tls) => {
+                let step = tls.handle_message(ctx.tls, ctx.entropy, level, message, &mut out);
+                *flight = out_at..out_at + out.len();
+                Outcome::of(step)
             }
-            Stage::Complete(_, tickets) => tickets.handle_message::<C>(ctx.tls, message)?,
-        };
-        let outcome = match step {
-            Step::Continue => Outcome::Nothing,
-            Step::SecondClientHello => Outcome::SecondHello,
-            Step::HandshakeKeys { suite, client, server } => Outcome::HandshakeKeys { suite, client, server },
-            Step::EncryptedExtensions { transport_parameters, early_data_accepted, .. } => {
-                let Some(bytes) = transport_parameters else {
-                    let reason = "the server sent no transport parameters";
-                    // RFC 9001 8.2: missing_extension.
-                    let code = TransportCode::crypto(tls::Alert::MISSING_EXTENSION.0);
-                    return Err(TransportError::new(code, reason).into());
-                };
-                Outcome::Parameters { parameters: PeerParameters::decode(bytes)?, early_data_accepted }
+            Stage::Complete(_, tickets) => {
+                on_message_after_handshake::<C>(ctx, tickets, &agreed.limits, message)
             }
-            Step::CertificateVerified => Outcome::CertificateVerified,
-            Step::Complete { suite, client, server } => Outcome::Complete { suite, client, server },
-            // RFC 9001 4.6.1: over QUIC the amount is bounded by flow control alone.
-            Step::Ticket(ticket) if ticket.max_early_data.is_some_and(|max| max != u32::MAX) => {
-                return Err(TransportError::violation("early_data.max_size").into());
-            }
-            Step::Ticket(ticket) => store_ticket(ctx, &agreed.limits, &ticket),
-        };
-        Ok((outcome, out_at..out_at + out.len()))
+        }
     }
 
+    #[inline(never)]
     fn on_outcome(
         &mut self,
         ctx: &mut Context<'_>,
-        outcome: Outcome,
+        outcome: Result<Outcome, CloseReason>,
         flight: &Range<usize>,
     ) -> Result<(), CloseReason> {
-        match outcome {
+        match outcome? {
             Outcome::Nothing => {}
             Outcome::SecondHello => {
                 self.crypto_out.on_flight(Space::Initial, flight.start, flight.len());
@@ -177,6 +192,29 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         // The streams rewind as a whole; nothing else is sent as 0-RTT.
         self.recovery.requeue_space(ctx.now, Space::Application, |_| {});
         self.streams.on_early_data_refused();
+    }
+}
+
+/// What a message leads to that comes when the handshake is complete: only tickets may (RFC 9001 4.4, 4.6.1). Out of
+/// line: a ticket's copy need not lie under the handshake.
+#[inline(never)]
+fn on_message_after_handshake<C: Crypto>(
+    ctx: &mut Context<'_>,
+    tickets: &tls::Tickets,
+    limits: &Limits,
+    message: &[u8],
+) -> Result<Outcome, CloseReason> {
+    // To TLS it is a message out of place.
+    if message.first() == Some(&tls::CERTIFICATE_REQUEST) {
+        return Err(TransportError::violation("a certificate request after the handshake").into());
+    }
+    match tickets.handle_message::<C>(ctx.tls, message)? {
+        // Over QUIC the amount is bounded by flow control alone.
+        Step::Ticket(ticket) if ticket.max_early_data.is_some_and(|max| max != u32::MAX) => {
+            Err(TransportError::violation("early_data.max_size").into())
+        }
+        Step::Ticket(ticket) => Ok(store_ticket(ctx, limits, &ticket)),
+        _ => Ok(Outcome::Nothing),
     }
 }
 

@@ -263,6 +263,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     }
 
     /// RFC 9000 6.2. Anybody can send this: it counts only as an answer to the first flight.
+    #[inline(never)]
     fn on_version_negotiation(&mut self, packet: &VersionNegotiation<'_>) {
         let is_answer = self.ids.server.is_none()
             && self.ids.retry.is_none()
@@ -274,6 +275,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     }
 
     /// RFC 9000 17.2.5.2: one Retry, before anything else from the server.
+    #[inline(never)]
     fn on_retry(&mut self, ctx: &mut Context<'_>, packet: &RetryPacket<'_>) {
         let is_first = self.ids.server.is_none() && self.ids.retry.is_none();
         if !is_first
