@@ -310,6 +310,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     }
 
     /// DHCP's news.
+    #[inline(never)]
     pub(super) fn on_address(&mut self, change: AddressChange) {
         match change {
             AddressChange::Acquired(address, prefix) => {

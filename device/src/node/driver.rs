@@ -218,7 +218,8 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         self.agent.drained
     }
 
-    /// Publishes what is due, within a bound.
+    /// Publishes what is due, within a bound. Out of line: what it holds need not lie under a handshake.
+    #[inline(never)]
     fn publish(&mut self) -> bool {
         for _ in 0..PUBLISHES_PER_POLL {
             let now = self.now;
@@ -248,6 +249,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
         true
     }
 
+    #[inline(never)]
     fn finish_workload(&mut self) {
         let result = self.agent.workload.as_ref().and_then(|running| running.result(self.now));
         if let Some(result) = result {

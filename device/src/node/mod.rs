@@ -230,6 +230,9 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
     }
 
     /// Reports what the board tells of its link, as far as there is room.
+    ///
+    /// Out of line, as all is that reports: a report takes half a kilobyte, which must not lie under a handshake.
+    #[inline(never)]
     fn watch_link(&mut self, now: Instant, board: &mut impl Board) {
         while self.agent.telemetry.room() {
             let Some(event) = board.take_event() else { break };
@@ -249,6 +252,7 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
     }
 
     /// Carries out what the harness asks, as far as the answers find room.
+    #[inline(never)]
     fn read_console<N: Device, K: Console, B: Board>(&mut self, now: Instant, loan: &mut Loan<'_, N, K, B>) {
         let mut chunk = [0; CONSOLE_CHUNK];
         while self.agent.drained && self.agent.telemetry.has_room() {

@@ -35,6 +35,7 @@ type Agent = Node<'static, Software, STREAMS>;
 static NIC: Once<Nic> = Once::new();
 static STORAGE: Once<Storage<'static, Software, STREAMS>> = Once::new();
 static NODE: Once<Agent> = Once::new();
+static ENTROPY: Once<entropy::Seeded> = Once::new();
 
 /// While the console owes room for reports: the UART takes a byte in about this time.
 const CONSOLE_RETRY: Duration = Duration::from_micros(100);
@@ -50,12 +51,12 @@ fn main() -> ! {
         memory::repaint();
         lockstep::run(nic, node, &mut board);
     }
-    let mut entropy = entropy::Seeded::new();
+    let entropy = ENTROPY.fill(entropy::Seeded::new());
     let mut console = board::Uart;
     // What moving the state into place took of the stack is no part of any phase.
     memory::repaint();
     loop {
-        let mut loan = Loan { nic, console: &mut console, board: &mut board, entropy: &mut entropy };
+        let mut loan = Loan { nic, console: &mut console, board: &mut board, entropy };
         let wake_at = node.poll(clock::now(), &mut loan);
         let wake_at = match wake_at {
             wake_at if node.has_output() => {
