@@ -18,7 +18,7 @@ use crate::mqtt::{Slot, StreamEnd, Streams};
 use crate::net::{TCP_BUFFER, Tcp};
 use crate::time::Instant;
 use crate::tls::record::{OUTGOING_LEN, OVERHEAD, TlsStream};
-use crate::tls::{self, Step, Ticket};
+use crate::tls::{self, NewTicket, Step, Ticket};
 
 /// Room for one incoming record: a chain of three P-256 certificates.
 const INCOMING: usize = 3072 + OVERHEAD;
@@ -212,7 +212,9 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
         !patience.is_zero() && self.ctx.now.saturating_since(*self.heard_at) >= patience
     }
 
-    /// The SYN is out.
+    /// The SYN is out. Out of line: a new TLS stream, with its buffers, is made on the stack, and must be gone before the
+    /// handshake needs it.
+    #[inline(never)]
     fn open(&mut self) {
         match self.socket.tcp.socket.state() {
             TcpState::Established | TcpState::CloseWait => {}
@@ -244,15 +246,23 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
         let Some(stream) = self.tls.as_mut() else { return };
         let socket = &mut *self.socket.tcp.socket;
         while socket.can_recv() && stream.readable() == 0 {
-            let ticket = if *self.uses_ticket { self.ticket.as_ref() } else { None };
+            // The ticket is read until the handshake is complete; a new one comes only after that.
+            let (ticket, mut kept) = if *self.uses_ticket {
+                (self.ticket.as_ref(), None)
+            } else {
+                (None, Some((&mut *self.ticket, &mut self.got_ticket)))
+            };
             let config = tls::Config { ticket, ..self.ctx.config.tls };
             let (phases, entropy) = (&mut self.phases, &mut *self.ctx.entropy);
-            let mut newest = None;
             let mut on_step = |step: &Step<'_>| match step {
                 Step::HandshakeKeys { .. } => drop(phases.push(Phase::ServerHello)),
                 Step::CertificateVerified => drop(phases.push(Phase::CertificateVerified)),
                 Step::Complete { .. } => drop(phases.push(Phase::HandshakeComplete)),
-                Step::Ticket(ticket) => newest = ticket.to_ticket().or(newest.take()),
+                Step::Ticket(ticket) => {
+                    if let Some((kept, got_ticket)) = &mut kept {
+                        **got_ticket |= keep(ticket, kept);
+                    }
+                }
                 _ => {}
             };
             let taken =
@@ -260,10 +270,6 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
                     Ok(len) => (len, Ok(len)),
                     Err(error) => (bytes.len(), Err(error)),
                 });
-            if newest.is_some() {
-                *self.ticket = newest;
-                self.got_ticket = true;
-            }
             match taken {
                 Ok(Ok(len)) => {
                     *self.bytes_received += len as u64;
@@ -276,10 +282,10 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
                 }
                 Err(_) => return,
             }
-        }
-        if matches!(self.status, Status::Opening) && stream.is_connected() {
-            *self.status = Status::Open { resumed: stream.is_resumed(), early_data_accepted: false };
-            *self.uses_ticket = false;
+            if matches!(self.status, Status::Opening) && stream.is_connected() {
+                *self.status = Status::Open { resumed: stream.is_resumed(), early_data_accepted: false };
+                *self.uses_ticket = false;
+            }
         }
     }
 
@@ -322,6 +328,17 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
             _ => {}
         }
     }
+}
+
+/// Keeps a copy of `ticket`; false if it is too long. Out of line: the copy is made on the stack.
+#[inline(never)]
+fn keep(ticket: &NewTicket<'_>, kept: &mut Option<Ticket>) -> bool {
+    let ticket = ticket.to_ticket();
+    let fits = ticket.is_some();
+    if fits {
+        *kept = ticket;
+    }
+    fits
 }
 
 impl<C: Crypto> Streams for View<'_, '_, '_, '_, C> {

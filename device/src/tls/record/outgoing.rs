@@ -81,10 +81,13 @@ impl<C: Crypto, const LEN: usize> Outgoing<C, LEN> {
         let record = self.end;
         let room = record + HEADER_LEN..LEN.saturating_sub(OVERHEAD - HEADER_LEN);
         let mut out = Writer::new(self.bytes.get_mut(room).unwrap_or_default());
-        let value = body(&mut out)?;
+        // The result as it is: a value taken out and put back would lie on the stack twice, under a chain's verification.
+        let result = body(&mut out);
         let len = out.len();
-        self.split_into_records(record, len)?;
-        Ok(value)
+        if result.is_ok() {
+            self.split_into_records(record, len)?;
+        }
+        result
     }
 
     /// Makes room between the fragments of the message at `record`, from the last one down, and seals them

@@ -86,7 +86,8 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
     }
 
     /// Takes bytes from the socket and returns how many. Fewer than offered means that data must be
-    /// [read](Self::read) first.
+    /// [read](Self::read) first, or that the handshake has become complete: what follows may be a ticket, and the one in
+    /// [`Config::ticket`] is not needed any more.
     ///
     /// `on_step` sees each step of the handshake, tickets included.
     ///
@@ -235,7 +236,11 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
             if self.received - start > HEADER_LEN {
                 let record = start..self.received;
                 self.received = start;
+                let was_connected = self.phase == Phase::Connected;
                 self.handle_record(config, entropy, record, on_step)?;
+                if self.phase == Phase::Connected && !was_connected {
+                    break;
+                }
             }
         }
         Ok(taken)
@@ -352,31 +357,11 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
         }
         let step = self
             .outgoing
-            .write_messages(|out| self.handshake.handle_message(config, entropy, level, message, out))?;
-        on_step(&step);
-        match step {
-            Step::HandshakeKeys { suite, client, server } => {
-                self.phase = Phase::Handshake;
-                self.outgoing.set_key(RecordKey::new(suite, client));
-                self.read_key = Some(RecordKey::new(suite, server));
-                Ok(true)
-            }
-            Step::EncryptedExtensions { record_size_limit: Some(limit), .. } => {
-                if limit < RECORD_SIZE_LIMIT_MIN {
-                    let cause = "the server's record_size_limit is below 64";
-                    return Err(Error::peer(Alert::ILLEGAL_PARAMETER, cause));
-                }
-                self.outgoing.set_record_size_limit(limit);
-                Ok(false)
-            }
-            Step::Complete { suite, client, server } => {
-                self.phase = Phase::Connected;
-                self.outgoing.set_key(RecordKey::new(suite, client));
-                self.read_key = Some(RecordKey::new(suite, server));
-                Ok(true)
-            }
-            _ => Ok(false),
+            .write_messages(|out| self.handshake.handle_message(config, entropy, level, message, out));
+        if let Ok(step) = &step {
+            on_step(step);
         }
+        follow(step, &mut self.phase, &mut self.outgoing, &mut self.read_key)
     }
 
     fn handle_alert(&mut self, text: Range<usize>) -> Result<(), Error> {
@@ -410,6 +395,40 @@ impl<C: Crypto, const IN: usize, const OUT: usize> TlsStream<C, IN, OUT> {
         }
         self.owes_key_update = false;
         true
+    }
+}
+
+/// Changes the keys as a step asks for; returns whether it did. Out of line: the keys need not lie under the chain's
+/// verification.
+#[inline(never)]
+fn follow<C: Crypto, const OUT: usize>(
+    step: Result<Step<'_>, Error>,
+    phase: &mut Phase,
+    outgoing: &mut Outgoing<C, OUT>,
+    read_key: &mut Option<RecordKey<C>>,
+) -> Result<bool, Error> {
+    match step? {
+        Step::HandshakeKeys { suite, client, server } => {
+            *phase = Phase::Handshake;
+            outgoing.set_key(RecordKey::new(suite, client));
+            *read_key = Some(RecordKey::new(suite, server));
+            Ok(true)
+        }
+        Step::EncryptedExtensions { record_size_limit: Some(limit), .. } => {
+            if limit < RECORD_SIZE_LIMIT_MIN {
+                let cause = "the server's record_size_limit is below 64";
+                return Err(Error::peer(Alert::ILLEGAL_PARAMETER, cause));
+            }
+            outgoing.set_record_size_limit(limit);
+            Ok(false)
+        }
+        Step::Complete { suite, client, server } => {
+            *phase = Phase::Connected;
+            outgoing.set_key(RecordKey::new(suite, client));
+            *read_key = Some(RecordKey::new(suite, server));
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
