@@ -237,7 +237,7 @@ impl Jacobian {
             return;
         }
         let Self { x, y, .. } = *self;
-        self.add_scaled(&x, &y, &other.x, &other.y, |z, h| mul(z, h));
+        self.add_scaled(&x, &y, &other.x, &other.y, mul);
     }
 
     /// Adds (`x2`, `y2`) to this point, which is (`u1`, `s1`) on the other one's scale.
