@@ -163,6 +163,8 @@ pub(super) struct Brief {
     /// What is published in each of the two phases that publish.
     pub(super) workloads: [Workload; 2],
     /// Names the run's clients and topics.
+    pub(super) unique_name: String,
+    /// Marks the run's payloads.
     pub(super) token: u32,
     /// Number within the whole fleet of the first core of this process.
     pub(super) first: u32,
@@ -176,7 +178,7 @@ impl Brief {
             prefix: lan::PREFIX,
             gateway: Some(lan::GATEWAY.into()),
         };
-        settings.mqtt.client_id = clipped(&format!("fleet-{:08x}-{}", self.token, self.first + number));
+        settings.mqtt.client_id = clipped(&format!("fleet-{}-{}", self.unique_name, self.first + number));
         settings
     }
 
@@ -198,7 +200,7 @@ impl Brief {
 
     /// What all topics begin with.
     pub(super) fn root(&self) -> String {
-        format!("hil/fleet/{:08x}", self.token)
+        format!("hil/fleet/{}", self.unique_name)
     }
 }
 

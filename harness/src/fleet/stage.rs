@@ -261,7 +261,7 @@ impl Stage {
             cause: error.to_string(),
             blame: Blame::Environment,
         };
-        let name = format!("fleet-peer-{:08x}-{}", self.brief.token, self.brief.first);
+        let name = format!("fleet-peer-{}-{}", self.brief.unique_name, self.brief.first);
         let options = ClientOptions::new(Version::V5, &name);
         let clock = Clock::at(self.epoch);
         let peer = Party::start(Implementation::Own, Arc::clone(&self.connector), options, clock)

@@ -24,7 +24,7 @@ const PULL_LIMIT: Duration = Duration::from_secs(180);
 /// A client of the engine that testcontainers starts containers with, wherever that one finds it (DOCKER_HOST with or
 /// without TLS, the system's socket, a user's own). Nothing in the harness reaches an engine by another way.
 pub(super) async fn client() -> Result<Docker, BrokerError> {
-    docker_client_instance().await.map_err(|error| BrokerError::NoDocker(with_causes(&error)))
+    docker_client_instance().await.map_err(|error| BrokerError::NoDocker(with_causes(&error) + &elsewhere()))
 }
 
 /// A client of the daemon that has answered.
