@@ -18,7 +18,14 @@ const FOLDER: &str = "/tmp/harness-boards";
 /// A held lock; dropping it, or ending the process, lets it go.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a process that is being started has it open, too, until its program is loaded.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Who holds a lock, as it is written in its file.
@@ -63,7 +70,7 @@ impl Lock {
         if let Err(error) = written {
             tracing::warn!("cannot name the holder in {}: {error}", path.display());
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Who has `board` now; `None` if nobody has. Any number may ask at once, and none of them is taken for a holder.
@@ -172,8 +179,11 @@ mod tests {
         let fault = Lock::take_in(folder.path(), "7C:DF:A1:00:00:01").unwrap_err();
         assert!(fault.to_string().contains(&format!("process {}", std::process::id())), "{fault}");
         assert!(Lock::take_in(folder.path(), "7c:df:a1:00:00:02").is_ok());
+        // As a process has it that is being started meanwhile.
+        let inherited = held.file.try_clone().unwrap();
         drop(held);
         assert!(Lock::take_in(folder.path(), "7c:df:a1:00:00:01").is_ok());
+        drop(inherited);
     }
 
     #[test]
