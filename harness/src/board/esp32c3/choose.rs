@@ -8,6 +8,7 @@ use super::history::Archive;
 use super::lock::Lock;
 use super::mac::Mac;
 use super::map::{Entry, Map};
+use super::port::USB_SERIAL_JTAG;
 use super::recovery::Means;
 
 /// How a board is named.
@@ -52,9 +53,13 @@ impl Chosen {
 
     /// What the recovery ladder may use.
     pub fn means(&self) -> Means {
+        let usb = self.found.usb.as_ref();
+        // A bridge's serial number is the bridge's, and often the same for all of a kind.
+        let own = usb.filter(|usb| usb.product == USB_SERIAL_JTAG);
         Means {
-            usb_device: self.found.usb.as_ref().map(|usb| usb.device.clone()),
+            usb_device: usb.map(|usb| usb.device.clone()),
             power_cycle: self.entry.power_cycle.clone(),
+            mac: own.and_then(|usb| usb.serial.as_deref()?.parse().ok()),
         }
     }
 }

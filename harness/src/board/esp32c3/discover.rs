@@ -12,7 +12,7 @@ use super::mac::Mac;
 use super::port::USB_SERIAL_JTAG;
 
 /// Espressif's USB vendor id.
-const ESPRESSIF: u16 = 0x303a;
+pub(super) const ESPRESSIF: u16 = 0x303a;
 /// USB-UART bridges that boards carry: vendor, product, name.
 const BRIDGES: [(u16, u16, &str); 9] = [
     (0x10c4, 0xea60, "CP210x"),
@@ -120,6 +120,12 @@ pub fn kind(usb: &Usb) -> &str {
     bridge.map_or(usb.name.as_str(), |&(_, _, name)| name)
 }
 
+/// The USB device that `port` belongs to, if to any.
+pub fn usb_at(roots: &Roots, port: &Path) -> Option<Usb> {
+    let port = port.canonicalize().ok()?;
+    usb_of(&roots.class.join(port.file_name()?))
+}
+
 /// The USB device above a port's entry in sysfs.
 fn usb_of(class_entry: &Path) -> Option<Usb> {
     let device = fs::canonicalize(class_entry.join("device")).ok()?;
@@ -174,6 +180,11 @@ pub(crate) mod tests {
         assert_eq!((usb.path.as_str(), kind(usb)), ("1-1.2", "USB-Serial-JTAG"));
         assert_eq!((bridge.mac, kind(bridge.usb.as_ref().unwrap())), (None, "CP210x"));
         assert_eq!(scan.others, [roots.dev.join("ttyACM7")]);
+        let vendor = |tty: &str| usb_at(&roots, &roots.dev.join(tty)).map(|usb| usb.vendor);
+        assert_eq!(
+            [vendor("ttyACM0"), vendor("ttyUSB0"), vendor("ttyS0")],
+            [Some(0x303a), Some(0x10c4), None]
+        );
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub enum Fault {
         code("board::permission"),
         help(
             "join the group that owns it (`sudo usermod -aG {group} $USER`, then log in again), or add the udev rule\n  \
-         SUBSYSTEM==\"tty\", ATTRS{{idVendor}}==\"303a\", MODE=\"0660\", TAG+=\"uaccess\"\nas \
+         SUBSYSTEM==\"tty\", ATTRS{{idVendor}}==\"{vendor:04x}\", MODE=\"0660\", TAG+=\"uaccess\"\nas \
          /etc/udev/rules.d/70-esp32c3.rules and run `sudo udevadm control --reload && sudo udevadm trigger`"
         )
     )]
@@ -139,6 +139,8 @@ pub enum Fault {
         port: PathBuf,
         /// The group that owns it.
         group: String,
+        /// The USB vendor id of what it belongs to.
+        vendor: u16,
     },
     /// There is something else than a port.
     #[error("{} is no serial port", port.display())]

@@ -230,7 +230,7 @@ impl Work {
 
     /// Does what `rung` can; `None` where the board has no means for it.
     fn recover(&self, rung: Rung) -> Option<Result<String, String>> {
-        let Means { usb_device, power_cycle: command } = &self.options.means;
+        let Means { usb_device, power_cycle: command, mac } = &self.options.means;
         let wait = |future: std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + '_>>| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| error.to_string())?.block_on(future)
@@ -238,15 +238,15 @@ impl Work {
         match rung {
             Rung::Reset => None,
             Rung::Reopen => Some(wait(Box::pin(async {
-                let done = reopen(&self.path).await?;
+                let done = reopen(&self.path, *mac).await?;
                 Ok(if done.is_empty() { "closed and opened".to_owned() } else { done })
             }))),
             Rung::Reenumerate => {
-                usb_device.as_deref().map(|device| wait(Box::pin(reenumerate(device, &self.path))))
+                usb_device.as_deref().map(|device| wait(Box::pin(reenumerate(device, &self.path, *mac))))
             }
             Rung::PowerCycle => command.as_deref().map(|command| {
                 wait(Box::pin(async {
-                    power_cycle(command, &self.path).await.map_err(|fault| fault.to_string())
+                    power_cycle(command, &self.path, *mac).await.map_err(|fault| fault.to_string())
                 }))
             }),
         }

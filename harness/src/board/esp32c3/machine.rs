@@ -216,14 +216,14 @@ impl TetheredMachine {
         self.session = None;
         match rung {
             Rung::Reset => Some(Ok(String::new())),
-            Rung::Reopen => Some(reopen(&self.path).await),
+            Rung::Reopen => Some(reopen(&self.path, self.means.mac).await),
             Rung::Reenumerate => {
                 let device = self.means.usb_device.as_deref()?;
-                Some(reenumerate(device, &self.path).await)
+                Some(reenumerate(device, &self.path, self.means.mac).await)
             }
             Rung::PowerCycle => {
                 let command = self.means.power_cycle.as_deref()?;
-                Some(power_cycle(command, &self.path).await.map_err(|fault| fault.to_string()))
+                Some(power_cycle(command, &self.path, self.means.mac).await.map_err(|fault| fault.to_string()))
             }
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serialport::{SerialPort as _, TTYPort};
 
 use super::Fault;
+use super::discover::{ESPRESSIF, Roots, usb_at};
 
 /// Speed of the console where a bridge carries it; USB-Serial-JTAG has none.
 pub const BAUD: u32 = 115_200;
@@ -139,7 +140,10 @@ fn explain(path: &Path, error: &serialport::Error) -> Fault {
     match error.kind() {
         _ if !path.exists() => Fault::NoPort { port },
         Kind::Io(ErrorKind::NotFound) => Fault::NoPort { port },
-        Kind::Io(ErrorKind::PermissionDenied) => Fault::NoPermission { group: group(path), port },
+        Kind::Io(ErrorKind::PermissionDenied) => {
+            let vendor = usb_at(&Roots::default(), path).map_or(ESPRESSIF, |usb| usb.vendor);
+            Fault::NoPermission { group: group(path), port, vendor }
+        }
         // Both exclusive modes, the terminal's and the lock's, are told as "no device".
         Kind::NoDevice => Fault::Busy { holder: holder(path), port },
         _ if !is_terminal(path) => Fault::NotSerial { port },

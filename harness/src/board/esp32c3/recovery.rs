@@ -15,7 +15,8 @@ use rustix::fs::{Access, access};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::Fault;
+use super::discover::{Roots, scan};
+use super::{Fault, Mac};
 
 /// One way to get a board to answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +85,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// Why not, in words.
-pub async fn reenumerate(device: &Path, port: &Path) -> Result<String, String> {
+pub async fn reenumerate(device: &Path, port: &Path, mac: Option<Mac>) -> Result<String, String> {
     let switch = device.join("authorized");
     let set = |value: &'static str| {
         std::fs::write(&switch, value).map_err(|error| format!("cannot write {}: {error}", switch.display()))
@@ -92,14 +93,15 @@ pub async fn reenumerate(device: &Path, port: &Path) -> Result<String, String> {
     set("0")?;
     tokio::time::sleep(Duration::from_millis(300)).await;
     set("1")?;
-    came_back(port).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
+    came_back(port, mac).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
 }
 
 /// Runs the board's power-cycle command and waits for its port.
 ///
 /// # Errors
-/// [`Fault::Power`] if the command fails or takes too long; [`Fault::NoPort`] if the board does not come back.
-pub async fn power_cycle(command: &[String], port: &Path) -> Result<String, Fault> {
+/// [`Fault::Power`] if the command fails or takes too long; [`Fault::NoPort`] if the board does not come back, or
+/// [`Fault::Port`] if it did under another name.
+pub async fn power_cycle(command: &[String], port: &Path, mac: Option<Mac>) -> Result<String, Fault> {
     let shown = command.join(" ");
     let fail = |cause: String| Fault::Power { command: shown.clone(), cause };
     let (program, arguments) = command.split_first().ok_or_else(|| fail("it is empty".to_owned()))?;
@@ -119,8 +121,9 @@ pub async fn power_cycle(command: &[String], port: &Path) -> Result<String, Faul
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(fail(format!("{}: {}", output.status, said.lines().next().unwrap_or("it said nothing"))));
     }
-    match came_back(port).await {
+    match came_back(port, mac).await {
         Ok(after) => Ok(format!("`{shown}` ran, the port was there after {} ms", after.as_millis())),
+        Err(cause) if port.exists() => Err(Fault::Port { port: port.into(), cause }),
         Err(_) => Err(Fault::NoPort { port: port.into() }),
     }
 }
@@ -129,17 +132,20 @@ pub async fn power_cycle(command: &[String], port: &Path) -> Result<String, Faul
 ///
 /// # Errors
 /// In words, that it did not come back.
-pub async fn reopen(port: &Path) -> Result<String, String> {
+pub async fn reopen(port: &Path, mac: Option<Mac>) -> Result<String, String> {
     if port.exists() {
-        return Ok(String::new());
+        return elsewhere(port, mac, &Roots::default()).map_or_else(|| Ok(String::new()), Err);
     }
-    came_back(port).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
+    came_back(port, mac).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
 }
 
-async fn came_back(port: &Path) -> Result<Duration, String> {
+async fn came_back(port: &Path, mac: Option<Mac>) -> Result<Duration, String> {
     let start = std::time::Instant::now();
     // It first has to go; a device that never went is found at once, which does no harm.
     while start.elapsed() < RETURN_LIMIT {
+        if let Some(moved) = elsewhere(port, mac, &Roots::default()) {
+            return Err(moved);
+        }
         // The kernel makes the port, and a moment later udev gives it to its group.
         if access(port, Access::READ_OK | Access::WRITE_OK).is_ok() {
             return Ok(start.elapsed());
@@ -153,6 +159,15 @@ async fn came_back(port: &Path) -> Result<Duration, String> {
     Err(format!("{} did not come back within {RETURN_LIMIT:?}", port.display()))
 }
 
+/// Whether the board with `mac` has another port than `port` now: of several that are enumerated at once, each takes the first
+/// name that is free, and whoever has this one may be another board.
+fn elsewhere(port: &Path, mac: Option<Mac>, roots: &Roots) -> Option<String> {
+    let mac = mac?;
+    let boards = scan(roots).boards;
+    let now = &boards.iter().find(|found| found.mac == Some(mac))?.port;
+    (now != port).then(|| format!("the board is at {} now; start again with --mac {mac}", now.display()))
+}
+
 /// What a rung needs to know about a board.
 #[derive(Clone, Debug, Default)]
 pub struct Means {
@@ -160,11 +175,29 @@ pub struct Means {
     pub usb_device: Option<PathBuf>,
     /// Its power-cycle command: program and arguments.
     pub power_cycle: Option<Vec<String>>,
+    /// Its address, where its USB device tells it.
+    pub mac: Option<Mac>,
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::discover::tests::plug;
     use super::*;
+
+    #[test]
+    fn a_board_that_came_back_under_another_name_is_not_mistaken_for_the_one_that_has_its_old_one() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = plug(root.path(), "ttyACM0", "1-1.1", ("303a", "1001"), "7C:DF:A1:00:00:01");
+        plug(root.path(), "ttyACM1", "1-1.2", ("303a", "1001"), "7C:DF:A1:00:00:02");
+        let [first, second] = ["ttyACM0", "ttyACM1"].map(|tty| roots.dev.join(tty));
+        let mac = Some(Mac([0x7c, 0xdf, 0xa1, 0, 0, 2]));
+        assert_eq!(elsewhere(&second, mac, &roots), None);
+        let moved = elsewhere(&first, mac, &roots).expect("it is the other's");
+        assert!(moved.contains("ttyACM1 now; start again with --mac 7c:df:a1:00:00:02"), "{moved}");
+        // One that nothing is known of, or that is not there yet.
+        assert_eq!(elsewhere(&first, None, &roots), None);
+        assert_eq!(elsewhere(&first, Some(Mac([9; 6])), &roots), None);
+    }
 
     fn words(command: &[&str]) -> Vec<String> {
         command.iter().map(|&word| word.to_owned()).collect()
@@ -173,13 +206,14 @@ mod tests {
     #[tokio::test]
     async fn a_power_cycle_command_that_fails_is_named_with_what_it_said() {
         let command = words(&["sh", "-c", "echo no such hub >&2; exit 3"]);
-        let fault = power_cycle(&command, Path::new("/dev/null")).await.unwrap_err();
+        let fault = power_cycle(&command, Path::new("/dev/null"), None).await.unwrap_err();
         assert!(fault.to_string().contains("no such hub"), "{fault}");
     }
 
     #[tokio::test]
     async fn a_power_cycle_command_that_is_missing_is_named() {
-        let fault = power_cycle(&words(&["no-such-hub-tool"]), Path::new("/dev/null")).await.unwrap_err();
+        let fault =
+            power_cycle(&words(&["no-such-hub-tool"]), Path::new("/dev/null"), None).await.unwrap_err();
         assert!(
             matches!(fault, Fault::Power { .. }) && fault.to_string().contains("no-such-hub-tool"),
             "{fault}"
