@@ -103,7 +103,8 @@ async fn a_hang_is_noticed_and_located_and_a_reset_cures_it() {
     let started = Instant::now();
     // Nobody asks it anything: its silence is enough.
     let error = board.wait_for("nothing", LIMIT, |_| None::<()>).await.unwrap_err();
-    let BoardError::Hung { backtrace, .. } = &error else { panic!("{error}") };
+    let BoardError::Hung { place, .. } = &error else { panic!("{error}") };
+    let backtrace = &place.backtrace;
     assert!(started.elapsed() < LIMIT);
     assert!(has_frame(backtrace, "hang", "board.rs"), "{backtrace:#?}");
     assert!(has_frame(backtrace, "act", "node/mod.rs"), "{backtrace:#?}");

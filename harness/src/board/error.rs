@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use device::control::{BlobKind, Refusal};
 
-use super::Autopsy;
+use super::{Autopsy, Place};
 
 /// A board could not be used, or stopped being usable.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -29,7 +29,9 @@ pub enum BoardError {
     Died(Box<Death>),
     /// It did not do something in time.
     #[error("no sign of {what} within {limit:?}")]
-    #[diagnostic(help("the console log shows what the board did instead; it may hang"))]
+    #[diagnostic(help(
+        "the console (its log, or `harness monitor`) shows what the board did instead; it may hang"
+    ))]
     Timeout {
         /// What was waited for.
         what: &'static str,
@@ -37,17 +39,15 @@ pub enum BoardError {
         limit: Duration,
     },
     /// It runs, but no longer does anything that can be seen.
-    #[error("the board hangs: no answer to {what} within {limit:?}{}", at(backtrace))]
-    #[diagnostic(help(
-        "the console log holds the whole backtrace; run the scenario again with the same seed"
-    ))]
+    #[error("the board hangs: no answer to {what} within {limit:?}{}", at(&place.backtrace))]
+    #[diagnostic(help("{}", look(place)))]
     Hung {
         /// What it was asked.
         what: &'static str,
         /// How long it had.
         limit: Duration,
-        /// Where it is, innermost first; empty where the board cannot be looked into.
-        backtrace: Vec<String>,
+        /// Where it stands, as far as the board can be looked into.
+        place: Place,
     },
     /// It did not carry a command out.
     #[error("the board refused {request}: {}", explain(*refusal))]
@@ -119,8 +119,21 @@ pub struct Death {
 /// Frames of a backtrace in a one-line message.
 const FRAMES_SHOWN: usize = 4;
 
+/// What to do about a board that hangs there.
+fn look(place: &Place) -> String {
+    match (&place.backtrace[..], &place.unknown) {
+        ([], Some(why)) => format!("the console log shows what it did last; {why}"),
+        ([], None) => {
+            "the console log shows what it did last; run the scenario again with the same seed".to_owned()
+        }
+        _ => {
+            "the console log holds the whole backtrace; run the scenario again with the same seed".to_owned()
+        }
+    }
+}
+
 /// The innermost frames of a backtrace, for the end of a sentence.
-fn at(backtrace: &[String]) -> String {
+pub(super) fn at(backtrace: &[String]) -> String {
     let shown: Vec<_> = backtrace.iter().take(FRAMES_SHOWN).map(String::as_str).collect();
     if shown.is_empty() { String::new() } else { format!("; at {}", shown.join(" < ")) }
 }
@@ -222,9 +235,14 @@ mod tests {
         let backtrace: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
         let death = Death { cause: Some("stack overflow".into()), backtrace, ..Death::default() };
         assert_eq!(death.to_string(), "stack overflow; at a < b < c < d");
-        let hung =
-            BoardError::Hung { what: "Ping", limit: Duration::from_secs(5), backtrace: vec!["f".into()] };
-        assert_eq!(hung.to_string(), "the board hangs: no answer to Ping within 5s; at f");
+        let hung = |place| BoardError::Hung { what: "Ping", limit: Duration::from_secs(5), place };
+        let seen = hung(Place { backtrace: vec!["f".into()], unknown: None });
+        assert_eq!(seen.to_string(), "the board hangs: no answer to Ping within 5s; at f");
+        let unseen = hung(Place::unknown("open its lid"));
+        assert_eq!(
+            unseen.told(),
+            "the board hangs: no answer to Ping within 5s\n  remedy: the console log shows what it did last; open its lid"
+        );
     }
 
     #[test]

@@ -24,10 +24,9 @@ pub trait Machine: Send {
     /// After its console closed: what can be told of its end.
     fn autopsy(&mut self) -> BoxFuture<'_, Autopsy>;
 
-    /// Where the firmware is, innermost frame first, of a machine that runs but does not answer; empty where that
-    /// cannot be told.
-    fn locate(&mut self) -> BoxFuture<'_, Vec<String>> {
-        Box::pin(std::future::ready(Vec::new()))
+    /// Where the firmware is, of a machine that runs but does not answer.
+    fn locate(&mut self) -> BoxFuture<'_, Place> {
+        Box::pin(std::future::ready(Place::default()))
     }
 
     /// The process it runs in while it runs; `None` for a real board.
@@ -54,6 +53,30 @@ pub struct Autopsy {
     pub backtrace: Vec<String>,
     /// What to do, where something outside the firmware ended it.
     pub remedy: Option<String>,
+}
+
+/// Where a firmware stands that runs but does not answer.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// Functions and lines, innermost first; empty where that cannot be told.
+    pub backtrace: Vec<String>,
+    /// Why it cannot be told, and what it would take.
+    pub unknown: Option<String>,
+}
+
+impl Place {
+    /// A place that is not known, and why.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self { backtrace: Vec::new(), unknown: Some(why.into()) }
+    }
+}
+
+impl std::fmt::Display for Place {
+    /// The innermost frames, or why there are none, for the end of a sentence.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&super::error::at(&self.backtrace))?;
+        self.unknown.iter().try_for_each(|why| write!(f, "; {why}"))
+    }
 }
 
 /// An open console: any byte stream.

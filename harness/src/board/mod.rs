@@ -31,7 +31,7 @@ pub use clock::{Clock, ClockSample};
 pub use console::{Commander, Output, Timed};
 pub use error::{BoardError, Death};
 pub use host::HostMachine;
-pub use machine::{Autopsy, BoxFuture, Connection, Machine};
+pub use machine::{Autopsy, BoxFuture, Connection, Machine, Place};
 
 /// How a board is run.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Board {
         let answer = self.commander.ping(self.options.epoch).await;
         match self.explained(answer).await {
             Err(BoardError::Timeout { what, limit }) => {
-                Err(BoardError::Hung { what, limit, backtrace: Vec::new() })
+                Err(BoardError::Hung { what, limit, place: Place::default() })
             }
             Err(error) => Err(error),
             Ok(_) => {
@@ -266,11 +266,11 @@ impl Board {
         match result {
             Err(BoardError::Died(_)) => Err(BoardError::Died(Box::new(self.autopsy().await))),
             Err(BoardError::Timeout { what, limit }) => {
-                let backtrace = self.machine.locate().await;
-                self.log_backtrace(&backtrace);
-                Err(match backtrace[..] {
-                    [] => BoardError::Timeout { what, limit },
-                    _ => BoardError::Hung { what, limit, backtrace },
+                let place = self.machine.locate().await;
+                self.log_backtrace(&place.backtrace);
+                Err(match place == Place::default() {
+                    true => BoardError::Timeout { what, limit },
+                    false => BoardError::Hung { what, limit, place },
                 })
             }
             other => other,

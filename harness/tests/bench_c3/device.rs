@@ -30,6 +30,11 @@ pub const PASSWORD: &str = "correct horse";
 /// The board's address.
 pub const MAC: [u8; 6] = [0x02, 0, 0x4d, 0x51, 0xc3, 2];
 
+/// What the board tells of its stack: a figure of the order of the firmware's on the emulated board.
+pub const STACK_MAX: u32 = 13_000;
+/// What it tells of its heap, free now and at the least.
+pub const HEAP_FREE: [u32; 2] = [200_000, 180_000];
+
 /// What comes out of a board that is reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Start {
@@ -99,6 +104,8 @@ pub struct Script {
     pub panics_after: Option<Duration>,
     /// Noise between the firmware's words.
     pub noisy: bool,
+    /// Its deepest stack so far in bytes; [`STACK_MAX`] if nothing is said.
+    pub stack_max: Option<u32>,
 }
 
 /// A running board; dropping it ends it.
@@ -208,6 +215,15 @@ fn dwell(pty: &mut Pty, _: Start, stop: &AtomicBool) -> End {
     End::Stopped
 }
 
+/// A core that loops for ever: its port takes what it is told, and nothing comes of it.
+fn hang(pty: &mut Pty, stop: &AtomicBool) -> End {
+    let mut bytes = [0; 256];
+    while !stop.load(Ordering::Relaxed) {
+        pty.read(&mut bytes, Duration::from_millis(20));
+    }
+    End::Stopped
+}
+
 /// One life of the firmware.
 fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, life: u32, stop: &AtomicBool) -> End {
     let folder = tempfile::tempdir().expect("a folder for the cable");
@@ -242,6 +258,9 @@ fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, life: u32, stop: 
         if board.is_due(script.panics_after) {
             pty.say(PANIC);
             return End::Reset;
+        }
+        if board.hangs {
+            return hang(pty, stop);
         }
         if board.is_pulled() {
             return End::Pulled;
@@ -325,6 +344,7 @@ struct Silicon {
     failures: u16,
     events: Vec<Event>,
     rebooted: bool,
+    hangs: bool,
     power: PowerMode,
     boot: Clock,
 }
@@ -341,6 +361,7 @@ impl Silicon {
             failures: 0,
             events: Vec::new(),
             rebooted: false,
+            hangs: false,
             power: PowerMode::None,
             boot: Clock::now(),
         }
@@ -399,7 +420,16 @@ impl Board for Silicon {
     }
 
     fn figures(&mut self) -> Figures {
-        Figures { heap_free: Some(200_000), heap_free_min: Some(180_000), ..Figures::default() }
+        let stack = self.script.stack_max.unwrap_or(STACK_MAX);
+        Figures {
+            heap_free: Some(HEAP_FREE[0]),
+            heap_free_min: Some(HEAP_FREE[1]),
+            stack_max: Some(stack),
+            stack_phase_max: Some(stack),
+            stack_size: Some(178_584),
+            static_ram: Some(64_000),
+            ..Figures::default()
+        }
     }
 
     fn link_is_up(&self) -> bool {
@@ -476,7 +506,10 @@ impl Board for Silicon {
         (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
-    fn crash(&mut self, _: Fault) {}
+    /// Panics come of the script; of the faults on command this board knows the one that nothing is heard of.
+    fn crash(&mut self, fault: Fault) {
+        self.hangs |= fault == Fault::Hang;
+    }
 
     fn reboot(&mut self) {
         self.rebooted = true;

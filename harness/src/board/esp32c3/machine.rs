@@ -9,12 +9,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Fault;
 use super::choose::Chosen;
+use super::debugger::Debugger;
 use super::port::{self, Port, Wiring};
 use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate, reopen};
 use super::rom::{Banner, decode_crash, invalid_header};
 use super::stream::{Evidence, Incoming, Memory, Session, command};
 use super::wifi;
-use crate::board::{Autopsy, BoardError, BoxFuture, Connection, Machine};
+use crate::board::{Autopsy, BoardError, BoxFuture, Connection, Machine, Place};
 use crate::firmware::elf::Elf;
 
 /// How long a board may take.
@@ -68,8 +69,7 @@ impl Faults {
 pub struct TetheredMachine {
     path: PathBuf,
     product: Option<u16>,
-    /// The serial number of its USB device, which names its debug unit.
-    serial: Option<String>,
+    debugger: Debugger,
     means: Means,
     elf: Option<Arc<Elf>>,
     wifi: Option<Wifi>,
@@ -86,7 +86,8 @@ impl TetheredMachine {
     pub fn new(chosen: &Chosen) -> Self {
         let usb = chosen.found.usb.as_ref();
         let mut machine = Self::at(&chosen.found.port, usb.map(|usb| usb.product), chosen.means());
-        machine.serial = usb.and_then(|usb| usb.serial.clone());
+        machine.debugger =
+            Debugger::of_port(usb.map(|usb| usb.product), usb.and_then(|usb| usb.serial.clone()));
         machine
     }
 
@@ -95,7 +96,7 @@ impl TetheredMachine {
         Self {
             path: path.into(),
             product,
-            serial: None,
+            debugger: Debugger::of_port(product, None),
             means,
             elf: None,
             wifi: None,
@@ -150,6 +151,13 @@ impl TetheredMachine {
         self
     }
 
+    /// Who tells where a core stands that does not answer.
+    #[must_use]
+    pub fn with_debugger(mut self, debugger: Debugger) -> Self {
+        self.debugger = debugger;
+        self
+    }
+
     /// Resets the board and waits for its boot report, rung by rung.
     ///
     /// # Errors
@@ -172,7 +180,10 @@ impl TetheredMachine {
                         return Ok(connection);
                     }
                     Err(fault) if !fault.is_recoverable() => return Err(fault),
-                    Err(fault) => (join(&done, &brief(&fault)), Some(fault)),
+                    Err(fault) => {
+                        let seen = self.brief(&fault).await;
+                        (join(&done, &seen), Some(fault))
+                    }
                 },
             };
             let attempt = Attempt { rung, outcome };
@@ -223,7 +234,9 @@ impl TetheredMachine {
             }
             Rung::PowerCycle => {
                 let command = self.means.power_cycle.as_deref()?;
-                Some(power_cycle(command, &self.path, self.means.mac).await.map_err(|fault| fault.to_string()))
+                Some(
+                    power_cycle(command, &self.path, self.means.mac).await.map_err(|fault| fault.to_string()),
+                )
             }
         }
     }
@@ -382,22 +395,13 @@ impl TetheredMachine {
         }
     }
 
-    /// Where a core stands that says nothing, as its debug unit tells.
-    #[cfg(feature = "probe")]
-    fn look(&self) -> String {
-        if self.product != Some(port::USB_SERIAL_JTAG) {
-            return String::new();
-        }
-        match super::probe::look(self.serial.as_deref()) {
-            Ok(report) => decode_crash(self.elf.as_deref(), &report),
-            Err(cause) => format!("the debug unit tells nothing: {cause}"),
-        }
-    }
-
-    /// Nothing is known of a core that says nothing: this harness was built without the feature `probe`.
-    #[cfg(not(feature = "probe"))]
-    fn look(&self) -> String {
-        String::new()
+    /// What `fault` is in a few words, with the place of a core that says nothing if it can be seen.
+    async fn brief(&self, fault: &Fault) -> String {
+        let place = match (fault, &self.debugger) {
+            (Fault::Silent { .. }, Debugger::Unit(_)) => self.debugger.look(self.elf.as_deref()).await,
+            _ => Place::default(),
+        };
+        format!("{}{place}", brief(fault))
     }
 
     fn tell(&self, attempt: &Attempt) {
@@ -407,11 +411,18 @@ impl TetheredMachine {
         }
     }
 
-    fn examine(&mut self) -> Autopsy {
-        let Some(memory) = &self.memory else { return Autopsy::default() };
+    async fn examine(&mut self) -> Autopsy {
+        let Some(memory) = self.memory.clone() else { return Autopsy::default() };
         let mut crash = decode_crash(self.elf.as_deref(), &memory.last_words());
+        let mut backtrace = Vec::new();
         if crash.is_empty() && memory.end().is_none() && !memory.restarted() {
-            crash = self.look();
+            // The port is there, but takes nothing any more.
+            let place = self.debugger.look(self.elf.as_deref()).await;
+            backtrace = place.backtrace;
+            crash = place
+                .unknown
+                .map(|why| format!("its port takes nothing any more; {why}"))
+                .unwrap_or_default();
         }
         let cause = || {
             Banner::last_in(&memory.last_words())
@@ -429,7 +440,7 @@ impl TetheredMachine {
             self.faults.note(&pulled());
         }
         self.session = None;
-        Autopsy { status, errors: crash, remedy, ..Autopsy::default() }
+        Autopsy { status, errors: crash, backtrace, remedy, ..Autopsy::default() }
     }
 }
 
@@ -451,7 +462,11 @@ impl Machine for TetheredMachine {
     }
 
     fn autopsy(&mut self) -> BoxFuture<'_, Autopsy> {
-        Box::pin(async { self.examine() })
+        Box::pin(self.examine())
+    }
+
+    fn locate(&mut self) -> BoxFuture<'_, Place> {
+        Box::pin(async { self.debugger.look(self.elf.as_deref()).await })
     }
 }
 

@@ -9,6 +9,7 @@
 //! Every step has a time limit, every fault a name and a remedy ([`Fault`]).
 
 pub mod choose;
+pub mod debugger;
 pub mod discover;
 mod error;
 pub mod flash;

@@ -21,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::folder::Folder;
-use super::{Autopsy, BoardError, BoxFuture, Connection, Machine};
+use super::{Autopsy, BoardError, BoxFuture, Connection, Machine, Place};
 use crate::firmware::elf::Elf;
 use qmp::Qmp;
 use relay::Relay;
@@ -269,10 +269,11 @@ impl QemuMachine {
         Autopsy { status: Some(status), errors, ..autopsy }
     }
 
-    async fn look(&mut self) -> Vec<String> {
-        let Some(running) = &mut self.running else { return Vec::new() };
-        let Ok(registers) = running.qmp.examine().await else { return Vec::new() };
-        crash::backtrace(&self.elf, Some(registers.pc), Some(registers.ra), &registers.stack)
+    async fn look(&mut self) -> Place {
+        let Some(running) = &mut self.running else { return Place::default() };
+        let Ok(registers) = running.qmp.examine().await else { return Place::default() };
+        let backtrace = crash::backtrace(&self.elf, Some(registers.pc), Some(registers.ra), &registers.stack);
+        Place { backtrace, unknown: None }
     }
 }
 
@@ -289,7 +290,7 @@ impl Machine for QemuMachine {
         Box::pin(self.examine())
     }
 
-    fn locate(&mut self) -> BoxFuture<'_, Vec<String>> {
+    fn locate(&mut self) -> BoxFuture<'_, Place> {
         Box::pin(self.look())
     }
 
