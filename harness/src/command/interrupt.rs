@@ -1,33 +1,75 @@
 //! Being asked to end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::{pending, select_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::talk;
 
-/// The first Ctrl-C, SIGTERM or SIGHUP ends the run with a partial report; the second ends the process. Signals are heard
-/// from the call on, whenever the future is polled first: what is started afterwards is never left behind by one.
-pub fn interrupt(cancel: CancellationToken) -> impl Future<Output = ()> {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    async move {
-        any(&mut signals).await;
-        talk("interrupted: finishing with a partial report; once more ends at once");
-        cancel.cancel();
-        any(&mut signals).await;
-        std::process::exit(130);
+/// Ctrl-C, SIGTERM and SIGHUP, heard from its making on.
+pub struct Signals([std::io::Result<Signal>; 3]);
+
+impl Signals {
+    /// Listens; within a runtime.
+    pub fn listen() -> Self {
+        Self([SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal))
+    }
+
+    /// Waits for one of those that could be listened for.
+    pub async fn any(&mut self) {
+        let waits = self.0.iter_mut().map(|signal| {
+            Box::pin(async move {
+                match signal {
+                    Ok(signal) => drop(signal.recv().await),
+                    Err(_) => pending().await,
+                }
+            })
+        });
+        select_all(waits).await;
     }
 }
 
-/// Waits for one of those that could be listened for.
-async fn any(signals: &mut [std::io::Result<Signal>]) {
-    let waits = signals.iter_mut().map(|signal| {
-        Box::pin(async move {
-            match signal {
-                Ok(signal) => drop(signal.recv().await),
-                Err(_) => pending().await,
-            }
-        })
-    });
-    select_all(waits).await;
+/// What a process that was interrupted ends with.
+const INTERRUPTED: i32 = 130;
+/// A run answers signals now.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// The first Ctrl-C, SIGTERM or SIGHUP ends the run with a partial report; the second ends the process. Signals are heard
+/// from the call on, whenever the future is polled first: what is started afterwards is never left behind by one.
+pub fn interrupt(cancel: CancellationToken) -> impl Future<Output = ()> {
+    RUNNING.store(true, Ordering::Relaxed);
+    let mut signals = Signals::listen();
+    async move {
+        signals.any().await;
+        talk("interrupted: finishing with a partial report; once more ends at once");
+        cancel.cancel();
+        signals.any().await;
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// From now until [`interrupt`] takes over, a signal calls `undo` and ends the process, as one that is not listened for
+/// would: a process that once listened never gets the system's own answer back.
+///
+/// # Errors
+/// If there is no thread or no runtime to listen in.
+pub fn end_after(undo: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (listening, listens) = oneshot::channel();
+    std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let mut signals = Signals::listen();
+            let _ = listening.send(());
+            signals.any().await;
+        });
+        if !RUNNING.load(Ordering::Relaxed) {
+            undo();
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
+    // It fails only if the thread panicked, and then nobody listens.
+    listens.blocking_recv().map_err(std::io::Error::other)
 }

@@ -18,6 +18,7 @@ mod list;
 mod merge;
 mod monitor;
 mod progress;
+mod prompt;
 mod replay;
 mod report;
 mod scenario;

@@ -9,6 +9,7 @@ use device::control::frame::{Decoder, FRAME_MAX, Piece};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
+use super::interrupt::Signals;
 use super::tethered::{Which, failure};
 use super::{Exit, Failure, talk};
 use crate::board::esp32c3::port::{Into, Port};
@@ -35,7 +36,7 @@ pub struct Arguments {
 
 const KEYS: &str = "Keys: r resets the board into its firmware, d into the ROM's loader, q ends.";
 
-/// Shows the console until a key, Ctrl-C, the time or the board ends it.
+/// Shows the console until a key, a signal, the time or the board ends it.
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let open = |path: &std::path::Path| {
         let wrong = |cause: String| failure(Fault::WrongElf { path: path.into(), cause });
@@ -65,6 +66,8 @@ async fn show(
     if let Some(into) = first {
         session.reset(into).map_err(failure)?;
     }
+    // Before the terminal loses its manners: a signal must not keep it from getting them back.
+    let mut signals = Signals::listen();
     let (mut keys, _terminal) = keys();
     let mut screen = Screen { elf, decoder: Decoder::new(), sorter: Sorter::default() };
     let deadline = limit.map(|limit| Instant::now() + limit);
@@ -87,7 +90,7 @@ async fn show(
                     talk(&fault.told());
                 }
             }
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Passed),
+            () = signals.any() => return Ok(Exit::Passed),
             () = tokio::time::sleep(left), if deadline.is_some() => return Ok(Exit::Passed),
         }
     }

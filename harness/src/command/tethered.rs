@@ -9,7 +9,7 @@ use device::control::PowerMode;
 
 use super::build::build_with_talk;
 use super::replay::CommandLine;
-use super::{Failure, talk};
+use super::{Failure, prompt, talk};
 use crate::board::esp32c3::choose::{self, Choice, Chosen, Wish};
 use crate::board::esp32c3::discover::Roots;
 use crate::board::esp32c3::flash::{self, ChipInfo};
@@ -156,7 +156,7 @@ impl BoardArguments {
         let wifi = match &self.adapter {
             // Such a firmware brings its own.
             Some(_) => None,
-            None => Some(wifi::credentials(self.wifi.as_deref()).map_err(failure)?),
+            None => Some(wifi::credentials(self.wifi.as_deref(), prompt::wifi).map_err(failure)?),
         };
         if self.adapter.is_some() && self.firmware.is_none() && !self.no_flash {
             return Err(Failure::usage(miette::miette!(

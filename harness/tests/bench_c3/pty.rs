@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 /// The board's end of a pseudo-terminal. Dropping it is pulling the cable.
 pub struct Pty {
@@ -48,6 +48,31 @@ impl Pty {
     /// The harness's end as a terminal that somebody types at: [`Pty::say`] is typing.
     pub fn terminal(&self) -> File {
         self.port.try_clone().expect("an open file")
+    }
+
+    /// Makes it a terminal as a person has one: lines are edited and echoed, Ctrl-C is a signal.
+    pub fn cook(&self) {
+        let mut modes = tcgetattr(&self.port).expect("a terminal");
+        modes.local_modes |= LocalModes::ICANON | LocalModes::ISIG | LocalModes::ECHO;
+        modes.input_modes |= InputModes::ICRNL;
+        tcsetattr(&self.port, OptionalActions::Now, &modes).expect("a terminal");
+    }
+
+    /// Whether it shows what is typed.
+    pub fn echoes(&self) -> bool {
+        tcgetattr(&self.port).expect("a terminal").local_modes.contains(LocalModes::ECHO)
+    }
+
+    /// Adds what comes to `heard` until `wanted` is in it.
+    #[track_caller]
+    pub fn hear(&mut self, heard: &mut String, wanted: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut bytes = [0; 1024];
+        while !heard.contains(wanted) {
+            assert!(Instant::now() < deadline, "no `{wanted}` in: {heard}");
+            let len = self.read(&mut bytes, Duration::from_millis(100));
+            heard.push_str(&String::from_utf8_lossy(&bytes[..len]));
+        }
     }
 
     /// What has arrived, waiting for at most `limit`.

@@ -1,11 +1,9 @@
 //! Wi-Fi credentials on their way to a board: from the environment, a file or a prompt, never from an argument, and
 //! never into a log.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use device::control::{Event, Wifi, WifiFailure};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde::Deserialize;
 
 use super::Fault;
@@ -24,11 +22,15 @@ struct File {
     password: String,
 }
 
-/// Finds the credentials: in `file` if one is named, else in the environment, else by asking at the terminal.
+/// Finds the credentials: in `file` if one is named, else in the environment, else by `prompt`, which gives name and password
+/// if there is somebody to ask.
 ///
 /// # Errors
 /// [`Fault::NoCredentials`] or [`Fault::Credentials`].
-pub fn credentials(file: Option<&Path>) -> Result<Wifi, Fault> {
+pub fn credentials(
+    file: Option<&Path>,
+    prompt: impl FnOnce() -> Option<(String, String)>,
+) -> Result<Wifi, Fault> {
     if let Some(path) = file {
         let name = path.display().to_string();
         let fail = |cause: String| Fault::Credentials { source_name: name.clone(), cause };
@@ -43,38 +45,8 @@ pub fn credentials(file: Option<&Path>) -> Result<Wifi, Fault> {
         let password = std::env::var(PASSWORD).unwrap_or_default();
         return checked("the environment", &ssid, &password);
     }
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        return prompt();
-    }
-    Err(Fault::NoCredentials)
-}
-
-fn prompt() -> Result<Wifi, Fault> {
-    let ssid = ask("Wi-Fi network: ").unwrap_or_default();
-    let password = unechoed(|| ask("Password (not shown): ")).unwrap_or_default();
-    eprintln!();
+    let (ssid, password) = prompt().ok_or(Fault::NoCredentials)?;
     checked("the prompt", &ssid, &password)
-}
-
-fn ask(question: &str) -> Option<String> {
-    eprint!("{question}");
-    std::io::stderr().flush().ok()?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).ok()?;
-    Some(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// Calls `act` while the terminal does not show what is typed.
-fn unechoed<T>(act: impl FnOnce() -> T) -> T {
-    let stdin = std::io::stdin();
-    let Ok(before) = tcgetattr(&stdin) else { return act() };
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    // If it cannot be silenced, the answer is shown; it is still asked for.
-    let _ = tcsetattr(&stdin, OptionalActions::Flush, &silent);
-    let result = act();
-    let _ = tcsetattr(&stdin, OptionalActions::Now, &before);
-    result
 }
 
 fn checked(source_name: &str, ssid: &str, password: &str) -> Result<Wifi, Fault> {
@@ -152,7 +124,7 @@ mod tests {
     fn file(text: &str) -> Result<Wifi, Fault> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        credentials(Some(file.path()))
+        credentials(Some(file.path()), || None)
     }
 
     #[test]
