@@ -179,14 +179,15 @@ impl Walk {
     /// Until every message was acknowledged and has come back.
     async fn exchange(&mut self, count: u32) -> Result<(), BoardError> {
         let what = "every message to come back";
-        let deadline = Instant::now() + STEP + Duration::from_secs(count.into());
+        let limit = STEP + Duration::from_secs(count.into());
+        let deadline = Instant::now() + limit;
         let mut done = false;
         while !(done && self.down >= count) {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(output) = self.board.next(left).await? else {
                 return Err(match self.lost {
                     Some(lost) => lost.fault(&self.network).into(),
-                    None => BoardError::Timeout { what, limit: STEP },
+                    None => BoardError::Timeout { what, limit },
                 });
             };
             let Output::Report(report) = output.what else { continue };

@@ -347,8 +347,7 @@ impl Director<'_> {
                     gathered.missed = Some(phase);
                     let last = gathered.last_failure();
                     let last = last.as_deref().unwrap_or("the board reported no cause");
-                    let cause = format!("not reached within {limit:?}: {last}");
-                    return Err(TrialError::new(phase, Blame::Subject, cause));
+                    return Err(TrialError::late(phase, Blame::Subject, limit, last));
                 }
                 Err(error) => return Err(self.failed(phase, Blame::Subject, &error, gathered)),
             }

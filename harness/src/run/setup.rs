@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::tethered::Tethered;
 use crate::board::qemu::QemuMachine;
@@ -114,6 +115,15 @@ impl TrialError {
         Self { phase, blame, cause: cause.to_string(), interrupted: false }
     }
 
+    /// The end of `phase` was not seen within `limit`; `known` is what is known of the cause.
+    pub fn late(phase: &'static str, blame: Blame, limit: Duration, known: &str) -> Self {
+        Self::new(
+            phase,
+            blame,
+            format!("not reached within {limit:?}: {known}\n  remedy: {}", late_remedy(phase)),
+        )
+    }
+
     /// The user stopped the run.
     pub fn interrupted() -> Self {
         Self { phase: "run", blame: Blame::Environment, cause: "interrupted".to_owned(), interrupted: true }
@@ -131,5 +141,22 @@ impl TrialError {
         } else {
             Ending::Failed { phase: self.phase.to_owned(), cause: self.cause.clone(), blame: self.blame }
         }
+    }
+}
+
+/// What to do about a phase that did not come to its end in time.
+fn late_remedy(phase: &str) -> &'static str {
+    match phase {
+        "network up" => {
+            "check the network's DHCP server; the console log shows how far the board came, and `boot` in [limits] allows more time"
+        }
+        "connect" | "subscribe" => {
+            "the link's log (link.jsonl) shows what passed, the console log and the broker's what became of it; `connect` in [limits] \
+             allows more time, as a slow or lossy link may need"
+        }
+        super::refusal::PHASE => {
+            "the attempt neither succeeded nor failed: the console log shows where it stands; `connect` in [limits] allows more time"
+        }
+        _ => "the console log and the broker's log show what happened instead",
     }
 }

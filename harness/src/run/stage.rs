@@ -178,7 +178,7 @@ pub async fn limited<T, E: Display>(
 ) -> Result<T, TrialError> {
     match tokio::time::timeout(limit, work).await {
         Ok(outcome) => outcome.map_err(|error| TrialError::new(phase, blame, error)),
-        Err(_) => Err(TrialError::new(phase, blame, format!("not done within {limit:?}"))),
+        Err(_) => Err(TrialError::late(phase, blame, limit, "no cause was told")),
     }
 }
 
@@ -241,6 +241,9 @@ mod tests {
     async fn a_phase_without_an_end_has_failed() {
         let never = std::future::pending::<Result<(), String>>();
         let error = limited("peer", Duration::from_millis(1), Blame::Environment, never).await.unwrap_err();
-        assert_eq!((error.phase, error.cause.as_str()), ("peer", "not done within 1ms"));
+        assert_eq!(error.phase, "peer");
+        let (cause, remedy) = error.cause.split_once("\n  remedy: ").expect("what to do");
+        assert_eq!(cause, "not reached within 1ms: no cause was told");
+        assert!(remedy.contains("log"), "{remedy}");
     }
 }
