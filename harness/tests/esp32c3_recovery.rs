@@ -62,6 +62,19 @@ impl Drop for Kernel {
     }
 }
 
+/// Plugs `port` into a made-up USB, shows that to `command`, and watches over it as [`Kernel::watch`] does.
+fn plug_in(
+    port: &Path,
+    state: &Path,
+    command: &mut Command,
+    cure: Option<PathBuf>,
+    unowned: Duration,
+) -> Kernel {
+    let usb = Usb::plug(state, port);
+    usb.show(command);
+    Kernel::watch(usb, cure, unowned)
+}
+
 fn touch(path: &Path) {
     std::fs::write(path, "").expect("room");
 }
@@ -108,9 +121,7 @@ fn a_board_that_neither_reset_nor_port_helps_comes_back_when_usb_is_enumerated_a
     let cycled = state.path().join("cycled");
     map_power_cycle(state.path(), &cycled);
     let mut command = verify(state.path());
-    let usb = Usb::plug(state.path(), board.port());
-    usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, Some(cure), Duration::ZERO);
+    let _kernel = plug_in(board.port(), state.path(), &mut command, Some(cure), Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -131,9 +142,7 @@ fn a_board_that_nothing_else_helps_comes_back_when_its_power_is_cycled() {
     let board = silent_until(&cure);
     map_power_cycle(state.path(), &cure);
     let mut command = verify(state.path());
-    let usb = Usb::plug(state.path(), board.port());
-    usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, None, Duration::ZERO);
+    let _kernel = plug_in(board.port(), state.path(), &mut command, None, Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -184,9 +193,7 @@ fn a_loader_that_answers_after_a_power_cycle_gets_its_image() {
     let mut command = harness(state.path());
     command.args(["flash", "--board", "esp32c3", "--loader", "rom", "--mac", Usb::MAC, "--firmware"]);
     command.arg(&firmware);
-    let usb = Usb::plug(state.path(), rom.port());
-    usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, None, Duration::ZERO);
+    let _kernel = plug_in(rom.port(), state.path(), &mut command, None, Duration::ZERO);
     let (output, _) = timed(&mut command);
     let told = errors(&output);
     assert!(output.status.success(), "{told}");
@@ -207,9 +214,7 @@ fn a_port_that_is_not_yet_this_user_s_after_its_enumeration_is_waited_for() {
     let cure = state.path().join("cured");
     let board = silent_until(&cure);
     let mut command = verify(state.path());
-    let usb = Usb::plug(state.path(), board.port());
-    usb.show(&mut command);
-    let _kernel = Kernel::watch(usb, Some(cure), Duration::from_secs(1));
+    let _kernel = plug_in(board.port(), state.path(), &mut command, Some(cure), Duration::from_secs(1));
     let (output, _) = without_root_s_rights(move || timed(&mut command));
     let told = errors(&output);
     assert!(output.status.success(), "{told}");

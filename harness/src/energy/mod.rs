@@ -93,22 +93,8 @@ pub fn estimated(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::record::{ConnectCause, Connection, Fate, Mark, Message, Role, Transport, WireCount};
-
-    fn message(direction: Direction, sent_us: u64, acked_us: u64) -> Message {
-        Message {
-            direction,
-            topic: 0,
-            sequence: 0,
-            qos: 1,
-            size: 64,
-            intended_us: sent_us,
-            sent_us: Some(sent_us),
-            acked_us: Some(acked_us),
-            delivered_us: Some(acked_us),
-            fate: Fate::Delivered,
-        }
-    }
+    use crate::measure::record::{ConnectCause, Connection, Mark, Role, Transport, WireCount};
+    use crate::measure::sample::one_message as message;
 
     fn handshake(started_us: u64, sent: Wire) -> Connection {
         Connection {
@@ -131,10 +117,10 @@ mod tests {
     fn the_peers_messages_are_no_publishes_of_the_board() {
         let mut trial = trial();
         trial.messages = vec![
-            message(Direction::FromBoard, 1_000_000, 1_500_000),
-            message(Direction::FromBoard, 1_500_000, 2_000_000),
-            message(Direction::ToBoard, 900_000, 2_400_000),
-            message(Direction::ToBoard, 1_000_000, 1_100_000),
+            message(Direction::FromBoard, 1_000_000, Some(1_500_000)),
+            message(Direction::FromBoard, 1_500_000, Some(2_000_000)),
+            message(Direction::ToBoard, 900_000, Some(2_400_000)),
+            message(Direction::ToBoard, 1_000_000, Some(1_100_000)),
         ];
         let trace = trace::Trace::read("time_s,current_A\n0,0.1\n5,0.1\n".as_bytes(), 3.3).expect("a trace");
         let energies = measured(&trial, &trace, 0.0).expect("all of it is covered");

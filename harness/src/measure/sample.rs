@@ -163,6 +163,22 @@ fn trial(variant: &str, transport: Transport, role: Role, seed: u64, slow: f64) 
     trial
 }
 
+/// A message of 64 B that was sent when it was due; delivered and acknowledged at the same time, or lost.
+pub(crate) fn one_message(direction: Direction, intended_us: u64, delivered_us: Option<u64>) -> Message {
+    Message {
+        direction,
+        topic: 0,
+        sequence: 0,
+        qos: 1,
+        size: 64,
+        intended_us,
+        sent_us: Some(intended_us),
+        acked_us: delivered_us,
+        delivered_us,
+        fate: if delivered_us.is_some() { Fate::Delivered } else { Fate::Lost },
+    }
+}
+
 fn message(random: &mut Random, direction: Direction, sequence: u32, start: u64, slow: f64) -> Message {
     let intended_us = start + u64::from(sequence) * 40_000;
     let jitter = random.below(9_000) as u64;

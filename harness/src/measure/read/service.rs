@@ -126,22 +126,8 @@ pub(crate) fn key_updates(trial: &Trial) -> Option<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::record::{Event, Fate, Impairment, ImpairmentKind, Role, Transport};
-
-    fn message(direction: Direction, intended_us: u64, delivered_us: Option<u64>) -> Message {
-        Message {
-            direction,
-            topic: 0,
-            sequence: 0,
-            qos: 1,
-            size: 64,
-            intended_us,
-            sent_us: Some(intended_us),
-            acked_us: delivered_us,
-            delivered_us,
-            fate: if delivered_us.is_some() { Fate::Delivered } else { Fate::Lost },
-        }
-    }
+    use crate::measure::record::{Event, Impairment, ImpairmentKind, Role, Transport};
+    use crate::measure::sample::one_message as message;
 
     fn trial(messages: Vec<Message>) -> Trial {
         Trial { messages, duration_us: 10_000, ..Trial::new("quic", Transport::Quic, Role::Device, 1) }
