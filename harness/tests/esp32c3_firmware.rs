@@ -3,6 +3,7 @@
 
 mod bench_c3;
 
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -43,6 +44,8 @@ const UNHEARD_RULES: &str = "firmware = 'unheard-of 1.0'\n\
 /// A board that says the same again and again, as one that is reset would.
 struct Foreign {
     port: std::path::PathBuf,
+    /// Where it connects to: it was built to.
+    server: SocketAddrV4,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Option<Vec<u8>>>,
 }
@@ -58,19 +61,22 @@ impl Foreign {
     fn start(flash: Flash, log: &'static str) -> Self {
         let mut pty = Pty::open();
         let (port, stop) = (pty.path(), Arc::<AtomicBool>::default());
-        let theirs = Arc::clone(&stop);
+        let (theirs, server) = (Arc::clone(&stop), free_port());
+        let radio = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         let thread = std::thread::spawn(move || {
             let loaded = match flash {
                 Flash::Loaded => Vec::new(),
                 Flash::Empty => rom::load(&mut pty, Chip::default(), &theirs)?,
             };
             while !theirs.load(Ordering::Relaxed) {
+                // Refused while nobody listens there.
+                let _ = radio.send_to(b"a first packet, more or less", server);
                 pty.say(log.as_bytes());
                 std::thread::sleep(Duration::from_millis(500));
             }
             Some(loaded)
         });
-        Self { port, stop, thread }
+        Self { port, server, stop, thread }
     }
 
     /// Ends it; what was written to its flash, if anything was.
@@ -81,20 +87,25 @@ impl Foreign {
 
     /// Runs a scenario with these expectations, and `more` on the command line.
     fn run(&self, state: &Path, expect: &str, more: &[&str]) -> Output {
-        let scenario = format!(
-            "name = 'foreign'\nquestion = 'How long does it take?'\nanswer = '{{heap.free_min}}'\nreference = false\n\
-             expect = [{expect}]\n[limits]\nboot = '1 s'\nconnect = '1 s'\nworkload = '2 s'\n"
-        );
-        std::fs::write(state.join("foreign.toml"), scenario).expect("room");
-        timed(self.command(state).args(more)).0
+        write_scenario(state, expect);
+        timed(self.command(state, self.server).args(more)).0
     }
 
-    fn command(&self, state: &Path) -> Command {
+    fn command(&self, state: &Path, listen: SocketAddrV4) -> Command {
         let mut command = harness(state);
         command.args(["scenario", "foreign.toml", "--board", "esp32c3", "--repeat", "1", "--format", "json"]);
-        command.args(["--listen", &free_port().to_string(), "--port"]).arg(&self.port);
+        command.args(["--listen", &listen.to_string(), "--port"]).arg(&self.port);
         command
     }
+}
+
+/// A scenario with these expectations, and little time.
+fn write_scenario(state: &Path, expect: &str) {
+    let scenario = format!(
+        "name = 'foreign'\nquestion = 'How long does it take?'\nanswer = '{{heap.free_min}}'\nreference = false\n\
+         expect = [{expect}]\n[limits]\nboot = '1 s'\nconnect = '1 s'\nworkload = '2 s'\n"
+    );
+    std::fs::write(state.join("foreign.toml"), scenario).expect("room");
 }
 
 #[track_caller]
@@ -110,8 +121,11 @@ fn a_foreign_firmware_is_read_by_its_log() {
     let expect =
         "'connect.time.full.max <= 1930 ms', 'connect.time.full.max >= 1910 ms', 'heap.free_min = 39564 B'";
     let output = board.run(state.path(), expect, &["--no-flash", "--adapter", "log:esp32-quic"]);
+    let server = board.server;
     board.end();
     assert_passed(&output);
+    let told = errors(&output);
+    assert!(told.contains(&format!("has to connect to {server} over quic")), "{told}");
 }
 
 #[test]
@@ -137,10 +151,34 @@ fn a_firmware_that_nobody_has_heard_of_is_flashed_and_read_by_the_rules_in_a_fil
     let told = &report["record"]["environment"]["board"];
     assert_eq!(told["firmware"], "unheard-of 1.0");
     assert_eq!(told["chip"], "esp32c3 v0.4", "as it told the flasher");
+    assert!(told["footprint"]["flash_bytes"].as_u64() > Some(20_000), "{}", told["footprint"]);
     let trial = &report["record"]["trials"][0];
     let phases: Vec<_> = trial["memory"].as_array().expect("a list").iter().map(|at| &at["phase"]).collect();
     assert_eq!(phases, ["idle", "connected"]);
     assert!(trial["notes"].to_string().contains("messages were not counted"), "{}", trial["notes"]);
+}
+
+#[test]
+fn a_firmware_that_tells_of_a_connection_past_the_proxy_is_told_where_it_has_to_connect() {
+    let state = tempfile::tempdir().expect("a folder");
+    let board = Foreign::start(Flash::Loaded, FOREIGN_LOG);
+    // It was built for another address.
+    let elsewhere = free_port();
+    write_scenario(state.path(), "'connections = 1'");
+    let output =
+        timed(board.command(state.path(), elsewhere).args(["--no-flash", "--adapter", "log:esp32-quic"])).0;
+    board.end();
+    let told = errors(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    let parts = [
+        format!("the firmware tells of a connection, but nothing came to the proxy at {elsewhere}"),
+        format!(
+            "remedy: build the firmware to connect to {elsewhere}, or name the address and port it was built for with --listen"
+        ),
+    ];
+    for part in parts {
+        assert!(told.contains(&part), "`{part}` is missing in: {told}");
+    }
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use bench_c3::bench::Bench;
-use bench_c3::device::{Air, Cure, PASSWORD, SSID, Script, Start};
+use bench_c3::device::{Air, Cure, HEAP_FREE, PASSWORD, SSID, STACK_MAX, Script, Start};
 use bench_c3::{errors, harness, timed};
 use harness::board::esp32c3::history::What;
+use serde_json::Value;
 
 #[test]
 fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
@@ -39,6 +40,49 @@ fn lossy_wifi_runs_to_its_report_over_the_console_and_the_udp_proxy() {
     assert!(!console.contains(PASSWORD), "no secret in the console log");
 }
 
+/// The scenario with the one budget that a scripted board cannot meet widened: it is a process whose pointers are twice as wide, and
+/// so is much of the client's state.
+fn memory(bench: &Bench) -> String {
+    let text = include_str!("../../scenarios/memory.toml");
+    let wide = text.replace("ram.client_state <= 16 KiB", "ram.client_state <= 17 KiB");
+    assert_ne!(wide, text);
+    let file = bench.state.path().join("memory.toml");
+    std::fs::write(&file, wide).expect("room");
+    file.to_str().expect("plain text").to_owned()
+}
+
+#[test]
+fn memory_is_what_the_board_tells_of_its_stack_and_heap() {
+    let bench = Bench::new(Script::default());
+    let (output, _) = bench.run(&memory(&bench), &[]);
+    assert_eq!(output.status.code(), Some(0), "{:?}", unmet(&output));
+    let report = bench.json("memory");
+    let snapshots = report["record"]["trials"][0]["memory"].as_array().expect("a list");
+    assert!(!snapshots.is_empty());
+    for snapshot in snapshots {
+        assert_eq!(snapshot["stack_high_water"], STACK_MAX, "{snapshot}");
+        assert_eq!([&snapshot["heap_free"], &snapshot["heap_free_min"]], HEAP_FREE, "{snapshot}");
+        assert!(snapshot["client_ram"].as_u64() > Some(STACK_MAX.into()), "{snapshot}");
+    }
+}
+
+#[test]
+fn a_stack_deeper_than_its_budget_fails_the_scenario() {
+    let bench = Bench::new(Script { stack_max: Some(15_000), ..Script::default() });
+    let (output, _) = bench.run(&memory(&bench), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    let unmet = unmet(&output);
+    assert!(matches!(&unmet[..], [one] if one.contains("stack.high_water <= 14 KiB")), "{unmet:?}");
+}
+
+/// The expectations that were not met, each with its figures.
+fn unmet(output: &Output) -> Vec<String> {
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", errors(output)));
+    let outcomes = told["outcomes"].as_array().expect("a list").iter();
+    let failed = outcomes.filter(|outcome| outcome["decides"] == true && outcome["status"] != "passed");
+    failed.map(|outcome| format!("{}: {}", outcome["expectation"], outcome["explanation"])).collect()
+}
+
 /// What follows `start` in a note of the board's first trial.
 #[track_caller]
 fn note<'r>(report: &'r serde_json::Value, start: &str) -> &'r str {
@@ -65,7 +109,10 @@ fn hello_runs_over_each_transport_and_what_a_stream_proxy_cannot_do_is_said() {
             .filter(|message| !message["delivered_us"].is_null());
         assert_eq!(delivered.count(), 20, "over {transport}");
         let label = format!("{transport}: delay and stall only");
-        assert_eq!(trial["notes"].to_string().contains(&label), transport != "quic", "{}", trial["notes"]);
+        let notes = trial["notes"].to_string();
+        assert_eq!(notes.contains(&label), transport != "quic", "{notes}");
+        // Whatever the transport: the path is told apart from the board.
+        assert!(notes.contains("path RTT at the proxy: ") && notes.contains(" ms median of "), "{notes}");
     }
 }
 

@@ -105,7 +105,7 @@ fn ram(firmware: Firmware) -> std::ops::Range<u64> {
         Firmware::Qemu | Firmware::QemuStreams | Firmware::ClientOnly | Firmware::Cost => {
             crate::board::qemu::RAM
         }
-        Firmware::Esp32c3 => 0x3fc8_0000..0x403e_0000,
+        Firmware::Esp32c3 => crate::board::esp32c3::RAM,
     }
 }
 

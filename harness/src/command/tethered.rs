@@ -22,7 +22,7 @@ use crate::firmware::build::Firmware;
 use crate::firmware::elf::Elf;
 use crate::measure::adapter::{ESP32_QUIC, Rules};
 use crate::measure::record::RunRecord;
-use crate::run::{Lan, Parts, Tethered};
+use crate::run::{Impaired, Lan, Parts, Tethered};
 
 /// Which tethered board.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -88,12 +88,17 @@ pub struct BoardArguments {
     /// Read a firmware that is not this project's by its log: log:RULES.toml, or log:esp32-quic for the proof of concept.
     #[arg(long, value_name = "log:RULES", value_parser = adapter)]
     pub adapter: Option<Adapter>,
-    /// This machine's address in the board's network, with a port if a firewall wants a fixed one.
+    /// This machine's address in the board's network, with a port if a firewall wants a fixed one, or a firmware that is read by
+    /// its log was built for another than its transport's usual one.
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
     /// The address the board is told, where it is not the one of --listen.
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<IpAddr>,
+    /// A network device of this machine on the way to the board that impairs packets by itself: by netem, or a TUN device. It
+    /// must be set up; the report then tells what was done to TCP's segments.
+    #[arg(long, value_name = "DEVICE")]
+    pub impaired_device: Option<String>,
 }
 
 /// `--adapter` as it was given, and what it means.
@@ -148,6 +153,7 @@ impl BoardArguments {
         line.option("power", self.power.as_ref().map(Power::name));
         line.option("listen", self.listen);
         line.option("advertise", self.advertise);
+        line.option("impaired-device", self.impaired_device.as_ref());
     }
 
     /// Picks, locks and flashes the board, and finds its network.
@@ -168,6 +174,7 @@ impl BoardArguments {
             Some(listen) => Lan { listen, advertise: self.advertise },
             None => Lan { advertise: self.advertise, ..Lan::by_route().map_err(failure)? },
         };
+        let impaired = self.impaired_device.as_deref().map(Impaired::find).transpose().map_err(failure)?;
         let (elf, chosen, chip) = self.flash()?;
         let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
         let adapter = self.adapter.as_ref().map(|adapter| adapter.rules.clone());
@@ -177,9 +184,11 @@ impl BoardArguments {
             wifi,
             power: self.power.map(Power::mode),
             lan,
+            impaired,
             chip,
             adapter,
             listener,
+            teller: Arc::new(talk),
         }))
     }
 

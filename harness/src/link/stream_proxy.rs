@@ -15,6 +15,7 @@ use super::event_loop::{Carrier, Interest, Token};
 use super::handle::{LinkHandle, Setup, SetupError};
 use super::outside::Outside;
 use super::shaper::{Due, Shaper};
+use super::udp_proxy::Clients;
 
 /// Listens where boards are told to connect, and forwards both ways, delayed and stalled by the link.
 #[derive(Clone, Debug)]
@@ -37,7 +38,15 @@ impl StreamProxy {
     ///
     /// # Errors
     /// If the configuration is unsound or the socket cannot be bound.
-    pub fn start(mut self) -> Result<(LinkHandle, SocketAddr), SetupError> {
+    pub fn start(self) -> Result<(LinkHandle, SocketAddr), SetupError> {
+        self.start_observed().map(|(handle, address, _)| (handle, address))
+    }
+
+    /// The same, with a look at who connects.
+    ///
+    /// # Errors
+    /// As [`StreamProxy::start`].
+    pub fn start_observed(mut self) -> Result<(LinkHandle, SocketAddr, Clients), SetupError> {
         let socket =
             |source| SetupError::Socket { what: format!("the TCP proxy on {}", self.listen), source };
         self.setup.config.validate()?;
@@ -45,7 +54,9 @@ impl StreamProxy {
         let listener = TcpListener::bind(self.listen).map_err(socket)?;
         listener.set_nonblocking(true).map_err(socket)?;
         let address = listener.local_addr().map_err(socket)?;
+        let clients = Clients::default();
         let proxy = Proxy {
+            clients: clients.clone(),
             listener,
             server: self.server,
             outside: Outside::new(),
@@ -54,7 +65,7 @@ impl StreamProxy {
             next_id: 1,
             dark_until: [None; 2],
         };
-        Ok((LinkHandle::start(&self.setup, proxy)?, address))
+        Ok((LinkHandle::start(&self.setup, proxy)?, address, clients))
     }
 }
 
@@ -175,6 +186,7 @@ fn is_pending(error: &std::io::Error) -> bool {
 }
 
 struct Proxy {
+    clients: Clients,
     listener: TcpListener,
     server: SocketAddr,
     outside: Outside,
@@ -259,7 +271,8 @@ impl Carrier for Proxy {
 impl Proxy {
     fn accept(&mut self) {
         // Fails if the board has given up meanwhile; it will try again.
-        let Ok((board, _)) = self.listener.accept() else { return };
+        let Ok((board, address)) = self.listener.accept() else { return };
+        self.clients.heard(address);
         let server = board
             .set_nonblocking(true)
             .and_then(|()| board.set_nodelay(true))

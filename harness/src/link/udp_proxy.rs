@@ -60,7 +60,7 @@ impl UdpProxy {
     }
 }
 
-/// Who sends to a proxy.
+/// Who sends to a proxy or connects to it.
 #[derive(Clone, Debug, Default)]
 pub struct Clients(Arc<Mutex<Option<SocketAddr>>>);
 
@@ -71,7 +71,7 @@ impl Clients {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self, client: SocketAddr) {
+    pub(super) fn heard(&self, client: SocketAddr) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
     }
 }

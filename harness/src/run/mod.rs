@@ -10,9 +10,11 @@ mod director;
 pub(crate) mod environment;
 mod foreign;
 mod gathered;
+mod impaired;
 mod journal;
 mod link_log;
 mod panics;
+mod path;
 mod reference;
 mod refusal;
 mod schedule;
@@ -38,6 +40,7 @@ use crate::measure::record::{
 use crate::scenario::{Scenario, Variant};
 
 pub(crate) use connections::describe;
+pub use impaired::Impaired;
 pub use schedule::{faults, flaw};
 pub use setup::{BoardKind, Counted};
 pub use tethered::{Lan, Parts, Tethered};
@@ -144,8 +147,9 @@ impl Run<'_> {
         }
         let ending = ending(&trials, plans.len(), &self.cancel);
         let mut board = board(self.board);
-        if let Some(footprint) = &mut board.footprint {
-            footprint.client_state_bytes = client_state(&trials);
+        // The board tells it, whether its firmware's ELF is at hand or not.
+        if let Some(bytes) = client_state(&trials) {
+            board.footprint.get_or_insert_default().client_state_bytes = Some(bytes);
         }
         RunRecord {
             scenario: ScenarioRecord {
@@ -206,12 +210,13 @@ fn ending(trials: &[Trial], planned: usize, cancel: &CancellationToken) -> Endin
 }
 
 fn board(kind: &BoardKind) -> record::Board {
+    let footprint = footprint(kind);
     let (description, clock_hz) = match kind {
         BoardKind::Host => ("the firmware as a process on the host", None),
         BoardKind::Qemu { .. } => {
             ("the firmware on an emulated RV32IMC with 320 KiB of RAM", Some(C3_CLOCK_HZ))
         }
-        BoardKind::Esp32c3(tethered) => return tethered.record(),
+        BoardKind::Esp32c3(tethered) => return record::Board { footprint, ..tethered.record() },
     };
     record::Board {
         name: kind.name().name().to_owned(),
@@ -221,14 +226,18 @@ fn board(kind: &BoardKind) -> record::Board {
         mac: None,
         timing: Timing::Emulated,
         clock_hz,
-        footprint: footprint(kind),
+        footprint,
     }
 }
 
 /// Sizes of the firmware, from its ELF; `None` for a board without one, or if it cannot be read.
 fn footprint(kind: &BoardKind) -> Option<record::Footprint> {
-    let BoardKind::Qemu { elf, .. } = kind else { return None };
-    let sizes = Sizes::measure(&Elf::open(elf).ok()?, crate::board::qemu::RAM).ok()?;
+    let sizes = match kind {
+        BoardKind::Host => return None,
+        BoardKind::Qemu { elf, .. } => Sizes::measure(&Elf::open(elf).ok()?, crate::board::qemu::RAM),
+        BoardKind::Esp32c3(tethered) => Sizes::measure(tethered.elf()?, crate::board::esp32c3::RAM),
+    };
+    let sizes = sizes.ok()?;
     let parts = |parts: Vec<crate::firmware::size::Part>| {
         parts.into_iter().map(|part| record::SizePart { name: part.name, bytes: part.bytes }).collect()
     };

@@ -2,14 +2,15 @@
 //! this machine, where they go through the link's model; nothing of the network itself is impaired.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use device::control::{Addressing, PowerMode, Wifi};
 
+use super::impaired::Impaired;
+use super::path::Path;
 use super::settings::Destination;
 use super::setup::TrialError;
 use crate::board::esp32c3::choose::Chosen;
@@ -18,24 +19,18 @@ use crate::board::esp32c3::recovery::Attempt;
 use crate::board::esp32c3::wifi::Lost;
 use crate::board::esp32c3::{Fault, Faults, Limits, TetheredMachine};
 use crate::board::{Board, BoardError, Options};
-use crate::broker::Broker;
+use crate::broker::{Broker, default_port};
 use crate::energy::{
     self,
     estimate::{Account, Currents},
 };
 use crate::firmware::elf::Elf;
-use crate::link::{Clients, LinkHandle, RttProbe, Setup, StreamProxy, UdpProxy, probe_rtt};
+use crate::link::{LinkHandle, Setup, SetupError, StreamProxy, UdpProxy};
 use crate::measure::adapter::Rules;
 use crate::measure::record::{self, Blame, Timing, Transport, Trial};
 
 /// Clock of the ESP32-C3.
 const CLOCK_HZ: u64 = 160_000_000;
-/// Round trips measured to the board in each trial.
-const PROBES: u32 = 10;
-/// Time one of them may take.
-const PROBE_LIMIT: Duration = Duration::from_millis(500);
-/// From the board's first datagram to the first probe, so that probes stay out of the handshake.
-const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// A board on a cable, ready to be started as often as there are trials. Its lock is held while this lives.
 #[derive(Clone)]
@@ -47,11 +42,13 @@ struct Inner {
     wifi: Option<Wifi>,
     power: Option<PowerMode>,
     lan: Lan,
+    impaired: Option<Impaired>,
     chip: Option<ChipInfo>,
     adapter: Option<Rules>,
     limits: Limits,
     faults: Faults,
     listener: Arc<dyn Fn(&Attempt) + Send + Sync>,
+    teller: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 /// Where the board finds this machine.
@@ -97,20 +94,37 @@ pub struct Parts {
     pub power: Option<PowerMode>,
     /// Where it finds this machine.
     pub lan: Lan,
+    /// What impairs its network beside the link.
+    pub impaired: Option<Impaired>,
     /// What the chip told when it was flashed.
     pub chip: Option<ChipInfo>,
     /// How a firmware that is not ours is read by its log.
     pub adapter: Option<Rules>,
     /// Who hears about recoveries.
     pub listener: Arc<dyn Fn(&Attempt) + Send + Sync>,
+    /// Who hears what a person has to know while a trial runs.
+    pub teller: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Tethered {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { chosen, elf, wifi, power, lan, chip, adapter, listener } = parts;
+        let Parts { chosen, elf, wifi, power, lan, impaired, chip, adapter, listener, teller } = parts;
         let (elf, limits, faults) = (elf.map(Arc::new), Limits::default(), Faults::default());
-        Self(Arc::new(Inner { chosen, elf, wifi, power, lan, chip, adapter, limits, faults, listener }))
+        Self(Arc::new(Inner {
+            chosen,
+            elf,
+            wifi,
+            power,
+            lan,
+            impaired,
+            chip,
+            adapter,
+            limits,
+            faults,
+            listener,
+            teller,
+        }))
     }
 
     /// Starts the board and joins its network.
@@ -142,9 +156,19 @@ impl Tethered {
         self.0.wifi.as_ref().map(|wifi| wifi.ssid.as_str())
     }
 
+    /// The ELF of its firmware, if it is known.
+    pub fn elf(&self) -> Option<&Elf> {
+        self.0.elf.as_deref()
+    }
+
     /// The rules for a firmware that is not ours.
     pub fn adapter(&self) -> Option<&Rules> {
         self.0.adapter.as_ref()
+    }
+
+    /// Tells whoever runs this.
+    pub fn say(&self, text: &str) {
+        (self.0.teller)(text);
     }
 
     /// What the board failed at since this was asked last.
@@ -197,22 +221,19 @@ impl Tethered {
         let fail = |error: &dyn fmt::Display| TrialError::new("link", Blame::Environment, error);
         let server = broker.addresses().get(transport);
         let server = server.ok_or_else(|| fail(&format!("the broker does not serve {transport}")))?;
-        let Lan { listen, advertise } = self.0.lan;
-        let (link, address, path) = if transport == Transport::Quic {
-            let (link, address, clients) =
-                UdpProxy { setup, listen, server }.start_observed().map_err(|error| fail(&error))?;
-            (link, address, Path::measured(clients))
+        let Lan { mut listen, advertise } = self.0.lan;
+        if self.adapter().is_some() && listen.port() == 0 {
+            // Its firmware was built for one address: a port that the system draws is not in it.
+            listen.set_port(default_port(transport));
+        }
+        let started = if transport == Transport::Quic {
+            UdpProxy { setup, listen, server }.start_observed()
         } else {
-            let (link, address) =
-                StreamProxy { setup, listen, server }.start().map_err(|error| fail(&error))?;
-            let note = format!(
-                "{transport}: delay and stall only. A stream proxy carries it, so no segment is lost, and neither TCP's handshake nor its \
-                 bare acknowledgements cross it: time, bytes and packets to CONNACK are lower than without, and round trips are not \
-                 measured. For TCP under real loss use \
-                 --board host or qemu, or impair the board's network itself (netem)"
-            );
-            (link, address, Path { notes: vec![note], measuring: None })
+            StreamProxy { setup, listen, server }.start_observed()
         };
+        let (link, address, clients) = started.map_err(|error| fail(&cannot_listen(&error, listen)))?;
+        let label = label(transport, self.0.impaired.as_ref());
+        let path = Path::measured(clients, label.into_iter().collect());
         let destination = Destination {
             broker: SocketAddr::new(advertise.unwrap_or(address.ip()), address.port()),
             server_name: server_name.to_owned(),
@@ -250,79 +271,59 @@ impl Tethered {
     }
 }
 
-/// The path between proxy and board, measured while a trial runs.
-pub struct Path {
-    notes: Vec<String>,
-    measuring: Option<Measuring>,
-}
-
-struct Measuring {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Option<(SocketAddr, Result<RttProbe, String>)>>,
-}
-
-impl Path {
-    /// Starts to measure as soon as `clients` has heard the board.
-    fn measured(clients: Clients) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let theirs = Arc::clone(&stop);
-        let thread =
-            std::thread::Builder::new().name("path-rtt".to_owned()).spawn(move || measure(&clients, &theirs));
-        match thread {
-            Ok(thread) => Self { notes: Vec::new(), measuring: Some(Measuring { stop, thread }) },
-            Err(error) => {
-                Self { notes: vec![format!("the path's RTT was not measured: {error}")], measuring: None }
-            }
+/// What a report has to say of the path that `transport` takes, beginning as whatever it shows beside a comparison does.
+fn label(transport: Transport, impaired: Option<&Impaired>) -> Option<String> {
+    const NOT_CROSSING: &str = "Neither TCP's handshake nor its bare acknowledgements cross the link: time, bytes and packets to \
+                                CONNACK are lower than without, and the connection's own round trips are not counted";
+    Some(match (transport, impaired) {
+        (Transport::Quic, None) => return None,
+        (Transport::Quic, Some(impaired)) => {
+            format!("device over {transport}: besides the link, {impaired}")
         }
-    }
-
-    /// What there is to tell.
-    pub fn notes(self) -> Vec<String> {
-        let mut notes = self.notes;
-        let Some(Measuring { stop, thread }) = self.measuring else { return notes };
-        stop.store(true, Ordering::Relaxed);
-        notes.push(match thread.join() {
-            Ok(Some((board, Ok(probe)))) => tell(board, &probe),
-            Ok(Some((_, Err(cause)))) => format!("path RTT at the proxy: {cause}"),
-            Ok(None) => "path RTT at the proxy: not measured, no datagram of the board came".to_owned(),
-            Err(_) => "path RTT at the proxy: its thread panicked; this is a bug in the harness".to_owned(),
-        });
-        notes
-    }
-}
-
-fn measure(clients: &Clients, stop: &AtomicBool) -> Option<(SocketAddr, Result<RttProbe, String>)> {
-    let pause = Duration::from_millis(20);
-    let board = loop {
-        if let Some(board) = clients.last() {
-            break board;
-        }
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        std::thread::sleep(pause);
-    };
-    let begin = Instant::now() + PROBE_AFTER;
-    while Instant::now() < begin && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(pause);
-    }
-    Some((board, probe_rtt(board.ip(), PROBES, PROBE_LIMIT).map_err(|error| error.to_string())))
-}
-
-fn tell(board: SocketAddr, probe: &RttProbe) -> String {
-    let mut samples = probe.samples.clone();
-    samples.sort();
-    let ms = |sample: &Duration| sample.as_secs_f64() * 1e3;
-    match (samples.first(), samples.get(samples.len() / 2)) {
-        (Some(least), Some(median)) => format!(
-            "path RTT at the proxy: {:.2} ms least, {:.2} ms median of {} to {} ({:?}); neither the link's delay nor the board's own \
-             time above IP is in it",
-            ms(least),
-            ms(median),
-            samples.len(),
-            board.ip(),
-            probe.method
+        (_, None) => format!(
+            "device over {transport}: delay and stall only. A stream proxy carries it, which can drop no segment: the scenario's losses are not \
+             applied, and what the board's network itself loses is not the scenario's. {NOT_CROSSING}. For TCP under real loss use \
+             --board host or qemu, or impair the board's network and name the device (--impaired-device)"
         ),
-        _ => format!("path RTT at the proxy: {} did not answer {} probes", board.ip(), probe.unanswered),
+        (_, Some(impaired)) => format!(
+            "device over {transport}: the scenario's delays, rates and blackouts by a stream proxy, its losses not at all; instead {impaired}, \
+             where segments are lost and sent again by TCP's own rules. {NOT_CROSSING}"
+        ),
+    })
+}
+
+/// Why the proxy does not listen, with what to do about it.
+fn cannot_listen(error: &SetupError, listen: SocketAddr) -> String {
+    let remedy = match error {
+        SetupError::Socket { source, .. } if source.kind() == ErrorKind::AddrInUse => format!(
+            "end what listens on port {} (`ss -lnp` names it), or name another with --listen {}:PORT",
+            listen.port(),
+            listen.ip()
+        ),
+        SetupError::Socket { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
+            "name an address of this machine with --listen; `ip address` lists them".to_owned()
+        }
+        _ => "see `harness doctor`".to_owned(),
+    };
+    format!("{error}\n  remedy: {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_label_of_a_stream_proxy_tells_of_losses_only_where_there_are_some() {
+        let netem = Impaired::Netem { device: "wlan0".into(), settings: "delay 25ms loss 3%".into() };
+        assert_eq!(label(Transport::Quic, None), None);
+        for transport in [Transport::Tls, Transport::Tcp] {
+            let plain = label(transport, None).expect("a label");
+            assert!(plain.starts_with(&format!("device over {transport}: delay and stall only.")), "{plain}");
+            let impaired = label(transport, Some(&netem)).expect("a label");
+            assert!(!impaired.contains("delay and stall only"), "{impaired}");
+            assert!(impaired.contains("netem on wlan0 (delay 25ms loss 3%)"), "{impaired}");
+        }
+        let quic = label(Transport::Quic, Some(&netem)).expect("it is impaired twice");
+        assert!(quic.starts_with("device over quic: besides the link, netem on wlan0"), "{quic}");
     }
 }

@@ -12,6 +12,7 @@ use super::director::Director;
 use super::foreign::Follow;
 use super::journal::Journal;
 use super::link_log::LinkLog;
+use super::path::Path;
 use super::reference::{self, Reference};
 use super::refusal;
 use super::settings::{self, Destination, GATEWAY_ADDRESS};
@@ -24,7 +25,7 @@ use crate::broker::{Broker, Trust, default_port};
 use crate::count;
 use crate::link::{Capture, FramePath, GatewayConfig, LinkHandle, Nic, Protocol, Setup};
 use crate::measure::adapter::Rules;
-use crate::measure::record::{Blame, Role, Transport, Trial};
+use crate::measure::record::{Blame, Connection, Phase, Role, Transport, Trial};
 use crate::peer::{Clock, Closing, ConnectError, Connector, Ledger, QuicTuning, Target};
 use crate::scenario::{Certificate, ClientCertificates, Scenario, Variant};
 
@@ -215,7 +216,7 @@ impl Bench<'_> {
         let offset_us = clock.us(link.started());
         let summary = link.stop();
         trial.duration_us = clock.now_us();
-        trial.notes.extend(path.map(tethered::Path::notes).unwrap_or_default());
+        trial.notes.extend(path.map(Path::notes).unwrap_or_default());
         let (missed, lost) = (gathered.missed, gathered.lost);
         let accounts = gathered.accounts();
         let dropped = gathered.telemetry_dropped();
@@ -253,19 +254,27 @@ impl Bench<'_> {
     ) -> Result<(), TrialError> {
         let log = self.file("link", plan.number, "jsonl");
         let setup = self.setup(plan.seed, &log);
-        let (link, _, path) =
-            tethered.start_link(self.broker, plan.variant.transport, self.server_name, setup)?;
+        let transport = plan.variant.transport;
+        let (link, destination, path) =
+            tethered.start_link(self.broker, transport, self.server_name, setup)?;
+        let proxy = destination.broker;
+        tethered.say(&format!(
+            "{}: has to connect to {proxy} over {transport}, which is the proxy",
+            rules.firmware
+        ));
         let offset_us = clock.us(link.started());
         let limits = self.scenario.limits;
         let console = self.file("console", plan.number, "log");
         let limit = limits.boot + limits.connect + limits.workload;
         let follow = Follow { rules, clock, limit, log: &console, cancel };
         let result = follow.run(tethered.machine(), trial).await;
+        let came = path.client().await;
         let summary = link.stop();
         trial.duration_us = clock.now_us();
+        trial.notes.push(format!("the proxy was at {proxy}, for a firmware that was built to connect there"));
         trial.notes.extend(path.notes());
         LinkLog::read_into(trial, &log, offset_us, summary, 0..trial.duration_us);
-        result
+        result.and_then(|()| came_by(came, proxy, trial))
     }
 
     /// The same workload by a client of the host, through the same link with the same seed.
@@ -366,6 +375,24 @@ impl Bench<'_> {
         target.quic = QuicTuning { keep_alive, ..QuicTuning::default() };
         Connector::new(target).map(Arc::new)
     }
+}
+
+/// Whether a firmware that tells of a connection made it through the proxy: one past it says nothing of the link.
+fn came_by(client: Option<SocketAddr>, proxy: SocketAddr, trial: &mut Trial) -> Result<(), TrialError> {
+    if client.is_some() {
+        return Ok(());
+    }
+    let missing = format!(
+        "nothing came to the proxy at {proxy}\n  remedy: build the firmware to connect to {proxy}, or name the address and port it \
+         was built for with --listen"
+    );
+    let tells = |connection: &Connection| connection.marks.iter().any(|mark| mark.phase > Phase::FirstPacket);
+    if trial.connections.iter().any(tells) {
+        let cause = format!("the firmware tells of a connection, but {missing}");
+        return Err(TrialError::new("link", Blame::Environment, cause));
+    }
+    trial.notes.push(missing);
+    Ok(())
 }
 
 fn closing(result: &Result<(), TrialError>) -> Closing {

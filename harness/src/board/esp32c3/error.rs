@@ -437,6 +437,21 @@ pub enum Fault {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// A device that is to impair the board's network does not.
+    #[error("the device {device} impairs nothing: {cause}")]
+    #[diagnostic(
+        code("network::unimpaired"),
+        help(
+            "`sudo tc qdisc add dev {device} root netem loss 3%` has it lose packets, `sudo tc qdisc del dev {device} root` ends that; \
+         `ip link` lists the devices"
+        )
+    )]
+    Unimpaired {
+        /// The device.
+        device: String,
+        /// What was found.
+        cause: String,
+    },
     /// This machine has no address the board could reach.
     #[error("this machine has no address that the board can reach: {cause}")]
     #[diagnostic(

@@ -28,6 +28,9 @@ pub mod rom;
 mod stream;
 pub mod wifi;
 
+/// Addresses of the chip's RAM, as data and as code.
+pub const RAM: std::ops::Range<u64> = 0x3fc8_0000..0x403e_0000;
+
 pub use error::Fault;
 pub use lock::Lock;
 pub use mac::Mac;
