@@ -70,16 +70,17 @@ fn main() -> ! {
     esp_rtos::start_with_idle_hook(timers.timer0, peripherals.FROM_CPU_INTR0, sleep.light_sleep_hook);
     doorbell::init();
     #[cfg(feature = "uart-console")]
-    let console = Serial::new(peripherals.UART0);
+    let console = Serial::new((peripherals.UART0, peripherals.GPIO20, peripherals.GPIO21));
     #[cfg(not(feature = "uart-console"))]
     let console = Serial::new(peripherals.USB_DEVICE);
 
+    // From here on a unit or a radio that never answers is reported as a hang.
+    let watchdog = Watchdog::start(timers.wdt);
     let accelerators = accelerators(peripherals.AES, peripherals.SHA);
     let mut radio = Radio::new();
     radio.start(peripherals.WIFI).expect("the radio starts: its heap is all there");
     let nic = Nic::new();
     let board = Esp32c3::new(nic.mac(), accelerators, radio);
-    let watchdog = Watchdog::start(timers.wdt);
     let node = start();
     // What moving the state into place took of the stack is no part of any phase.
     memory::repaint();
@@ -140,9 +141,20 @@ fn serve(
         {
             console.drain();
             watchdog.pause();
-            doorbell::wait_until(until);
+            let slept = power::in_light_sleep(|| {
+                // A ring from before the sleep is no reason to wake.
+                while clock::now() < until && !console.has_input() {
+                    doorbell::wait_until(until);
+                }
+            });
             watchdog.resume();
-            board.times.asleep = board.times.asleep + clock::now().saturating_since(now);
+            board.radio.wake();
+            let waited = clock::now().saturating_since(now);
+            if slept {
+                board.times.asleep = board.times.asleep + waited;
+            } else {
+                board.times.idle = board.times.idle + waited;
+            }
             continue;
         }
         let retry = node.has_output().then(|| now + CONSOLE_RETRY);

@@ -3,7 +3,7 @@
 use device::control::ResetReason;
 use esp_hal::interrupt::InterruptConfigurable as _;
 use esp_hal::peripherals::{LPWR, TIMG0};
-use esp_hal::rtc_cntl::SocResetReason;
+use esp_hal::rtc_cntl::{SocResetReason, WakeLock, wakeup_cause};
 use esp_hal::system::{reset_reason, software_reset};
 use esp_hal::time::Duration;
 use esp_hal::timer::timg::{MwdtStage, MwdtStageAction, Wdt};
@@ -49,6 +49,16 @@ pub fn watch_supply() {
     });
 }
 
+/// Waits as `wait` does, in light sleep if nothing but the console's receiver keeps the chip awake: its driver does so for
+/// as long as it exists. Returns whether the chip slept: it then tells what woke it.
+pub fn in_light_sleep(wait: impl FnOnce()) -> bool {
+    WakeLock::release();
+    let may_sleep = !WakeLock::is_active();
+    wait();
+    WakeLock::acquire();
+    may_sleep && !wakeup_cause().is_empty()
+}
+
 /// How long the main loop may be away: a handshake computes for a third of a second at a time.
 const HANG: Duration = Duration::from_secs(5);
 /// Time for the report of a hang before the chip is reset.
@@ -78,12 +88,13 @@ impl Watchdog {
 
     /// Watches again.
     pub fn resume(&mut self) {
-        self.0.set_timeout(MwdtStage::Stage0, HANG);
-        self.0.set_timeout(MwdtStage::Stage1, REPORT);
-        // Enabling sets the stages to their defaults: what they do comes after.
+        // Enabling sets the stages to their defaults: what they do comes after. On this chip an action is in force only once
+        // the configuration is updated, which setting a time-out does and setting an action does not.
         self.0.enable();
         self.0.set_stage_action(MwdtStage::Stage0, MwdtStageAction::Interrupt);
         self.0.set_stage_action(MwdtStage::Stage1, MwdtStageAction::ResetSystem);
+        self.0.set_timeout(MwdtStage::Stage0, HANG);
+        self.0.set_timeout(MwdtStage::Stage1, REPORT);
         TIMG0::regs().int_ena().modify(|_, w| w.wdt().set_bit());
         self.0.feed();
     }

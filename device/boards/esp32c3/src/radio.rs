@@ -116,6 +116,11 @@ impl Radio {
         Some(until)
     }
 
+    /// See [`Station::wake`].
+    pub fn wake(&self) {
+        self.shared.station.borrow_mut().wake(clock::now());
+    }
+
     /// See [`Station::join`].
     pub fn join(&self, wifi: &Wifi) -> Result<(), Refusal> {
         self.shared.station.borrow_mut().join(wifi)

@@ -39,33 +39,34 @@ unsafe extern "C" fn ExceptionHandler(frame: &TrapFrame) -> ! {
         11 => "environment call",
         _ => "unexpected exception",
     };
+    let mut report = Text::default();
     // Where nobody listens, a report cut short is all there can be.
     let _ = writeln!(
-        Text,
+        report,
         "\r\nCRASH cause={text} mcause={cause:#x} pc={pc:#010x} sp={sp:#010x} ra={:#010x} address={address:#010x}",
         frame.ra
     );
-    backtrace(sp);
+    backtrace(&mut report, sp);
     power::reboot()
 }
 
 /// Prints the words above `sp` that can be return addresses; the harness keeps those that follow a call.
-fn backtrace(sp: usize) {
+fn backtrace(report: &mut Text, sp: usize) {
     let range = memory::scan_range(sp);
     let mut left = MAX_FRAMES;
-    let _ = write!(Text, "CRASH stack");
+    let _ = write!(report, "CRASH stack");
     for word in range.step_by(4) {
         // SAFETY: `scan_range` is aligned and lies within RAM, which is always readable.
         let value = unsafe { (word as *const usize).read_volatile() };
         if memory::is_code(value) {
-            let _ = write!(Text, " {value:#010x}");
+            let _ = write!(report, " {value:#010x}");
             left -= 1;
         }
         if left == 0 {
             break;
         }
     }
-    let _ = writeln!(Text, "\r\nCRASH end\r");
+    let _ = writeln!(report, "\r\nCRASH end\r");
 }
 
 fn stack_pointer() -> usize {
@@ -78,11 +79,12 @@ fn stack_pointer() -> usize {
 /// Reports where the main loop hangs. Called in the watchdog's interrupt.
 pub fn report_hang() {
     let (pc, sp) = (riscv::register::mepc::read(), stack_pointer());
+    let mut report = Text::default();
     let _ = writeln!(
-        Text,
+        report,
         "\r\nCRASH cause=hang mcause=0x0 pc={pc:#010x} sp={sp:#010x} ra=0x00000000 address=0x00000000"
     );
-    backtrace(sp);
+    backtrace(&mut report, sp);
 }
 
 /// Tells the message alone: the place is on the stack, where functions that never return leave their return addresses, too
@@ -90,7 +92,8 @@ pub fn report_hang() {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let sp = stack_pointer();
-    let _ = writeln!(Text, "\r\nCRASH cause=panic sp={sp:#010x} panicked: {}", info.message());
-    backtrace(sp);
+    let mut report = Text::default();
+    let _ = writeln!(report, "\r\nCRASH cause=panic sp={sp:#010x} panicked: {}", info.message());
+    backtrace(&mut report, sp);
     power::reboot()
 }

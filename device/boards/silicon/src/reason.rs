@@ -21,8 +21,9 @@ pub const TIMEOUT: u16 = 39;
 /// What `code` means to somebody who has to act on it.
 pub const fn failure(code: u16, when: When) -> WifiFailure {
     match (code, when) {
-        // The four-way handshake proves the password: an access point that knows another one falls silent in it.
-        (14 | 15 | 16 | 17 | 23 | 202 | 204, _) => WifiFailure::WrongPassword,
+        // The four-way handshake proves the password: an access point that knows another one falls silent in it. Once joined,
+        // it is only a key that was not renewed.
+        (14 | 15 | 16 | 17 | 23 | 202 | 204, When::Joining) => WifiFailure::WrongPassword,
         (18..=22 | 24 | 29 | 210 | 211, _) => WifiFailure::SecurityUnsupported,
         (NO_CODE, _) => WifiFailure::RadioFailed,
         (_, When::Joined) => WifiFailure::Lost,
@@ -51,6 +52,8 @@ mod tests {
             (200, When::Joined, WifiFailure::Lost),
             (201, When::Joined, WifiFailure::Lost),
             (8, When::Joined, WifiFailure::Lost),
+            (15, When::Joined, WifiFailure::Lost),
+            (16, When::Joined, WifiFailure::Lost),
             (NO_CODE, When::Joining, WifiFailure::RadioFailed),
         ];
         for (code, when, expected) in cases {

@@ -236,6 +236,14 @@ impl Station {
         Some(until)
     }
 
+    /// The processor is awake, if before its time: the network is joined at once. The radio is the source of entropy, too,
+    /// which whatever comes next may ask for.
+    pub fn wake(&mut self, now: Instant) {
+        if let State::Asleep { until } = &mut self.state {
+            *until = now;
+        }
+    }
+
     /// Whether the interface is up. A sleep does not take it down: its address and its connections outlive it.
     pub fn link_is_up(&self) -> bool {
         matches!(self.state, State::Joined | State::Asleep { .. }) || self.rejoining_after_sleep
@@ -439,6 +447,27 @@ mod tests {
         assert!(station.link_is_up(), "the address outlives the sleep");
         station.on_failed(until, 201);
         assert!(!station.link_is_up());
+    }
+
+    #[test]
+    fn a_sleep_that_ends_early_joins_at_once() {
+        let mut station = joined();
+        station.save_power(PowerMode::LightSleep).expect("possible");
+        station.next_action(T0);
+        station.sleep_until(T0, Some(T0 + Duration::from_secs(60))).expect("a minute is long enough");
+        let woken = T0 + Duration::from_secs(3);
+        station.wake(woken);
+        assert!(station.has_action(woken));
+        assert!(matches!(station.next_action(woken), Some(Action::Join(_))));
+        assert!(station.link_is_up(), "the address outlives the sleep");
+    }
+
+    #[test]
+    fn waking_what_does_not_sleep_changes_nothing() {
+        let mut station = joined();
+        station.wake(T0);
+        assert_eq!(station.next_action(T0), None);
+        assert_eq!(station.radio_state(), RadioState::Joined);
     }
 
     #[test]

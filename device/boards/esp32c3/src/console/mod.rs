@@ -90,16 +90,24 @@ impl Console for Serial {
     }
 }
 
-/// Text for people, written without buffering; used by crash reports. Gives up where nobody listens.
-pub struct Text;
+/// Text for people, written without buffering; used by crash reports. Where nobody listens it gives up once and for all:
+/// the chip is to restart before the watchdog makes it.
+#[derive(Default)]
+pub struct Text {
+    is_deaf: bool,
+}
 
 impl core::fmt::Write for Text {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        if self.is_deaf {
+            return Err(core::fmt::Error);
+        }
         let mut patience = Patience::new();
         for byte in text.bytes() {
             while !port::try_write(byte) {
                 port::flush();
                 if patience.on_stuck(clock::now()) == Verdict::Drop {
+                    self.is_deaf = true;
                     return Err(core::fmt::Error);
                 }
             }

@@ -2,7 +2,7 @@
 //! The ROM speaks at the same speed.
 
 use esp_hal::Blocking;
-use esp_hal::peripherals::UART0;
+use esp_hal::peripherals::{GPIO20, GPIO21, UART0};
 use esp_hal::uart::{Config, Uart};
 use silicon::station::Sleep;
 
@@ -11,17 +11,19 @@ use crate::doorbell;
 /// A UART keeps its pins and settings through a sleep; what arrives meanwhile is lost.
 pub const SLEEP: Sleep = Sleep::Possible;
 
-/// The peripheral.
-pub type Peripheral = UART0<'static>;
+/// The peripheral and its pins, in and out.
+pub type Peripheral = (UART0<'static>, GPIO20<'static>, GPIO21<'static>);
 /// Keeps the port's clock on.
 pub type Port = Uart<'static, Blocking>;
 
 const FIFO_LEN: u16 = 128;
 
 /// Turns the port on.
-pub fn init(peripheral: Peripheral) -> Port {
+pub fn init((uart, rx, tx): Peripheral) -> Port {
     let config = Config::default().with_baudrate(115_200);
-    let mut port = Uart::new(peripheral, config).expect("115,200 baud is within the divider's range");
+    // Without a pin of its own the driver ties the receiver to a constant high: nothing would ever arrive.
+    let port = Uart::new(uart, config).expect("115,200 baud is within the divider's range");
+    let mut port = port.with_rx(rx).with_tx(tx);
     port.set_interrupt_handler(on_receive);
     arm();
     port
