@@ -36,11 +36,13 @@ impl<const STREAMS: usize> Play for World<STREAMS> {
         self.until(30, "CONNACK", |world| world.client.connections() > before);
     }
 
-    /// Runs until `done`; panics with everything that was told if it does not come to that.
+    /// Runs until `done`; panics with everything that was told if it does not come to that, and if the client broke MQTT.
     #[track_caller]
     fn until(&mut self, limit_s: u64, what: &str, done: impl FnMut(&mut Self) -> bool) {
         let reached = self.run_until(Duration::from_secs(limit_s), done);
         assert!(reached, "no {what} until {}: {:#?}", self.now(), self.client.told);
+        let violations = &self.server.service.violations;
+        assert!(violations.is_empty(), "the client broke MQTT before {what}: {violations:#?}");
     }
 
     /// Subscribes and waits for SUBACK.

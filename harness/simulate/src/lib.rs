@@ -22,7 +22,7 @@
 
 #![forbid(unsafe_code)]
 
-pub mod broker;
+mod broker;
 mod clock;
 pub mod identity;
 #[cfg(target_os = "linux")]
@@ -41,7 +41,7 @@ mod trace;
 pub mod wire;
 pub mod world;
 
-pub use broker::{Broker, BrokerOptions};
+pub use broker::{Broker, BrokerOptions, Published};
 pub use clock::Clock;
 pub use mqtt_client::{MqttClient, MqttOptions, Received, Told};
 pub use pair::{ClientSide, Pair, PairOptions};

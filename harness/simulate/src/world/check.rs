@@ -27,9 +27,9 @@ pub(super) fn check(play: &Play) -> Result<(), String> {
     let client = &play.world.client;
     let calm = client.connections() == 1 && client.causes().len() <= 1 && streams_closed(play) == 0;
 
-    let up = broker.received.iter().map(|received| {
-        let index = recognise(b'u', &received.payload, &play.sent_up)?;
-        Ok((index, received.topic.clone(), received.qos))
+    let up = broker.published.iter().map(|published| {
+        let index = recognise(b'u', &published.payload, &play.sent_up)?;
+        Ok((index, published.topic.clone(), published.qos.bits()))
     });
     check_messages("up", &play.sent_up, up.collect::<Result<Vec<_>, String>>()?, calm)?;
 

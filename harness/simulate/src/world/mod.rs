@@ -3,7 +3,6 @@
 //! [`run_world`] plays one; [`run_many`] plays a range on several threads. What a world is made of is in [`Plan`];
 //! what is demanded of it in [`Verdict::failure`].
 
-mod broker;
 mod check;
 mod many;
 mod plan;

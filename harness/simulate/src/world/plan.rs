@@ -10,9 +10,8 @@ use link::{
     LossTable, Moment, Order, Path, Reorder, Truncate,
 };
 
-use super::broker::BrokerOptions;
 use crate::seeded::SeededRandom;
-use crate::{ClientOptions, MqttOptions, Random, ServerOptions};
+use crate::{BrokerOptions, ClientOptions, MqttOptions, Random, ServerOptions};
 
 /// Streams a client may use in a world: the control stream and two data streams.
 pub(super) const STREAMS: usize = 3;
@@ -225,7 +224,7 @@ fn broker(random: &mut Random) -> BrokerOptions {
         reading: random
             .once_in(5)
             .then(|| (random.between(50, 500) as usize, Duration::from_millis(random.between(10, 200)))),
-        late_credit: None,
+        ..BrokerOptions::default()
     }
 }
 

@@ -6,10 +6,9 @@ use std::collections::VecDeque;
 use device::client::Event as ClientEvent;
 use device::mqtt::{Filter, Publication, Qos, RequestError, Slot, Token};
 
-use super::broker::Broker;
 use super::check;
 use super::plan::{Event, Plan, Planned, STREAMS, Scheduled};
-use crate::{Clock, MqttClient, Pair, Server, Told};
+use crate::{Broker, Clock, MqttClient, Pair, Server, Told};
 
 /// Virtual time a world has for everything it plans: several idle timeouts and the longest backoff.
 const DEADLINE: Duration = Duration::from_secs(400);
@@ -229,7 +228,7 @@ impl Play {
 
     /// Whether every message has arrived, QoS 0 included.
     fn is_quiet(&self) -> bool {
-        self.world.server.service.received.len() >= self.sent_up.len()
+        self.world.server.service.published.len() >= self.sent_up.len()
             && self.world.client.messages().count() >= self.sent_down.len()
     }
 
@@ -301,7 +300,7 @@ impl Play {
             self.waiting_down.pop_front();
             let payload = payload(b'd', number, &planned);
             let topic = format!("down/{}", planned.slot);
-            if self.world.server.service.publish(&topic, &payload, planned.qos) > 0 {
+            if self.world.server.service.publish(&topic, &payload, qos(planned)) > 0 {
                 self.sent_down.push(Sent { planned, number });
                 self.world.server.wake(now);
             }
@@ -314,8 +313,7 @@ impl Play {
         let payload = payload(b'u', number, &planned);
         let topic = format!("up/{}", planned.slot);
         let slot = Slot::new(planned.slot).expect("three streams are within the session's slots");
-        let qos = Qos::from_bits(planned.qos).expect("0 to 2");
-        let publication = Publication::new(&topic, &payload).qos(qos).on(slot);
+        let publication = Publication::new(&topic, &payload).qos(qos(planned)).on(slot);
         match self.world.client.publish(now, &publication) {
             Ok(_) => {
                 self.sent_up.push(Sent { planned, number });
@@ -379,6 +377,10 @@ impl Play {
             delivered: sure(&self.sent_down),
         }
     }
+}
+
+fn qos(planned: Planned) -> Qos {
+    Qos::from_bits(planned.qos).expect("0 to 2")
 }
 
 /// A payload that says what it is: direction, number, and filler that follows from both.

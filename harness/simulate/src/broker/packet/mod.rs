@@ -2,7 +2,13 @@
 //!
 //! Written independently of the device's codec, so that a misreading of the standard does not cancel out.
 
+mod encode;
+
 use std::collections::BTreeMap;
+
+pub use encode::{
+    acknowledgement, connack, disconnect, pingresp, publish_packet, refusal, subscription_acknowledgement,
+};
 
 /// Protocol level of MQTT 5.0 in CONNECT.
 const LEVEL_5: u8 = 5;
@@ -22,14 +28,50 @@ pub enum Packet {
     Pubrel(u16),
     /// PUBCOMP.
     Pubcomp(u16),
-    /// SUBSCRIBE: filters and their options.
-    Subscribe(u16, Vec<(String, u8)>),
+    /// SUBSCRIBE.
+    Subscribe(u16, Vec<Wanted>),
     /// UNSUBSCRIBE.
     Unsubscribe(u16, Vec<String>),
     /// PINGREQ.
     Pingreq,
-    /// DISCONNECT.
-    Disconnect,
+    /// DISCONNECT and its reason code.
+    Disconnect(u8),
+}
+
+/// A topic filter of SUBSCRIBE and its options.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// The filter.
+    pub filter: String,
+    /// The maximum QoS.
+    pub qos: u8,
+    /// Whether messages keep the retain flag they were published with.
+    pub retain_as_published: bool,
+    /// When retained messages are sent: 0 always, 1 if the subscription is new, 2 never.
+    pub retain_handling: u8,
+}
+
+impl Wanted {
+    /// 3.8.3.1; 3.1.1 has only the QoS.
+    fn decode(reader: &mut Reader<'_>, v5: bool) -> Result<Self> {
+        let filter = reader.text()?;
+        let options = reader.u8()?;
+        let wanted = Self {
+            filter,
+            qos: options & 3,
+            retain_as_published: options & 8 != 0,
+            retain_handling: options >> 4 & 3,
+        };
+        let reserved = if v5 { 0xc0 } else { 0xfc };
+        if wanted.filter.is_empty()
+            || wanted.qos == 3
+            || wanted.retain_handling == 3
+            || options & reserved != 0
+        {
+            return Err(Malformed("filter or options of SUBSCRIBE"));
+        }
+        Ok(wanted)
+    }
 }
 
 /// CONNECT's fields.
@@ -45,6 +87,8 @@ pub struct Connect {
     pub persistent: bool,
     /// How many QoS 1 and 2 messages the client takes at a time.
     pub receive_maximum: u16,
+    /// The largest packet it takes, if it says.
+    pub maximum_packet_size: Option<u32>,
 }
 
 /// PUBLISH's fields.
@@ -192,7 +236,10 @@ fn decode_body(first: u8, mut reader: Reader<'_>, v5: bool) -> Result<Packet> {
             }
             let mut filters = Vec::new();
             while !reader.0.is_empty() {
-                filters.push((reader.text()?, reader.u8()?));
+                filters.push(Wanted::decode(&mut reader, v5)?);
+            }
+            if filters.is_empty() {
+                return Err(Malformed("SUBSCRIBE to nothing"));
             }
             Packet::Subscribe(id, filters)
         }
@@ -205,10 +252,20 @@ fn decode_body(first: u8, mut reader: Reader<'_>, v5: bool) -> Result<Packet> {
             while !reader.0.is_empty() {
                 filters.push(reader.text()?);
             }
+            if filters.is_empty() {
+                return Err(Malformed("UNSUBSCRIBE from nothing"));
+            }
             Packet::Unsubscribe(id, filters)
         }
         12 => Packet::Pingreq,
-        14 => return Ok(Packet::Disconnect),
+        14 if v5 && !reader.0.is_empty() => {
+            let reason = reader.u8()?;
+            if !reader.0.is_empty() {
+                reader.properties()?;
+            }
+            Packet::Disconnect(reason)
+        }
+        14 => Packet::Disconnect(0),
         _ => return Err(Malformed("a packet type that clients do not send")),
     };
     if reader.0.is_empty() { Ok(packet) } else { Err(Malformed("bytes after the end of a packet")) }
@@ -260,6 +317,7 @@ fn connect(mut reader: Reader<'_>) -> Result<Packet> {
         client_id,
         persistent: if v5 { properties.get(&0x11).is_some_and(|&expiry_s| expiry_s > 0) } else { !clean },
         receive_maximum: properties.get(&0x21).map_or(u16::MAX, |&maximum| maximum as u16),
+        maximum_packet_size: properties.get(&0x27).copied(),
     }))
 }
 
@@ -284,76 +342,6 @@ fn publish(flags: u8, mut reader: Reader<'_>, v5: bool) -> Result<Packet> {
         alias,
         payload: reader.0.to_vec(),
     }))
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut len = body.len();
-    loop {
-        let more = len > 0x7f;
-        bytes.push((len & 0x7f) as u8 | if more { 0x80 } else { 0 });
-        len >>= 7;
-        if !more {
-            break;
-        }
-    }
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-/// CONNACK that accepts.
-#[must_use]
-pub fn connack(v5: bool, session_present: bool, receive_maximum: u16, topic_alias_maximum: u16) -> Vec<u8> {
-    let mut body = vec![u8::from(session_present), 0];
-    if v5 {
-        body.push(6);
-        body.push(0x21);
-        body.extend(receive_maximum.to_be_bytes());
-        body.push(0x22);
-        body.extend(topic_alias_maximum.to_be_bytes());
-    }
-    packet(0x20, &body)
-}
-
-/// PUBLISH.
-#[must_use]
-pub fn publish_packet(v5: bool, publish: &Publish) -> Vec<u8> {
-    let mut body = (publish.topic.len() as u16).to_be_bytes().to_vec();
-    body.extend(publish.topic.as_bytes());
-    if publish.qos > 0 {
-        body.extend(publish.id.to_be_bytes());
-    }
-    if v5 {
-        body.push(0);
-    }
-    body.extend(&publish.payload);
-    let flags = u8::from(publish.dup) << 3 | publish.qos << 1 | u8::from(publish.retain);
-    packet(0x30 | flags, &body)
-}
-
-/// PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) of success.
-#[must_use]
-pub fn acknowledgement(kind: u8, id: u16) -> Vec<u8> {
-    packet(kind << 4 | if kind == 6 { 2 } else { 0 }, &id.to_be_bytes())
-}
-
-/// SUBACK (9) or UNSUBACK (11) with their codes.
-#[must_use]
-pub fn subscription_acknowledgement(kind: u8, v5: bool, id: u16, codes: &[u8]) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    if v5 {
-        body.push(0);
-    }
-    if v5 || kind == 9 {
-        body.extend(codes);
-    }
-    packet(kind << 4, &body)
-}
-
-/// PINGRESP.
-#[must_use]
-pub fn pingresp() -> Vec<u8> {
-    packet(0xd0, &[])
 }
 
 #[cfg(test)]
