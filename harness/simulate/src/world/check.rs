@@ -1,7 +1,10 @@
 //! What is demanded of a world when it is over.
 
+use std::collections::BTreeMap;
+
 use device::client::{Cause, Event, FailureKind};
-use device::mqtt::{Qos, Version};
+use device::mqtt::Qos;
+use link::Direction;
 use quinn_proto::{ConnectionError, TransportErrorCode};
 
 use super::play::{Play, Sent, recognise};
@@ -29,15 +32,19 @@ pub(super) fn check(play: &Play) -> Result<(), String> {
 
     let up = broker.published.iter().map(|published| {
         let index = recognise(b'u', &published.payload, &play.sent_up)?;
-        Ok((index, published.topic.clone(), published.qos.bits()))
+        let planned = play.sent_up[index].planned;
+        // Data streams are numbered as they are opened, and anew on each connection.
+        let is_at_home = (published.stream == 0) == (planned.slot == 0);
+        Ok(Arrival { index, topic: &published.topic, qos: published.qos, is_at_home })
     });
-    check_messages("up", &play.sent_up, up.collect::<Result<Vec<_>, String>>()?, calm)?;
+    check_messages(Direction::Up, &play.sent_up, &up.collect::<Result<Vec<_>, String>>()?, calm)?;
 
-    let down = play.world.client.messages().map(|received| {
+    let down = client.messages().map(|received| {
         let index = recognise(b'd', &received.payload, &play.sent_down)?;
-        Ok((index, received.topic.clone(), received.qos.bits()))
+        let is_at_home = received.slot.index() == play.sent_down[index].planned.slot;
+        Ok(Arrival { index, topic: &received.topic, qos: received.qos, is_at_home })
     });
-    check_messages("down", &play.sent_down, down.collect::<Result<Vec<_>, String>>()?, calm)
+    check_messages(Direction::Down, &play.sent_down, &down.collect::<Result<Vec<_>, String>>()?, calm)
 }
 
 fn streams_closed(play: &Play) -> usize {
@@ -65,10 +72,8 @@ fn check_causes(play: &Play) -> Result<(), String> {
             return Err(format!("the client ended a connection: {cause:?}"));
         }
     }
-    // 3.1.1 cannot tell a broker how much the client takes.
-    let is_told = play.plan.mqtt.version == Version::V5;
     let broken = play.world.client.events().find_map(|event| match event {
-        Event::StreamClosed { slot, error: Some(error), .. } if is_told => Some((slot, error)),
+        Event::StreamClosed { slot, error: Some(error), .. } => Some((slot, error)),
         _ => None,
     });
     if let Some((slot, error)) = broken {
@@ -116,27 +121,43 @@ fn check_bounds(play: &Play) -> Result<(), String> {
     Ok(())
 }
 
+/// A message that arrived.
+struct Arrival<'a> {
+    /// Its place among those that were sent.
+    index: usize,
+    topic: &'a str,
+    qos: Qos,
+    /// Whether it came on the stream it belongs to.
+    is_at_home: bool,
+}
+
 /// Messages on the control stream: QoS 1 at least once, QoS 2 exactly once, whatever happens. Data streams have no
-/// session: they promise the same as long as they last (`calm`), and what the client publishes is repeated
-/// until it is acknowledged anyway. The first arrivals of each stream and QoS come in order.
+/// session: they promise the same as long as they last (`calm`). What the client publishes on them is repeated on the
+/// next until it is acknowledged; what the broker publishes on them is not repeated at all.
+///
+/// The first arrivals on each stream come in order: those of the broker all, since streams keep the order and nothing
+/// overtakes within it; those of the client within what it stores, since QoS 0 is not stored and may go first.
 fn check_messages(
-    direction: &str,
+    direction: Direction,
     sent: &[Sent],
-    arrived: Vec<(usize, String, u8)>,
+    arrived: &[Arrival<'_>],
     calm: bool,
 ) -> Result<(), String> {
+    let name = if direction == Direction::Up { "up" } else { "down" };
     let mut arrivals = vec![0_u32; sent.len()];
-    let mut latest = std::collections::BTreeMap::new();
-    for (index, topic, qos) in arrived {
+    let mut latest = BTreeMap::new();
+    for &Arrival { index, topic, qos, is_at_home } in arrived {
         let planned = sent[index].planned;
-        if topic != format!("{direction}/{}", planned.slot) || qos != planned.qos {
-            return Err(format!("{direction}: {planned:?} came as {topic}, QoS {qos}"));
+        if topic != format!("{name}/{}", planned.slot) || qos.bits() != planned.qos || !is_at_home {
+            let elsewhere = if is_at_home { "" } else { " on another stream" };
+            return Err(format!("{name}: {planned:?} came as {topic}, QoS {}{elsewhere}", qos.bits()));
         }
         arrivals[index] += 1;
-        let latest = latest.entry((planned.slot, planned.qos)).or_insert(index);
+        let latest =
+            latest.entry((planned.slot, direction == Direction::Up && planned.qos == 0)).or_insert(index);
         if arrivals[index] == 1 && *latest > index {
             return Err(format!(
-                "{direction}: message {} came after {}",
+                "{name}: message {} came after {}",
                 sent[index].number, sent[*latest].number
             ));
         }
@@ -145,17 +166,18 @@ fn check_messages(
     for (sent, &count) in sent.iter().zip(&arrivals) {
         let planned = sent.planned;
         let sure = planned.slot == 0 || calm;
-        let kept = sure || direction == "up";
-        let qos = Qos::from_bits(planned.qos);
-        let fault = match (qos, count) {
-            (Some(Qos::AtMostOnce), 2..) => Some("repeated"),
-            (Some(Qos::AtLeastOnce | Qos::ExactlyOnce), 0) if kept => Some("lost"),
-            (Some(Qos::ExactlyOnce), 2..) if sure => Some("delivered more than once"),
-            (Some(Qos::AtMostOnce), 0) if calm => Some("lost without a disconnection"),
+        let is_kept = sure || direction == Direction::Up;
+        let is_repeated = planned.slot == 0 || direction == Direction::Up;
+        let fault = match (planned.qos, count) {
+            (0, 2..) => Some("repeated"),
+            (1 | 2, 0) if is_kept => Some("lost"),
+            (2, 2..) if sure => Some("delivered more than once"),
+            (1 | 2, 2..) if !is_repeated => Some("delivered more than once on a stream without a session"),
+            (0, 0) if calm => Some("lost without a disconnection"),
             _ => None,
         };
         if let Some(fault) = fault {
-            return Err(format!("{direction}: message {} of {planned:?} {fault} ({count})", sent.number));
+            return Err(format!("{name}: message {} of {planned:?} {fault} ({count})", sent.number));
         }
     }
     Ok(())
@@ -166,25 +188,60 @@ mod tests {
     use super::super::plan::Planned;
     use super::*;
 
+    fn sent(slot: usize, qos: u8) -> Vec<Sent> {
+        let planned = Planned { at: core::time::Duration::ZERO, slot, qos, size: 0 };
+        (0..4).map(|number| Sent { planned, number }).collect()
+    }
+
     /// Checks the arrivals of so many messages, each by its place in the order they were sent in.
-    fn arrive(arrivals: &[usize]) -> Result<(), String> {
-        let planned = Planned { at: core::time::Duration::ZERO, slot: 0, qos: 1, size: 0 };
-        let sent: Vec<Sent> = (0..4).map(|number| Sent { planned, number }).collect();
-        let arrived = arrivals.iter().map(|&index| (index, "up/0".to_owned(), 1)).collect();
-        check_messages("up", &sent, arrived, false)
+    fn arrive(direction: Direction, sent: &[Sent], arrivals: &[usize], calm: bool) -> Result<(), String> {
+        let topic =
+            format!("{}/{}", if direction == Direction::Up { "up" } else { "down" }, sent[0].planned.slot);
+        let qos = Qos::from_bits(sent[0].planned.qos).expect("0 to 2");
+        let arrived: Vec<_> =
+            arrivals.iter().map(|&index| Arrival { index, topic: &topic, qos, is_at_home: true }).collect();
+        check_messages(direction, sent, &arrived, calm)
+    }
+
+    fn found(result: Result<(), String>, fault: &str) {
+        let text = result.expect_err(fault);
+        assert!(text.contains(fault), "{text}");
     }
 
     #[test]
     fn first_arrivals_are_in_order_whatever_is_repeated_between() {
-        assert_eq!(arrive(&[0, 1, 2, 3]), Ok(()));
-        assert_eq!(arrive(&[0, 1, 0, 1, 2, 0, 3, 3]), Ok(()));
-        let early = Err("up: message 1 came after 2".to_owned());
-        assert_eq!(arrive(&[0, 2, 1, 3]), early);
-        assert_eq!(arrive(&[0, 2, 0, 1, 3]), early, "a repetition does not set the order back");
+        for direction in Direction::BOTH {
+            let sent = sent(0, 1);
+            let arrive = |arrivals: &[usize]| arrive(direction, &sent, arrivals, false);
+            assert_eq!(arrive(&[0, 1, 2, 3]), Ok(()));
+            assert_eq!(arrive(&[0, 1, 0, 1, 2, 0, 3, 3]), Ok(()));
+            found(arrive(&[0, 2, 1, 3]), "message 1 came after 2");
+            // A repetition does not set the order back.
+            found(arrive(&[0, 2, 0, 1, 3]), "message 1 came after 2");
+        }
     }
 
     #[test]
-    fn what_was_promised_has_to_come() {
-        assert_eq!(arrive(&[0, 1, 2]).map_err(|error| error.contains("lost")), Err(true));
+    fn what_was_promised_has_to_come_and_no_more() {
+        for direction in Direction::BOTH {
+            for qos in [1, 2] {
+                found(arrive(direction, &sent(0, qos), &[0, 1, 2], false), "lost");
+            }
+            found(arrive(direction, &sent(0, 2), &[0, 1, 1, 2, 3], false), "more than once");
+            found(arrive(direction, &sent(1, 2), &[0, 1, 1, 2, 3], true), "more than once");
+            found(arrive(direction, &sent(1, 0), &[0, 1, 1, 2, 3], false), "repeated");
+            found(arrive(direction, &sent(1, 0), &[0, 1, 3], true), "lost without a disconnection");
+        }
+    }
+
+    #[test]
+    fn a_data_stream_that_ended_repeats_what_the_client_publishes_and_drops_what_the_broker_does() {
+        for qos in [1, 2] {
+            let sent = sent(1, qos);
+            assert_eq!(arrive(Direction::Up, &sent, &[0, 1, 0, 1, 2, 3], false), Ok(()));
+            found(arrive(Direction::Up, &sent, &[0, 1, 2], false), "lost");
+            assert_eq!(arrive(Direction::Down, &sent, &[0, 1], false), Ok(()));
+            found(arrive(Direction::Down, &sent, &[0, 1, 1], false), "without a session");
+        }
     }
 }

@@ -47,6 +47,10 @@ pub struct Summary {
     pub paths_validated: u64,
     /// Messages with QoS 1 or 2, both ways.
     pub messages: u64,
+    /// Worlds in which the broker had messages that waited until the client acknowledged others.
+    pub held_back: u64,
+    /// Worlds in which the client had as many messages in flight as the broker takes.
+    pub filled: u64,
     /// All verdicts' hashes, combined so that their order does not matter.
     pub hash: u64,
 }
@@ -69,6 +73,8 @@ impl Summary {
         self.key_updates += u64::from(verdict.key_updates);
         self.paths_validated += u64::from(verdict.paths_validated);
         self.messages += u64::from(verdict.published) + u64::from(verdict.delivered);
+        self.held_back += u64::from(verdict.held_back > 0);
+        self.filled += u64::from(verdict.filled > 0);
         self.hash = self.hash.wrapping_add(verdict.hash().wrapping_mul(verdict.seed | 1));
         if verdict.failure.is_some() {
             self.failures.push(verdict);

@@ -46,6 +46,8 @@ pub enum Event {
     RefuseEarlyData,
     /// From now on the server demands proof of the address.
     DemandRetry,
+    /// The broker resets all data streams; the connection lives on.
+    ResetDataStreams,
 }
 
 /// An [`Event`] and its time.
@@ -102,6 +104,9 @@ impl Plan {
         };
         // A damaged packet leads to other outcomes with other keys: a world repeats with all its bytes.
         plan.server.randomness = Some(SeededRandom::new(seed));
+        plan.down.extend(bursts(&mut random, streams));
+        plan.down.sort_by_key(|planned| planned.at);
+        plan.broker.in_flight_max = in_flight_max(&mut random, plan.mqtt.version, streams);
         // A server without credit at first raises it in 1-RTT, as EMQX 5.8 does.
         plan.broker.late_credit = if random.once_in(8) { Some(plan.server.streams) } else { None };
         if plan.broker.late_credit.is_some() {
@@ -221,6 +226,11 @@ fn broker(random: &mut Random) -> BrokerOptions {
     BrokerOptions {
         receive_maximum: random.pick(&[1, 2, 8, 32]),
         topic_alias_maximum: random.pick(&[0, 1, 8]),
+        acknowledge_after: if random.once_in(2) {
+            Duration::from_millis(random.between(1, 200))
+        } else {
+            Duration::ZERO
+        },
         reading: random
             .once_in(5)
             .then(|| (random.between(50, 500) as usize, Duration::from_millis(random.between(10, 200)))),
@@ -276,8 +286,39 @@ fn messages(random: &mut Random, streams: usize) -> Vec<Planned> {
     planned
 }
 
+/// Messages of QoS 1 and 2 that the broker publishes at one moment, to one stream or to each in turn: more than it may
+/// have under way.
+fn bursts(random: &mut Random, streams: usize) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for _ in 0..random.pick(&[0, 0, 1, 2]) {
+        let at = Duration::from_millis(random.below(3_000));
+        let first = random.below(streams as u64) as usize;
+        let spread = random.once_in(2);
+        let qos = random.pick(&[Some(1), Some(2), Some(2), None]);
+        let size_max = random.pick(&[1, 40, 400]);
+        for number in 0..random.between(4, 30) as usize {
+            planned.push(Planned {
+                at,
+                slot: if spread { (first + number) % streams } else { first },
+                qos: qos.unwrap_or_else(|| random.between(1, 2) as u8),
+                size: random.below(size_max) as usize,
+            });
+        }
+    }
+    planned
+}
+
+/// 3.1.1 cannot tell a broker how much the client takes: it gets what its table has room for on so many streams.
+fn in_flight_max(random: &mut Random, version: Version, streams: usize) -> u16 {
+    match (version, streams) {
+        (Version::V5, _) => random.pick(&[1, 3, 32, 32]),
+        (Version::V3_1_1, 1) => random.pick(&[1, 8, 32]),
+        (Version::V3_1_1, _) => random.pick(&[1, 4, 8]),
+    }
+}
+
 fn events(random: &mut Random) -> Vec<Scheduled> {
-    const EVENTS: [Event; 8] = [
+    const EVENTS: [Event; 9] = [
         // Twice as often as the others: only a new connection shows resumption, 0-RTT and tokens.
         Event::Reconnect,
         Event::UpdateKeys,
@@ -287,6 +328,7 @@ fn events(random: &mut Random) -> Vec<Scheduled> {
         Event::ServerRestarts,
         Event::RefuseEarlyData,
         Event::DemandRetry,
+        Event::ResetDataStreams,
     ];
     let count = random.pick(&[0, 0, 1, 2, 3, 5]);
     let mut events: Vec<Scheduled> = (0..count)

@@ -19,6 +19,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// Virtual time for an orderly end.
 const FAREWELL: Duration = Duration::from_secs(60);
 
+/// Application error code of a stream that the broker resets.
+const RESET_CODE: u64 = 7;
+
 /// Client and broker of a world.
 pub(super) type World = Pair<MqttClient<STREAMS>, Broker>;
 
@@ -53,6 +56,10 @@ pub struct Verdict {
     pub published: u32,
     /// Messages the broker published to it with QoS 1 or 2.
     pub delivered: u32,
+    /// How often the broker had messages that waited until the client acknowledged others.
+    pub held_back: u64,
+    /// How often the client had as many messages in flight as the broker takes.
+    pub filled: u64,
 }
 
 impl Verdict {
@@ -191,19 +198,27 @@ impl Play {
         }
     }
 
-    /// Everything planned has happened, and every message that must arrive has.
+    /// Everything planned has happened, every message that must arrive has, and whatever streams were lost have their
+    /// subscriptions again.
     fn is_done(&self) -> bool {
         self.events.is_empty()
             && !self.reconnecting
             && self.waiting_down.is_empty()
             && self.waiting_up.iter().all(VecDeque::is_empty)
             && self.is_subscribed()
+            && self.unsubscribed().is_empty()
             && self.world.server.service.undelivered() == 0
             && self.acknowledged() >= self.sent_up.iter().filter(|sent| sent.planned.qos > 0).count()
     }
 
     fn is_subscribed(&self) -> bool {
         self.subscriptions.iter().all(|&token| self.world.client.is_answered(token))
+    }
+
+    /// The streams whose subscription the broker does not know.
+    fn unsubscribed(&self) -> Vec<usize> {
+        let broker = &self.world.server.service;
+        (0..self.plan.streams).filter(|slot| !broker.has_subscriber(&format!("down/{slot}"))).collect()
     }
 
     fn acknowledged(&self) -> usize {
@@ -214,13 +229,15 @@ impl Play {
         let waiting: usize = self.waiting_up.iter().map(VecDeque::len).sum();
         format!(
             "not done after {DEADLINE:?}: {} events, {waiting} messages up and {} down to be published, {} of {} \
-             acknowledged, {} not delivered, subscribed: {}, connections ended: {:?}; broker: {}",
+             acknowledged, {} not delivered, subscribed: {}, but for those of {:?}, connections \
+             ended: {:?}; broker: {}",
             self.events.len(),
             self.waiting_down.len(),
             self.acknowledged(),
             self.sent_up.iter().filter(|sent| sent.planned.qos > 0).count(),
             self.world.server.service.undelivered(),
             self.is_subscribed(),
+            self.unsubscribed(),
             self.world.client.causes(),
             self.world.server.service.describe(),
         )
@@ -345,6 +362,10 @@ impl Play {
             Event::ServerRestarts => self.world.server.restart(now),
             Event::RefuseEarlyData => self.world.server.reconfigure(|options| options.early_data = false),
             Event::DemandRetry => self.world.server.reconfigure(|options| options.retry = true),
+            Event::ResetDataStreams => {
+                self.world.server.service.reset_data_streams(RESET_CODE);
+                self.world.server.wake(now);
+            }
         }
     }
 
@@ -375,6 +396,8 @@ impl Play {
             packets_lost: self.world.client.stats().transport.packets_lost,
             published: sure(&self.sent_up),
             delivered: sure(&self.sent_down),
+            held_back: self.world.server.service.held_back,
+            filled: self.world.server.service.filled,
         }
     }
 }

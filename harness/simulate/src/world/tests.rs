@@ -23,6 +23,8 @@ fn a_sample_of_worlds_passes() {
         ("retries", summary.retries),
         ("key updates", summary.key_updates),
         ("validated paths", summary.paths_validated),
+        ("messages held back by the client's receive maximum", summary.held_back),
+        ("messages up to the broker's receive maximum", summary.filled),
     ] {
         assert!(count > 0, "no {what}: {summary:?}");
     }
