@@ -76,7 +76,7 @@ pub(super) const REGISTRY: &[Metric] = &[
     metric!("handshake.time", Time, Lower, Clock, Distribution, |_, t| connect::handshake_time(t),
         "From the start of a connection attempt to the end of the TLS handshake (TCP: of the three-way handshake)."),
     metric!("connect.round_trips", RoundTrips, Lower, Counted, Value(Mean), |_, t| connect::round_trips(t),
-        "Round trips from the first packet to CONNACK."),
+        "Round trips from the first packet to CONNACK. Not told where a whole one fits into what the board's clock may be wrong by."),
     metric!("connect.client_bytes", Bytes, Lower, Counted, Value(Max), |_, t| connect::client_bytes(t, None),
         "Bytes the client sends until CONNACK, IP headers included."),
     metric!("connect.client_bytes.full", Bytes, Lower, Counted, Value(Max), |_, t| connect::client_bytes(t, Some(Full)),
