@@ -69,7 +69,9 @@ impl BrokerAddresses {
 pub struct BrokerDescription {
     /// As it is named on the command line.
     pub spec: String,
-    /// Product and version, in words.
+    /// Product and version; `None` if the harness did not choose them.
+    pub version: Option<String>,
+    /// The same in words, and how it came to that.
     pub product: String,
     /// Digest of the Docker image, where there is one.
     pub image_digest: Option<String>,
@@ -178,17 +180,18 @@ impl Broker {
     /// Which broker this is, for the report.
     #[must_use]
     pub fn describe(&self) -> BrokerDescription {
-        let (product, image_digest) = match &self.kind {
-            Kind::Embedded(_) => match &self.stands_in {
-                Some(why) => (format!("{EMBEDDED_PRODUCT}; in place of EMQX: {why}"), None),
-                None => (EMBEDDED_PRODUCT.to_owned(), None),
-            },
-            Kind::Container(container) => (container.product(), container.digest().map(str::to_owned)),
-            Kind::External(_) => {
-                (format!("the broker at {}, which the harness did not start", self.spec), None)
-            }
+        let (version, image_digest) = match &self.kind {
+            Kind::Embedded(_) => (Some(EMBEDDED_PRODUCT.to_owned()), None),
+            Kind::Container(container) => (Some(container.product()), container.digest().map(str::to_owned)),
+            Kind::External(_) => (None, None),
         };
-        BrokerDescription { spec: self.spec.to_string(), product, image_digest, addresses: self.addresses() }
+        let product = match (&version, &self.stands_in) {
+            (Some(version), Some(why)) => format!("{version}; in place of EMQX: {why}"),
+            (Some(version), None) => version.clone(),
+            (None, _) => format!("the broker at {}, which the harness did not start", self.spec),
+        };
+        let (spec, addresses) = (self.spec.to_string(), self.addresses());
+        BrokerDescription { spec, version, product, image_digest, addresses }
     }
 
     /// Why it is not EMQX although that was wanted first; `None` if it is what was asked for.

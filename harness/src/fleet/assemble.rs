@@ -130,7 +130,7 @@ pub(super) fn record(
             },
             broker: record::Broker {
                 kind: broker.spec,
-                version: None,
+                version: broker.version,
                 description: broker.product,
                 image_digest: broker.image_digest,
                 certificate: Some(format!("{:?}", stage.broker.certificates().kind())),

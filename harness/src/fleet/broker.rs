@@ -92,6 +92,7 @@ impl FleetBroker {
         match self {
             Self::Process(process) => BrokerDescription {
                 spec: BrokerSpec::Embedded.to_string(),
+                version: Some(PROCESS_PRODUCT.to_owned()),
                 product: match &process.stands_in {
                     Some(why) => format!("{PROCESS_PRODUCT}; in place of EMQX: {why}"),
                     None => PROCESS_PRODUCT.to_owned(),

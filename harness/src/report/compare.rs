@@ -199,7 +199,15 @@ fn caveats(before: &Report, after: &Report) -> Vec<String> {
     };
     differ("scenario", &a.scenario.name, &b.scenario.name);
     differ("board", &a.environment.board.name, &b.environment.board.name);
-    differ("broker", &a.environment.broker.description, &b.environment.broker.description);
+    let (old, new) = (&a.environment.broker, &b.environment.broker);
+    match (&old.version, &new.version) {
+        // Not the words: they also say how a run came by its broker.
+        (Some(a), Some(b)) => differ("broker", a, b),
+        _ => differ("broker", &old.description, &new.description),
+    }
+    if let (Some(a), Some(b)) = (&old.image_digest, &new.image_digest) {
+        differ("image of the broker", a, b);
+    }
     differ("host processor", &a.environment.host.cpu, &b.environment.host.cpu);
     let seeds = |record: &RunRecord| {
         let mut seeds: Vec<_> = record.trials.iter().map(|trial| trial.seed).collect();
@@ -324,6 +332,36 @@ mod tests {
                 .iter()
                 .any(|caveat| caveat.contains("seeds: 1, 2, 3 before, 11, 12, 13 after"))
         );
+    }
+
+    #[test]
+    fn the_same_broker_is_the_same_however_a_run_came_by_it() {
+        let before = report(|_| {});
+        let mut after = before.clone();
+        let broker = &mut after.record.environment.broker;
+        broker.kind = "auto".into();
+        broker.description = format!("{}; in place of EMQX: Docker does not answer", broker.description);
+        assert!(compare(&before, &after).caveats.is_empty(), "{:?}", compare(&before, &after).caveats);
+
+        after.record.environment.broker.version = Some("mqtt5 0.50".into());
+        let expected = "The runs differ in broker: mqtt5 0.49 before, mqtt5 0.50 after.";
+        assert_eq!(compare(&before, &after).caveats, [expected]);
+
+        after.record.environment.broker.version = None;
+        let caveats = compare(&before, &after).caveats;
+        assert!(caveats[0].contains("Docker does not answer"), "{caveats:?}");
+    }
+
+    #[test]
+    fn another_image_of_the_same_name_is_another_broker() {
+        let of = |digest: &str| {
+            let mut report = report(|_| {});
+            report.record.environment.broker.image_digest = Some(digest.to_owned());
+            report
+        };
+        assert!(compare(&of("sha256:1"), &of("sha256:1")).caveats.is_empty());
+        let caveats = compare(&of("sha256:1"), &of("sha256:2")).caveats;
+        assert_eq!(caveats, ["The runs differ in image of the broker: sha256:1 before, sha256:2 after."]);
     }
 
     #[test]

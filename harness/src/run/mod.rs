@@ -262,7 +262,7 @@ fn broker(broker: &Broker) -> record::Broker {
     let description = broker.describe();
     record::Broker {
         kind: description.spec.clone(),
-        version: None,
+        version: description.version,
         description: description.product,
         image_digest: description.image_digest,
         certificate: Some(format!("{:?}", broker.certificates().kind())),

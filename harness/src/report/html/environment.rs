@@ -91,7 +91,8 @@ fn facts(view: &View<'_>) -> Markup {
         ("Chip", board.chip.clone()),
         ("MAC", board.mac.clone()),
         ("Broker", Some(broker.description.clone())),
-        ("Broker version", broker.version.clone()),
+        // The description usually says it already.
+        ("Broker version", broker.version.clone().filter(|version| !broker.description.contains(version))),
         ("Broker image", broker.image_digest.clone()),
         ("Certificate", broker.certificate.clone()),
         ("Revision", environment.git_revision.clone()),
