@@ -7,7 +7,7 @@ use device::mqtt::Qos;
 use link::Direction;
 use quinn_proto::{ConnectionError, TransportErrorCode};
 
-use super::play::{Play, Sent, recognise};
+use super::play::{Play, Sent, recognise, topic as topic_of};
 use crate::server::Ended;
 
 /// Bytes that a stream of the device with three streams may hold: to be sent, and received.
@@ -148,7 +148,7 @@ fn check_messages(
     let mut latest = BTreeMap::new();
     for &Arrival { index, topic, qos, is_at_home } in arrived {
         let planned = sent[index].planned;
-        if topic != format!("{name}/{}", planned.slot) || qos.bits() != planned.qos || !is_at_home {
+        if topic != topic_of(name, &planned) || qos.bits() != planned.qos || !is_at_home {
             let elsewhere = if is_at_home { "" } else { " on another stream" };
             return Err(format!("{name}: {planned:?} came as {topic}, QoS {}{elsewhere}", qos.bits()));
         }
@@ -189,14 +189,14 @@ mod tests {
     use super::*;
 
     fn sent(slot: usize, qos: u8) -> Vec<Sent> {
-        let planned = Planned { at: core::time::Duration::ZERO, slot, qos, size: 0 };
+        let planned = Planned { at: core::time::Duration::ZERO, slot, topic: 0, qos, size: 0 };
         (0..4).map(|number| Sent { planned, number }).collect()
     }
 
     /// Checks the arrivals of so many messages, each by its place in the order they were sent in.
     fn arrive(direction: Direction, sent: &[Sent], arrivals: &[usize], calm: bool) -> Result<(), String> {
-        let topic =
-            format!("{}/{}", if direction == Direction::Up { "up" } else { "down" }, sent[0].planned.slot);
+        let name = if direction == Direction::Up { "up" } else { "down" };
+        let topic = topic_of(name, &sent[0].planned);
         let qos = Qos::from_bits(sent[0].planned.qos).expect("0 to 2");
         let arrived: Vec<_> =
             arrivals.iter().map(|&index| Arrival { index, topic: &topic, qos, is_at_home: true }).collect();

@@ -16,6 +16,10 @@ use crate::{BrokerOptions, ClientOptions, MqttOptions, Random, ServerOptions};
 /// Streams a client may use in a world: the control stream and two data streams.
 pub(super) const STREAMS: usize = 3;
 
+/// Topics of a stream: more than the device and most brokers have aliases for, and some too short or too long for one.
+pub(super) const TOPICS: [&str; 6] =
+    ["t", "door", "temperature", "humidity", "battery/voltage", "a/topic/that/is/a/little/longer"];
+
 /// A message to be published, by the client or by the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Planned {
@@ -23,6 +27,8 @@ pub struct Planned {
     pub at: Duration,
     /// On which stream (from the client), or to whose subscription (to the client).
     pub slot: usize,
+    /// To which of the stream's [`TOPICS`].
+    pub topic: usize,
     /// QoS 0 to 2.
     pub qos: u8,
     /// Payload bytes beyond the mark that tells it from others.
@@ -275,6 +281,7 @@ fn messages(random: &mut Random, streams: usize) -> Vec<Planned> {
         planned.push(Planned {
             at,
             slot: random.below(streams as u64) as usize,
+            topic: random.below(TOPICS.len() as u64) as usize,
             qos: random.below(3) as u8,
             size: match random.below(4) {
                 0 => 0,
@@ -300,6 +307,7 @@ fn bursts(random: &mut Random, streams: usize) -> Vec<Planned> {
             planned.push(Planned {
                 at,
                 slot: if spread { (first + number) % streams } else { first },
+                topic: number % TOPICS.len(),
                 qos: qos.unwrap_or_else(|| random.between(1, 2) as u8),
                 size: random.below(size_max) as usize,
             });

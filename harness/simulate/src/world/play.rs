@@ -7,7 +7,7 @@ use device::client::Event as ClientEvent;
 use device::mqtt::{Filter, Publication, Qos, RequestError, Slot, Token};
 
 use super::check;
-use super::plan::{Event, Plan, Planned, STREAMS, Scheduled};
+use super::plan::{Event, Plan, Planned, STREAMS, Scheduled, TOPICS};
 use crate::{Broker, Clock, MqttClient, Pair, Server, Told};
 
 /// Virtual time a world has for everything it plans: several idle timeouts and the longest backoff.
@@ -191,7 +191,7 @@ impl Play {
         let now = self.world.now();
         for index in 0..self.plan.streams {
             let slot = Slot::new(index).expect("three streams are within the session's slots");
-            let filter = format!("down/{index}");
+            let filter = format!("down/{index}/#");
             let filters = [Filter::new(&filter, Qos::ExactlyOnce)];
             let token = self.world.client.subscribe(now, slot, &filters).expect("room for three filters");
             self.subscriptions.push(token);
@@ -218,7 +218,9 @@ impl Play {
     /// The streams whose subscription the broker does not know.
     fn unsubscribed(&self) -> Vec<usize> {
         let broker = &self.world.server.service;
-        (0..self.plan.streams).filter(|slot| !broker.has_subscriber(&format!("down/{slot}"))).collect()
+        (0..self.plan.streams)
+            .filter(|slot| !broker.has_subscriber(&format!("down/{slot}/{}", TOPICS[0])))
+            .collect()
     }
 
     fn acknowledged(&self) -> usize {
@@ -316,7 +318,7 @@ impl Play {
             }
             self.waiting_down.pop_front();
             let payload = payload(b'd', number, &planned);
-            let topic = format!("down/{}", planned.slot);
+            let topic = topic("down", &planned);
             if self.world.server.service.publish(&topic, &payload, qos(planned)) > 0 {
                 self.sent_down.push(Sent { planned, number });
                 self.world.server.wake(now);
@@ -328,7 +330,7 @@ impl Play {
     fn publish(&mut self, number: u16, planned: Planned) -> bool {
         let now = self.world.now();
         let payload = payload(b'u', number, &planned);
-        let topic = format!("up/{}", planned.slot);
+        let topic = topic("up", &planned);
         let slot = Slot::new(planned.slot).expect("three streams are within the session's slots");
         let publication = Publication::new(&topic, &payload).qos(qos(planned)).on(slot);
         match self.world.client.publish(now, &publication) {
@@ -400,6 +402,11 @@ impl Play {
             filled: self.world.server.service.filled,
         }
     }
+}
+
+/// The topic of a message in a direction.
+pub(super) fn topic(direction: &str, planned: &Planned) -> String {
+    format!("{direction}/{}/{}", planned.slot, TOPICS[planned.topic])
 }
 
 fn qos(planned: Planned) -> Qos {
