@@ -7,7 +7,7 @@ use super::transport::{
 };
 use super::{Context, Event, Phase, TransportStats};
 use crate::crypto::Crypto;
-use crate::mqtt::session::{RX_PACKET_MAX, SLOTS};
+use crate::mqtt::session::RX_PACKET_MAX;
 use crate::mqtt::{ReasonCode, Slot, StreamEnd, Streams};
 use crate::quic::{
     self, CloseReason, ConnectError, Connection, EarlyDataOutcome, SessionStore, StreamId, TOKEN_LEN_MAX,
@@ -27,7 +27,8 @@ pub(super) const BLOCKS: usize = 128;
 /// A connection and what the next one can use of it.
 pub(super) struct Quic<C: Crypto, const STREAMS: usize> {
     connection: Connection<C, STREAMS, SEND, BLOCKS>,
-    streams: [Stream; SLOTS],
+    /// By slot: those that there is room for.
+    streams: [Stream; STREAMS],
     status: Status,
     /// Whether the control stream is finished, and the connection ends once that is acknowledged.
     is_closing: bool,
@@ -73,7 +74,7 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
     pub(super) fn new() -> Self {
         Self {
             connection: Connection::new(),
-            streams: [Stream::NONE; SLOTS],
+            streams: [Stream::NONE; STREAMS],
             status: Status::Idle,
             is_closing: false,
             ticket: None,
@@ -143,7 +144,7 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
                 None
             }
             quic::Event::StreamFinished(id) => {
-                if self.is_closing && self.streams[0].id == Some(id) {
+                if self.is_closing && self.streams.first().is_some_and(|control| control.id == Some(id)) {
                     self.connection.close(now, 0, "");
                 }
                 None
@@ -207,17 +208,17 @@ pub(super) struct View<'v, 'c, C: Crypto, const STREAMS: usize> {
 }
 
 impl<C: Crypto, const STREAMS: usize> View<'_, '_, C, STREAMS> {
-    const fn id(&self, slot: Slot) -> Option<StreamId> {
-        self.quic.streams[slot.index()].id
+    fn id(&self, slot: Slot) -> Option<StreamId> {
+        self.quic.streams.get(slot.index())?.id
     }
 }
 
 impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
     fn open_stream(&mut self, slot: Slot) -> bool {
-        let Ok(id) = self.quic.connection.open_stream() else {
-            return false;
-        };
-        self.quic.streams[slot.index()] = Stream { id: Some(id), stopped: None };
+        let Quic { connection, streams, .. } = &mut *self.quic;
+        let Some(stream) = streams.get_mut(slot.index()) else { return false };
+        let Ok(id) = connection.open_stream() else { return false };
+        *stream = Stream { id: Some(id), stopped: None };
         true
     }
 
@@ -252,7 +253,7 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
     }
 
     fn ended(&mut self, slot: Slot) -> Option<StreamEnd> {
-        let stream = self.quic.streams[slot.index()];
+        let stream = self.quic.streams.get(slot.index())?;
         let id = stream.id?;
         match (self.quic.connection.stream_end(id), stream.stopped) {
             (Some(Err(code)), _) | (_, Some(code)) => Some(StreamEnd::Reset(code)),
@@ -262,8 +263,8 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
     }
 
     fn close_stream(&mut self, slot: Slot, end: StreamEnd) {
-        let Some(id) = self.quic.streams[slot.index()].id.take() else { return };
-        let connection = &mut self.quic.connection;
+        let Quic { connection, streams, .. } = &mut *self.quic;
+        let Some(id) = streams.get_mut(slot.index()).and_then(|stream| stream.id.take()) else { return };
         // Each may fail because that half is over already, which is what is wanted.
         match end {
             StreamEnd::Finished => {
@@ -294,7 +295,7 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
     fn connect(&mut self, _now: Instant, attempt: Attempt) -> Result<(), Failure> {
         let quic = &mut *self.quic;
         quic.connection.abandon();
-        quic.streams = [Stream::NONE; SLOTS];
+        quic.streams = [Stream::NONE; STREAMS];
         quic.is_closing = false;
         quic.uses_ticket = attempt.resumption == Resumption::IfPossible && quic.ticket.is_some();
         quic.status = Status::Opening;
@@ -332,7 +333,7 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
         let quic = &mut *self.quic;
         let code = match close {
             Close::Graceful => {
-                if let Some(id) = quic.streams[0].id
+                if let Some(id) = quic.streams.first().and_then(|control| control.id)
                     && matches!(quic.status, Status::Open { .. })
                     && quic.connection.finish(id).is_ok()
                 {

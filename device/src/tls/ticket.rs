@@ -10,8 +10,8 @@ use heapless::Vec;
 /// Longest ticket kept, in bytes. Stateless ones carry the server's session state: 100 to 250 bytes with
 /// common servers, more if the client showed a certificate. A longer one is ignored.
 pub const TICKET_LEN_MAX: usize = 512;
-/// Room for what the transport remembers with a ticket, in bytes: QUIC keeps the server's limits for 0-RTT.
-pub const TICKET_APPLICATION_LEN_MAX: usize = 64;
+/// Room for what the transport remembers with a ticket, in bytes: QUIC keeps the server's limits for 0-RTT, four numbers.
+pub const TICKET_APPLICATION_LEN_MAX: usize = 32;
 
 /// What a later connection needs to resume this one (RFC 8446 4.6.1). Holds a secret; never printed.
 #[derive(Clone)]

@@ -222,6 +222,7 @@ fn on_message_after_handshake<C: Crypto>(
 fn store_ticket(ctx: &mut Context<'_>, limits: &Limits, ticket: &tls::NewTicket<'_>) -> Outcome {
     // A ticket that is too long is as good as none.
     let Some(mut ticket) = ticket.to_ticket() else { return Outcome::Nothing };
+    const { assert!(Limits::LEN_MAX <= tls::TICKET_APPLICATION_LEN_MAX) };
     let mut bytes = [0; Limits::LEN_MAX];
     let mut writer = Writer::new(&mut bytes);
     limits.encode(&mut writer).expect("LEN_MAX is the longest encoding");

@@ -59,7 +59,9 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         let loss_delay = self.rtt.loss_delay();
         let state = &mut self.spaces[space.index()];
         state.loss_time = None;
-        let (Some(sent), Some(largest_acked)) = (state.largest_sent, state.largest_acked) else { return 0 };
+        let (Some(sent), Some(largest_acked)) = (state.largest_sent.get(), state.largest_acked.get()) else {
+            return 0;
+        };
         let mut losses = Losses::default();
         self.table.declare_lost(space, sent, largest_acked, |packet| {
             let due = packet.sent_at(now) + loss_delay;

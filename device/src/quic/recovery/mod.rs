@@ -43,8 +43,8 @@ const HANDSHAKE_RESERVE: usize = 6;
 
 #[derive(Clone, Copy, Debug)]
 struct SpaceState {
-    largest_sent: Option<u64>,
-    largest_acked: Option<u64>,
+    largest_sent: Largest,
+    largest_acked: Largest,
     last_ack_eliciting: Option<Instant>,
     loss_time: Option<Instant>,
     ack_eliciting_in_flight: u16,
@@ -53,13 +53,29 @@ struct SpaceState {
 
 impl SpaceState {
     const NEW: Self = Self {
-        largest_sent: None,
-        largest_acked: None,
+        largest_sent: Largest::NONE,
+        largest_acked: Largest::NONE,
         last_ack_eliciting: None,
         loss_time: None,
         ack_eliciting_in_flight: 0,
         probes: 0,
     };
+}
+
+/// The largest packet number there was, if any, as the one after it: an `Option` would take twice the memory.
+#[derive(Clone, Copy, Debug)]
+struct Largest(u64);
+
+impl Largest {
+    const NONE: Self = Self(0);
+
+    const fn get(self) -> Option<u64> {
+        self.0.checked_sub(1)
+    }
+
+    fn raise(&mut self, packet_number: u64) {
+        self.0 = self.0.max(packet_number + 1);
+    }
 }
 
 /// The peer owes acknowledgements: at least one probe timeout has passed since the last.
@@ -194,7 +210,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             self.supersede_lookout(packet_number);
         }
         let state = &mut self.spaces[space.index()];
-        state.largest_sent = Some(packet_number);
+        state.largest_sent.raise(packet_number);
         let packet = SentPacket::new(now, space, packet_number, bytes, kind, record);
         let stored = self.table.push(packet, if kind == PacketKind::AckOnly { PROBE_RESERVE } else { 0 });
         debug_assert!(stored || kind == PacketKind::AckOnly, "on_sent without a permit");
@@ -237,8 +253,8 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
             return Ok(Acked::default());
         };
         let state = &mut self.spaces[space.index()];
-        let sent = state.largest_sent.filter(|&sent| largest <= sent).ok_or(AckOfUnsent)?;
-        state.largest_acked = state.largest_acked.max(Some(largest));
+        let sent = state.largest_sent.get().filter(|&sent| largest <= sent).ok_or(AckOfUnsent)?;
+        state.largest_acked.raise(largest);
         let marked = self.table.mark_acked(now, space, sent, ranges);
         let mut acked = Acked { largest_newly_acked: marked.largest, packets: marked.count, lost: 0 };
         if marked.count == 0 {
@@ -351,7 +367,7 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
 
     /// The largest packet number the peer has acknowledged in `space`: packet numbers are encoded against it.
     pub const fn largest_acked(&self, space: Space) -> Option<u64> {
-        self.spaces[space.index()].largest_acked
+        self.spaces[space.index()].largest_acked.get()
     }
 
     /// Counters since the connection began.
