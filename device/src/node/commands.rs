@@ -78,6 +78,8 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
         }
     }
 
+    /// Out of line, as [`Self::connect`] is: what one command needs need not lie under another's work.
+    #[inline(never)]
     fn configure<N: Device, K: Console, B: Board>(
         &mut self,
         now: Instant,
@@ -111,6 +113,7 @@ impl<C: Crypto, const STREAMS: usize> Node<'_, C, STREAMS> {
         Ok(())
     }
 
+    #[inline(never)]
     fn connect<N: Device, K: Console, B: Board>(
         &mut self,
         now: Instant,
@@ -161,6 +164,7 @@ impl<C: Crypto, N: Device, K: Console, B: Board, const STREAMS: usize>
     Driver<'_, '_, '_, C, N, K, B, STREAMS>
 {
     /// Carries out a command that needs settings.
+    #[inline(never)]
     fn execute(&mut self, sequence: u32, request: &Request) -> Result<(), Refusal> {
         match request {
             Request::Disconnect => self.disconnect(),

@@ -265,8 +265,9 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
             while let Some(piece) = self.decoder.next(&mut input) {
                 match piece {
                     Piece::Message(message) => {
+                        // By reference: passed on, so large a value would lie on the stack twice.
                         let command = Command::decode(message);
-                        self.on_command(now, command.ok(), loan);
+                        self.on_command(now, command.as_ref().ok(), loan);
                     }
                     Piece::Damaged(_) => self.on_command(now, None, loan),
                     // The harness sends no text; line noise is none of our business.
@@ -279,17 +280,17 @@ impl<'s, C: Crypto, const STREAMS: usize> Node<'s, C, STREAMS> {
     fn on_command<N: Device, K: Console, B: Board>(
         &mut self,
         now: Instant,
-        command: Option<Command>,
+        command: Option<&Command>,
         loan: &mut Loan<'_, N, K, B>,
     ) {
-        let Some(Command { sequence, request }) = command else {
+        let Some(&Command { sequence, ref request }) = command else {
             self.agent.telemetry.count_damaged();
             self.agent.event(now, Event::CommandDamaged);
             return;
         };
         let answer = match self.agent.last_command {
             Some((last, answer)) if last == sequence => answer,
-            _ => self.execute(now, sequence, &request, loan),
+            _ => self.execute(now, sequence, request, loan),
         };
         self.agent.last_command = Some((sequence, answer));
         self.agent.telemetry.report(&Report::Reply { sequence, answer });
