@@ -401,27 +401,31 @@ const fn phase(phase: quic::Phase) -> Option<Phase> {
 const fn connect_failure(error: ConnectError) -> Failure {
     match error {
         ConnectError::Busy => {
-            Failure { kind: FailureKind::Local, code: 0, detail: "the connection is in use" }
+            Failure { kind: FailureKind::Caller, code: 0, detail: "the connection is in use" }
         }
-        ConnectError::Configuration(detail) => Failure { kind: FailureKind::Local, code: 0, detail },
+        ConnectError::Configuration(detail) => Failure { kind: FailureKind::Caller, code: 0, detail },
         ConnectError::Tls(error) => tls_failure(error),
     }
 }
 
 const fn tls_failure(error: tls::Error) -> Failure {
-    Failure { kind: FailureKind::Tls, code: 0x100 + error.alert.0 as u64, detail: error.cause }
+    let kind = FailureKind::of_tls(error.fault);
+    Failure { kind, code: 0x100 + error.alert.0 as u64, detail: error.cause }
 }
 
 const fn failure(reason: CloseReason) -> Failure {
     let (kind, code, detail) = match reason {
         CloseReason::Application { code } => (FailureKind::Local, code, "closed by this client"),
+        CloseReason::Transport(error) if error.is_own_limit() => {
+            (FailureKind::Resource, error.code.0, error.reason)
+        }
         CloseReason::Transport(error) => (FailureKind::PeerViolation, error.code.0, error.reason),
         CloseReason::Tls(error) => return tls_failure(error),
         CloseReason::PeerApplication { code } => {
             (FailureKind::PeerApplication, code, "closed by the server's application")
         }
         CloseReason::PeerTransport { code, .. } => match code.alert() {
-            Some(_) => (FailureKind::Tls, code.0, "the server ended the TLS handshake"),
+            Some(_) => (FailureKind::PeerTransport, code.0, "the server ended the TLS handshake"),
             None => (FailureKind::PeerTransport, code.0, code.name()),
         },
         CloseReason::IdleTimeout => (FailureKind::Timeout, 0, "nothing was heard for the idle timeout"),
@@ -432,4 +436,30 @@ const fn failure(reason: CloseReason) -> Failure {
         }
     };
     Failure { kind, code, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quic::{TransportCode, TransportError};
+
+    #[test]
+    fn each_end_is_told_as_the_fault_of_whoever_caused_it() {
+        let transport = |code| failure(CloseReason::Transport(TransportError::new(code, "why"))).kind;
+        assert_eq!(transport(TransportCode::INTERNAL_ERROR), FailureKind::Resource);
+        assert_eq!(transport(TransportCode::CRYPTO_BUFFER_EXCEEDED), FailureKind::Resource);
+        assert_eq!(transport(TransportCode::AEAD_LIMIT_REACHED), FailureKind::Resource);
+        assert_eq!(transport(TransportCode::FLOW_CONTROL_ERROR), FailureKind::PeerViolation);
+        assert_eq!(transport(TransportCode::KEY_UPDATE_ERROR), FailureKind::PeerViolation);
+        assert_eq!(transport(TransportCode::crypto(109)), FailureKind::PeerViolation);
+        let tls = |error| failure(CloseReason::Tls(error)).kind;
+        assert_eq!(tls(tls::Error::peer(tls::Alert::BAD_CERTIFICATE, "why")), FailureKind::Tls);
+        assert_eq!(tls(tls::Error::resource("why")), FailureKind::Resource);
+        assert_eq!(tls(tls::Error::caller("why")), FailureKind::Caller);
+        let peer = |code| failure(CloseReason::PeerTransport { code, frame_type: 0 }).kind;
+        assert_eq!(peer(TransportCode::INTERNAL_ERROR), FailureKind::PeerTransport);
+        assert_eq!(peer(TransportCode::crypto(42)), FailureKind::PeerTransport);
+        assert_eq!(connect_failure(ConnectError::Configuration("why")).kind, FailureKind::Caller);
+        assert_eq!(connect_failure(ConnectError::Busy).kind, FailureKind::Caller);
+    }
 }

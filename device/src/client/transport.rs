@@ -6,6 +6,7 @@
 
 use crate::mqtt::{ReasonCode, Slot, Streams};
 use crate::time::Instant;
+use crate::tls::Fault;
 
 /// A connection that carries byte streams.
 pub trait Transport: Streams {
@@ -139,18 +140,23 @@ pub struct Failure {
     pub detail: &'static str,
 }
 
-/// What ended a transport.
+/// What ended a transport, and so who has to change something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
     /// This side closed it.
     Local,
+    /// A bound of this side was reached, through no fault of the peer's: the handshake is longer than its buffer, or a
+    /// key was used as often as its cipher permits.
+    Resource,
+    /// The configuration cannot be used, or a call came out of order.
+    Caller,
     /// The peer closed it with an application code.
     PeerApplication,
-    /// The peer closed it with a transport error.
+    /// The peer closed it with a transport error or a TLS alert.
     PeerTransport,
     /// The peer broke the transport's rules.
     PeerViolation,
-    /// The TLS handshake failed: certificate, alert.
+    /// This side found the peer's certificate or its part of the TLS handshake wrong.
     Tls,
     /// The peer fell silent.
     Timeout,
@@ -167,14 +173,24 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Who a TLS error is due to.
+    pub const fn of_tls(fault: Fault) -> Self {
+        match fault {
+            Fault::Peer => Self::Tls,
+            Fault::PeerAlert => Self::PeerTransport,
+            Fault::Resource => Self::Resource,
+            Fault::Caller => Self::Caller,
+        }
+    }
+
     /// Whether the handshake itself failed: something other than silence.
     pub const fn is_handshake(self) -> bool {
-        matches!(self, Self::Tls | Self::PeerTransport | Self::PeerViolation)
+        matches!(self, Self::Tls | Self::PeerTransport | Self::PeerViolation | Self::Resource)
     }
 
     /// Whether trying again with the same configuration is pointless.
     pub const fn is_permanent(self) -> bool {
-        matches!(self, Self::Version)
+        matches!(self, Self::Version | Self::Caller)
     }
 }
 

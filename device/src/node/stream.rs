@@ -190,6 +190,10 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
         *self.status = Status::Closed(Failure { kind, code, detail });
     }
 
+    fn fail_tls(&mut self, error: tls::Error) {
+        self.fail(FailureKind::of_tls(error.fault), error.alert.0.into(), error.cause);
+    }
+
     /// Moves bytes between socket and TLS and follows what happened to either. True if anything moved.
     fn pump(&mut self) -> bool {
         let before = (*self.bytes_sent, *self.bytes_received, *self.status, self.phases.len());
@@ -237,7 +241,7 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
         let config = tls::Config { ticket, ..self.ctx.config.tls };
         match TlsStream::new(&config, self.ctx.entropy) {
             Ok(stream) => *self.tls = Some(stream),
-            Err(error) => self.fail(FailureKind::Tls, error.alert.0.into(), error.cause),
+            Err(error) => self.fail_tls(error),
         }
     }
 
@@ -278,7 +282,7 @@ impl<C: Crypto> View<'_, '_, '_, '_, C> {
                 Ok(Err(error)) => {
                     self.transmit();
                     self.socket.tcp.socket.close();
-                    return self.fail(FailureKind::Tls, error.alert.0.into(), error.cause);
+                    return self.fail_tls(error);
                 }
                 Err(_) => return,
             }

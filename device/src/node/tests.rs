@@ -13,7 +13,7 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use super::*;
 use crate::control::frame;
 use crate::control::{
-    Addressing, Blob, BlobKind, CipherChoice, Congestion, Fault, HandshakePhase, KeyExchange, Manner,
+    Addressing, Blob, BlobKind, Cause, CipherChoice, Congestion, Fault, HandshakePhase, KeyExchange, Manner,
     MqttSettings, MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request,
     ResetReason, Resumption, Settings, StreamMode, Wifi, WifiFailure,
 };
@@ -436,6 +436,32 @@ fn a_broker_that_never_answers_is_given_up_in_time_without_a_busy_loop() {
         assert!(polls < 200, "it polls for ever at {}", world.now);
     };
     assert!((4_900_000..=5_200_000).contains(&ended.1), "{ended:?}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_told_as_such_and_not_tried_again() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    world.configure();
+    let reconnection = Reconnection::Backoff { first_ms: 10, max_ms: 10, attempts: 0 };
+    let odd = Settings { server_name: clipped("no name"), reconnection, ..settings() };
+    assert_eq!(world.ask(1, Request::Configure(odd)), Answer::Done);
+    world.send(2, Request::Connect);
+    world.poll();
+    let events: Vec<_> = world
+        .reports()
+        .into_iter()
+        .filter_map(|report| match report {
+            Report::Event { event, .. } => Some(event),
+            _ => None,
+        })
+        .collect();
+    let end = events.iter().find_map(|event| match event {
+        Event::Disconnected(end) => Some((end.cause, end.detail.as_str())),
+        _ => None,
+    });
+    assert_eq!(end, Some((Cause::BadSettings, "the server name is neither a DNS name nor an IP address")));
+    assert!(events.contains(&Event::GaveUp), "{events:?}");
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn disconnection(cause: client::Cause) -> Disconnection {
         client::Cause::KeepAliveTimeout => (Cause::KeepAliveTimeout, 0, ""),
         client::Cause::Stalled => (Cause::Stalled, 0, ""),
         client::Cause::Forgotten => (Cause::Reset, 0, "the server no longer knows the connection"),
-        client::Cause::Options => (Cause::MqttError, 0, "CONNECT does not fit"),
+        client::Cause::Options => (Cause::BadSettings, 0, "CONNECT does not fit"),
     };
     Disconnection { cause, code, detail: clipped(detail) }
 }
@@ -180,6 +180,8 @@ fn disconnection(cause: client::Cause) -> Disconnection {
 const fn cause(kind: FailureKind) -> Cause {
     match kind {
         FailureKind::Local => Cause::Requested,
+        FailureKind::Resource => Cause::DeviceLimit,
+        FailureKind::Caller => Cause::BadSettings,
         FailureKind::PeerApplication => Cause::ClosedByApplication,
         FailureKind::PeerTransport => Cause::ClosedByPeer,
         FailureKind::PeerViolation => Cause::TransportError,
@@ -246,4 +248,23 @@ fn narrow(counter: u64) -> u32 {
 
 fn milliseconds(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_change_something_reaches_the_harness() {
+        let told = |kind| {
+            let failure = client::Failure { kind, code: 0x0d, detail: "why" };
+            disconnection(client::Cause::Transport(failure)).cause
+        };
+        assert_eq!(told(FailureKind::Resource), Cause::DeviceLimit);
+        assert_eq!(told(FailureKind::Caller), Cause::BadSettings);
+        assert_eq!(told(FailureKind::PeerViolation), Cause::TransportError);
+        assert_eq!(told(FailureKind::Tls), Cause::TlsRefused);
+        assert_eq!(told(FailureKind::PeerTransport), Cause::ClosedByPeer);
+        assert_eq!(disconnection(client::Cause::Options).cause, Cause::BadSettings);
+    }
 }

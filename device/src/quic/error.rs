@@ -99,8 +99,7 @@ impl core::fmt::Display for TransportCode {
 
 /// The connection cannot go on: what this end tells the peer, and itself.
 ///
-/// Mostly the peer's fault; [`TransportCode::INTERNAL_ERROR`] and
-/// [`TransportCode::CRYPTO_BUFFER_EXCEEDED`] say that a bound of this device was too small.
+/// Mostly the peer's fault; [`Self::is_own_limit`] tells when it is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransportError {
     /// The code of CONNECTION_CLOSE.
@@ -124,6 +123,17 @@ impl TransportError {
             self.frame_type = frame_type;
         }
         self
+    }
+
+    /// Whether a bound of this device was reached, through no fault of the peer's: its buffer for the handshake, or what
+    /// the cipher permits with one key, be it spent or attacked by whoever forges packets.
+    pub const fn is_own_limit(&self) -> bool {
+        matches!(
+            self.code,
+            TransportCode::INTERNAL_ERROR
+                | TransportCode::CRYPTO_BUFFER_EXCEEDED
+                | TransportCode::AEAD_LIMIT_REACHED
+        )
     }
 
     /// A breach of the protocol that has no code of its own.

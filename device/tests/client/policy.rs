@@ -7,7 +7,9 @@ use device::client::{
     Slot,
 };
 use device::mqtt::{Duplicate, Qos, ReasonCode, Replay};
+use device::quic::TransportCode;
 use link::Direction;
+use simulate::identity::Identity;
 use simulate::{MqttOptions, PairOptions, Told};
 
 use crate::world::{Play, World, with, world};
@@ -221,6 +223,43 @@ fn a_certificate_for_another_name_is_told_as_such() {
     assert_eq!(failure.kind, FailureKind::Tls, "{failure}");
     // CRYPTO_ERROR with the alert bad_certificate (RFC 9001 4.8).
     assert_eq!(failure.code, 0x100 + 42, "{failure}");
+}
+
+#[test]
+fn a_chain_longer_than_the_buffer_is_told_as_this_clients_limit() {
+    let mut options = PairOptions::seeded(15);
+    options.server.identity = Identity::too_long_chain();
+    options.client.identity = options.server.identity.clone();
+    let mut world: World = with(options, MqttOptions::default());
+    let now = world.now();
+    world.client.connect(now);
+    world.until(10, "end", |world| !world.client.causes().is_empty() && !world.server.ended().is_empty());
+    let causes = world.client.causes();
+    let [Cause::Transport(failure)] = causes[..] else { panic!("{causes:?}") };
+    assert_eq!(
+        (failure.kind, failure.code),
+        (FailureKind::Resource, TransportCode::CRYPTO_BUFFER_EXCEEDED.0)
+    );
+    // The next attempt may meet another certificate.
+    assert!(world.client.has(|event| matches!(event, Event::RetryAt { .. })));
+    let quinn_proto::ConnectionError::ConnectionClosed(close) = &world.server.ended()[0].reason else {
+        panic!("{:?}", world.server.ended());
+    };
+    assert_eq!(close.error_code, quinn_proto::TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_told_as_such_and_not_tried_again() {
+    let mut options = PairOptions::seeded(16);
+    options.client.server_name = "no name".to_owned();
+    let mut world: World = with(options, MqttOptions::default());
+    let now = world.now();
+    world.client.connect(now);
+    world.until(1, "end", |world| world.client.has(|event| *event == Event::Stopped));
+    let causes = world.client.causes();
+    let [Cause::Transport(failure)] = causes[..] else { panic!("{causes:?}") };
+    assert_eq!(failure.kind, FailureKind::Caller, "{failure}");
+    assert_eq!(attempts_ms(&world).len(), 1);
 }
 
 #[test]

@@ -16,6 +16,8 @@ const LONG_CHAIN: usize = 6;
 /// Characters that lengthen each name in it, so that the server's first flight exceeds 3,600 bytes while the
 /// Certificate message stays within the 4,096 bytes the device has for one.
 const LONG_NAME: usize = 110;
+/// Characters with which the Certificate message exceeds these 4,096 bytes.
+const TOO_LONG_NAME: usize = 220;
 
 /// A server's certificate chain and key, and the root that vouches for it.
 #[derive(Debug)]
@@ -64,6 +66,12 @@ impl Identity {
     pub fn long_chain() -> Arc<Self> {
         static LONG: OnceLock<Arc<Identity>> = OnceLock::new();
         LONG.get_or_init(|| Arc::new(Self::build(LONG_CHAIN, LONG_NAME, &mut ed25519))).clone()
+    }
+
+    /// As [`Self::long_chain`], longer than the device has room for.
+    #[must_use]
+    pub fn too_long_chain() -> Arc<Self> {
+        Arc::new(Self::build(LONG_CHAIN, TOO_LONG_NAME, &mut ed25519))
     }
 
     /// ECDSA P-256, leaf, intermediate and root, as real brokers have. Sizes of signatures vary.

@@ -140,14 +140,30 @@ impl Connections {
     }
 }
 
-/// A disconnection in words.
+/// A disconnection in words, with what to do about it where the board itself could not go on.
 pub fn describe(disconnection: &Disconnection) -> String {
     let Disconnection { cause, code, detail } = disconnection;
-    match (code, detail.is_empty()) {
+    let mut words = match (code, detail.is_empty()) {
         (0, true) => format!("{cause:?}"),
         (0, false) => format!("{cause:?}: {detail}"),
         (code, true) => format!("{cause:?} (code {code:#x})"),
         (code, false) => format!("{cause:?} (code {code:#x}): {detail}"),
+    };
+    if let Some(remedy) = remedy(disconnection) {
+        words.push_str("; ");
+        words.push_str(remedy);
+    }
+    words
+}
+
+/// What helps a board that could not go on, through no fault of the broker's.
+fn remedy(disconnection: &Disconnection) -> Option<&'static str> {
+    match (disconnection.cause, disconnection.code) {
+        (Cause::DeviceLimit, AEAD_LIMIT_REACHED) => Some("it connects anew, with new keys"),
+        // What else is limited is the handshake, and certificates are most of it.
+        (Cause::DeviceLimit, _) => Some("use shorter certificate chains (no root, P-256 keys)"),
+        (Cause::BadSettings, _) => Some("correct the scenario's settings of the client"),
+        _ => None,
     }
 }
 
@@ -187,6 +203,9 @@ fn alert(disconnection: &Disconnection, transport: Transport) -> Option<u8> {
 /// Alerts by which this client refuses a certificate: bad_certificate to unknown_ca, and decrypt_error for its
 /// signature (RFC 8446 6.2).
 const CERTIFICATE_ALERTS: [u8; 7] = [42, 43, 44, 45, 46, 48, 51];
+
+/// A QUIC error (RFC 9000 20.1).
+const AEAD_LIMIT_REACHED: u64 = 0x0f;
 
 fn is_connected(connection: &Connection) -> bool {
     connection.marks.iter().any(|mark| mark.phase == Phase::Connack)
@@ -259,6 +278,36 @@ mod tests {
         assert_eq!(kind(std::slice::from_ref(&asked)), Some(ConnectFailureKind::Requested));
         assert_eq!(kind(&[requested("it is in use")]), Some(ConnectFailureKind::Other), "not the harness");
         assert_eq!(kind(&[lost(), asked]), Some(ConnectFailureKind::Timeout), "it had failed already");
+    }
+
+    #[test]
+    fn a_limit_of_the_board_is_told_as_the_boards_with_a_remedy() {
+        let words = |cause, code, detail: &str| {
+            describe(&Disconnection { cause, code, detail: detail.try_into().expect("short") })
+        };
+        assert_eq!(
+            words(Cause::DeviceLimit, 0x0d, "more handshake data than the buffer holds"),
+            "DeviceLimit (code 0xd): more handshake data than the buffer holds; \
+             use shorter certificate chains (no root, P-256 keys)"
+        );
+        assert!(words(Cause::DeviceLimit, AEAD_LIMIT_REACHED, "").ends_with("with new keys"));
+        assert!(words(Cause::BadSettings, 0, "CONNECT does not fit").contains("correct the scenario"));
+        assert!(!words(Cause::TransportError, 0x0d, "").contains("certificate"));
+    }
+
+    #[test]
+    fn a_certificate_that_the_server_refused_is_not_told_as_the_servers() {
+        let failure = |cause| {
+            let mut connections = Connections::new(Transport::Quic);
+            connections.on_event(0, &BoardEvent::Connecting { attempt: 1, resumption: Resumption::Off });
+            let detail = "".try_into().expect("short");
+            let bad_certificate = Disconnection { cause, code: 0x100 + 42, detail };
+            connections.on_event(9, &BoardEvent::Disconnected(bad_certificate));
+            let failure = connections.finish().0.remove(0).failure.expect("it ended before CONNACK");
+            (failure.kind, failure.alert)
+        };
+        assert_eq!(failure(Cause::TlsRefused), (ConnectFailureKind::Certificate, Some(42)));
+        assert_eq!(failure(Cause::ClosedByPeer), (ConnectFailureKind::Refused, Some(42)));
     }
 
     #[test]
