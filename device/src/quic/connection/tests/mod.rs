@@ -1,5 +1,6 @@
 //! The connection against a scripted peer that knows its keys: no TLS, one packet at a time.
 
+mod early;
 #[cfg(target_os = "linux")]
 mod erasure;
 mod hostile;
