@@ -1,4 +1,4 @@
-//! The vectors of RFC 9001 A.
+//! The vectors of RFC 9001 A. It has none for AES-256: there rustls is the judge.
 
 extern crate std;
 
@@ -142,4 +142,47 @@ fn chacha20_short_header_of_a5() {
 
     let next = next_application_secret::<Software>(Transport::Quic, suite, &secret);
     assert!(next.matches(&bytes("1223504755036d556342ee9361d253421a826c9ecdf3c7148684b36b714881f9")));
+}
+
+/// Initial keys with another suite than RFC 9001 5.2 has: the one way in which rustls makes keys of what is known.
+#[cfg(feature = "aes256")]
+#[test]
+fn aes256_protects_and_unprotects_as_rustls_does() {
+    use rustls::crypto::ring::cipher_suite::TLS13_AES_256_GCM_SHA384;
+    use rustls::quic::{Keys, Version};
+    let (suite, hash) = (CipherSuite::Aes256GcmSha384, HashAlgorithm::Sha384);
+    let initial = hkdf::extract::<Software>(hash, &INITIAL_SALT, original().as_bytes());
+    let client = hkdf::derive_secret::<Software>(hash, &initial, b"client in", &[]);
+    let server = hkdf::derive_secret::<Software>(hash, &initial, b"server in", &[]);
+    let ours = LevelKeys::<Software>::derive(suite, &client, &server);
+    let tls13 = TLS13_AES_256_GCM_SHA384.tls13().expect("a suite of TLS 1.3");
+    let algorithm = tls13.quic.expect("ring speaks QUIC");
+    let theirs = Keys::initial(Version::V1, tls13, algorithm, original().as_bytes(), rustls::Side::Server);
+
+    let payload = b"from the client";
+    let mut packet = bytes("4200bff4");
+    packet.extend(payload);
+    packet.resize(packet.len() + TAG_LEN, 0);
+    protect(&mut packet, 0xbff4, 1..4, &ours.local.packet, &ours.local.header);
+    let (first, rest) = packet.split_at_mut(1);
+    let (number, rest) = rest.split_at_mut(3);
+    theirs.remote.header.decrypt_in_place(&rest[1..17], &mut first[0], number).expect("a sample");
+    assert_eq!((first[0], &*number), (0x42, &[0, 0xbf, 0xf4][..]));
+    let header = [first, number].concat();
+    let plain = theirs.remote.packet.decrypt_in_place(0xbff4, &header, rest).expect("authentic");
+    assert_eq!(plain, payload);
+
+    let payload = b"from the server";
+    let header = [0x43, 0, 0, 0, 9];
+    let mut body = payload.to_vec();
+    let tag = theirs.local.packet.encrypt_in_place(9, &header, &mut body).expect("no limit is near");
+    body.extend(tag.as_ref());
+    let mut packet = [&header[..], &body].concat();
+    let (head, body) = packet.split_at_mut(5);
+    let (first, number) = head.split_at_mut(1);
+    theirs.local.header.encrypt_in_place(&body[..16], &mut first[0], number).expect("a sample");
+    let header = ours.remote.header.remove(&mut packet, 1, 0).expect("long enough");
+    assert_eq!(header, Unprotected { first: 0x43, number: 9, header_len: 5 });
+    let len = ours.remote.packet.open(9, &mut packet, 5).expect("authentic");
+    assert_eq!(packet[5..5 + len], *payload);
 }

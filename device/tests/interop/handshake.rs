@@ -105,6 +105,20 @@ fn aes128() {
     pair.echo(100_000, 10 * SECOND);
 }
 
+#[cfg(feature = "aes256")]
+#[test]
+fn aes256() {
+    let mut options = PairOptions::seeded(8);
+    options.server.cipher_suites = vec![rustls::CipherSuite::TLS13_AES_256_GCM_SHA384];
+    options.client.cipher_suites =
+        vec![CipherSuite::ChaCha20Poly1305Sha256, CipherSuite::Aes128GcmSha256, CipherSuite::Aes256GcmSha384];
+    options.client.quic.key_update_packets = 20;
+    let mut pair = options.build();
+    pair.run_until_connected();
+    pair.echo(100_000, 10 * SECOND);
+    assert!(pair.client.stats().key_updates > 0, "a key after the first one, too");
+}
+
 #[test]
 fn longrtt() {
     let mut options = PairOptions::seeded(7);
