@@ -93,7 +93,8 @@
 //! Keys and secrets are erased when they are replaced or dropped, those of a connection as soon as it is over;
 //! [`crypto::ZeroizeOnDrop`] is demanded of whatever implements [`crypto::Crypto`]. Not erased are the caller's loans
 //! (password, client key) and what was copied of them into buffers: CONNECT lies in the control stream's send buffer
-//! until later packets take its place. Moving a value may leave a copy on the stack, which no safe code can reach.
+//! until later packets take its place. Moving a value may leave a copy on the stack, which no safe code can reach. `Debug`
+//! shows no password, key, ticket, token or buffer.
 //!
 //! # Not supported
 //! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.
@@ -120,5 +121,6 @@ pub mod mqtt;
 pub mod net;
 pub mod node;
 pub mod quic;
+mod redacted;
 pub mod time;
 pub mod tls;

@@ -1,15 +1,18 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::DecodeError;
+use crate::redacted::redacted_debug;
 
 /// Reads fields in wire order from borrowed bytes.
 ///
 /// A failed read consumes nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
+
+redacted_debug! { [] Reader<'_>, "Reader", shown: [position], length: [bytes], hidden: [] }
 
 impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.

@@ -1,13 +1,15 @@
 use super::{NoSpace, VARINT_MAX, varint_len};
+use crate::redacted::redacted_debug;
 
 /// Writes fields in wire order into a borrowed buffer.
 ///
 /// A write that does not fit changes nothing.
-#[derive(Debug)]
 pub struct Writer<'a> {
     bytes: &'a mut [u8],
     len: usize,
 }
+
+redacted_debug! { [] Writer<'_>, "Writer", shown: [len], length: [bytes], hidden: [] }
 
 impl<'a> Writer<'a> {
     /// A writer at the start of `bytes`.

@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{BadMessage, CHUNK_MAX, Name, PowerMode, TEXT_MAX, TOPICS_MAX, Topic, Wifi};
+use crate::redacted::redacted_debug;
 
 /// A request with the number its [`Reply`](super::Report::Reply) will carry.
 ///
@@ -69,7 +70,7 @@ pub enum Request {
 }
 
 /// A piece of a certificate or key. Pieces come in order; the one at offset 0 starts anew.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     /// What it is a piece of.
     pub kind: BlobKind,
@@ -80,6 +81,8 @@ pub struct Blob {
     /// The piece.
     pub bytes: heapless::Vec<u8, CHUNK_MAX>,
 }
+
+redacted_debug! { [] Blob, "Blob", shown: [kind, total, offset], length: [bytes], hidden: [] }
 
 /// What a blob holds, in DER.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -222,7 +225,7 @@ pub enum Congestion {
 }
 
 /// Settings of the MQTT session.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MqttSettings {
     /// Which MQTT.
     pub version: MqttVersion,
@@ -240,6 +243,12 @@ pub struct MqttSettings {
     pub password: Option<Name>,
     /// The will.
     pub will: Option<Will>,
+}
+
+redacted_debug! {
+    [] MqttSettings, "MqttSettings",
+    shown: [version, client_id, keep_alive_s, clean_start, session_expiry_s, username, will],
+    length: [], hidden: [password]
 }
 
 /// The version of MQTT spoken.

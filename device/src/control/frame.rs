@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::crc::{Crc32, crc32};
 use super::{BadMessage, MESSAGE_MAX};
+use crate::redacted::{Length, redacted_debug};
 
 /// Longest frame in bytes, both boundaries included.
 pub const FRAME_MAX: usize = cobs::max_encoding_length(CONTENT_MAX) + 2;
@@ -59,7 +60,7 @@ impl postcard::ser_flavors::Flavor for Body<'_> {
 }
 
 /// A piece of the byte stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// Text, mostly a line with its line feed.
     Text(&'a [u8]),
@@ -69,13 +70,30 @@ pub enum Piece<'a> {
     Damaged(&'a [u8]),
 }
 
+/// Text is there to be shown. Messages hold passwords and keys, and so may what is damaged.
+impl core::fmt::Debug for Piece<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (name, bytes) = match self {
+            Self::Text(text) => {
+                return f.debug_tuple("Text").field(&format_args!("{}", text.escape_ascii())).finish();
+            }
+            Self::Message(bytes) => ("Message", bytes),
+            Self::Damaged(bytes) => ("Damaged", bytes),
+        };
+        f.debug_tuple(name).field(&Length(bytes.len())).finish()
+    }
+}
+
 /// Separates frames and text. `N` bounds the longest frame and the longest line of text;
 /// [`FRAME_MAX`] is enough for any message.
-#[derive(Debug)]
 pub struct Decoder<const N: usize = FRAME_MAX> {
     segment: [u8; N],
     len: usize,
     state: State,
+}
+
+redacted_debug! {
+    [const N: usize] Decoder<N>, "Decoder", shown: [len, state], length: [segment], hidden: []
 }
 
 /// What the bytes in the segment follow.

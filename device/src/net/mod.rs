@@ -35,7 +35,6 @@ pub const TCP_BUFFER: usize = 2920;
 const SOCKETS: usize = 3;
 
 /// The memory of the stack.
-#[derive(Debug)]
 pub struct Storage<'s> {
     sockets: [SocketStorage<'s>; SOCKETS],
     udp_receive: [u8; DATAGRAM_MAX],
@@ -44,6 +43,13 @@ pub struct Storage<'s> {
     udp_send_metadata: [udp::PacketMetadata; 1],
     tcp_receive: [u8; TCP_BUFFER],
     tcp_send: [u8; TCP_BUFFER],
+}
+
+/// What waits in the buffers is nobody's business: without TLS there are passwords in it.
+impl core::fmt::Debug for Storage<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Storage").finish_non_exhaustive()
+    }
 }
 
 impl Storage<'_> {

@@ -6,6 +6,7 @@ use pki_types::{CertificateDer, Der, TrustAnchor};
 use zeroize::Zeroize;
 
 use crate::control::{Blob, BlobKind, Refusal};
+use crate::redacted::redacted_debug;
 use crate::tls::ClientAuth;
 
 /// Largest trust anchor in bytes: an RSA-4096 root is about 1.4 KB.
@@ -148,12 +149,13 @@ fn der_len(bytes: &[u8]) -> Option<usize> {
 }
 
 /// One blob, in pieces until it is whole.
-#[derive(Debug)]
 struct Store<const N: usize> {
     bytes: [u8; N],
     len: usize,
     total: usize,
 }
+
+redacted_debug! { [const N: usize] Store<N>, "Store", shown: [len, total], length: [bytes], hidden: [] }
 
 impl<const N: usize> Store<N> {
     const fn new() -> Self {
@@ -245,6 +247,14 @@ mod tests {
         let public = signing.verifying_key().to_sec1_point(false);
         let pkcs8 = key.serialized_der();
         assert!(pkcs8.windows(public.len()).any(|window| window == public.as_bytes()));
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        use crate::redacted::tests::{SECRET, assert_hides};
+        let mut credentials = Credentials::new();
+        send(&mut credentials, BlobKind::ClientKey, SECRET).expect("fits");
+        assert_hides(&credentials);
     }
 
     #[test]

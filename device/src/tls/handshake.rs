@@ -9,6 +9,7 @@ use super::{Alert, CipherSuite, Config, Error, NewTicket, Secret, message, recor
 use crate::codec::{Reader, Writer};
 use crate::crypto::{Crypto, hkdf, is_erased};
 use crate::entropy::Entropy;
+use crate::redacted::Opaque;
 use heapless::Vec;
 
 /// Which keys protect a handshake message; QUIC's packet number spaces and 0-RTT.
@@ -34,7 +35,6 @@ pub enum EarlyData {
 }
 
 /// What a handshake message led to.
-#[derive(Debug)]
 pub enum Step<'m> {
     /// Nothing to do; feed the next message.
     Continue,
@@ -72,6 +72,30 @@ pub enum Step<'m> {
     },
     /// A ticket to resume with later.
     Ticket(NewTicket<'m>),
+}
+
+/// Among the server's transport parameters is a stateless reset token.
+impl core::fmt::Debug for Step<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Continue => f.write_str("Continue"),
+            Self::SecondClientHello => f.write_str("SecondClientHello"),
+            Self::HandshakeKeys { suite, .. } => {
+                f.debug_struct("HandshakeKeys").field("suite", suite).finish_non_exhaustive()
+            }
+            Self::EncryptedExtensions { transport_parameters, early_data_accepted, record_size_limit } => f
+                .debug_struct("EncryptedExtensions")
+                .field("transport_parameters", &transport_parameters.map(Opaque))
+                .field("early_data_accepted", early_data_accepted)
+                .field("record_size_limit", record_size_limit)
+                .finish(),
+            Self::CertificateVerified => f.write_str("CertificateVerified"),
+            Self::Complete { suite, .. } => {
+                f.debug_struct("Complete").field("suite", suite).finish_non_exhaustive()
+            }
+            Self::Ticket(ticket) => f.debug_tuple("Ticket").field(ticket).finish(),
+        }
+    }
 }
 
 /// The client's side of one handshake.

@@ -30,7 +30,7 @@ pub struct Will {
 }
 
 /// A CONNECT packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
     /// Protocol version.
     pub version: Version,
@@ -48,6 +48,24 @@ pub struct Connect {
     pub user_name: Option<String>,
     /// Password.
     pub password: Option<Vec<u8>>,
+}
+
+/// Says whether there is a password, and nothing of it.
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { version, clean_start, keep_alive_s, properties, client_id, will, user_name, password } =
+            self;
+        f.debug_struct("Connect")
+            .field("version", version)
+            .field("clean_start", clean_start)
+            .field("keep_alive_s", keep_alive_s)
+            .field("properties", properties)
+            .field("client_id", client_id)
+            .field("will", will)
+            .field("user_name", user_name)
+            .field("password", &password.as_ref().map(|_| "(hidden)"))
+            .finish()
+    }
 }
 
 impl Connect {
@@ -170,6 +188,15 @@ pub(super) fn read_properties(reader: &mut Reader<'_>, version: Version) -> Resu
 mod tests {
     use super::*;
     use crate::wire::property;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let mut connect = Connect::new(Version::V5, "board-1");
+        assert!(format!("{connect:?}").contains("password: None"));
+        connect.password = Some(vec![171; 8]);
+        let shown = format!("{connect:?}");
+        assert!(shown.contains("hidden") && !shown.contains("171"), "{shown}");
+    }
 
     #[test]
     fn every_field_survives_in_both_versions() {

@@ -9,9 +9,10 @@
 use super::{PacketType, Properties, framed, properties, put_binary, put_properties, put_string, string};
 use crate::codec::{NoSpace, Reader, Writer};
 use crate::mqtt::{Error, Qos, ReasonCode, Retain, Version, Will, topic};
+use crate::redacted::redacted_debug;
 
 /// Opens a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The protocol version of the connection.
     pub version: Version,
@@ -29,6 +30,12 @@ pub struct Connect<'a> {
     pub user_name: Option<&'a str>,
     /// The password.
     pub password: Option<&'a [u8]>,
+}
+
+redacted_debug! {
+    [] Connect<'_>, "Connect",
+    shown: [version, clean_start, keep_alive_s, properties, client_id, will, user_name],
+    length: [], hidden: [password]
 }
 
 const CLEAN_START: u8 = 1 << 1;

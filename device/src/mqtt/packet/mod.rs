@@ -29,6 +29,8 @@ pub use publish::{Delivery, Publish};
 pub use subscribe::{Filters, Suback, Subscribe};
 pub use unsubscribe::{Names, Unsuback, Unsubscribe};
 
+pub use crate::redacted::Opaque;
+
 use crate::codec::{NoSpace, Reader, Writer};
 use crate::mqtt::{Error, PacketId, Version, topic};
 

@@ -8,6 +8,7 @@
 use super::{PacketType, varint};
 use crate::codec::{NoSpace, Reader, Writer};
 use crate::mqtt::{Error, topic};
+use crate::redacted::Opaque;
 
 /// One property and its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +34,7 @@ pub enum Property<'a> {
     /// 0x15: extended authentication's method.
     AuthenticationMethod(&'a str),
     /// 0x16: extended authentication's data.
-    AuthenticationData(&'a [u8]),
+    AuthenticationData(Opaque<'a>),
     /// 0x17: whether reason strings are wanted.
     RequestProblemInformation(u8),
     /// 0x18: delay of the will in seconds.
@@ -169,7 +170,9 @@ impl<'a> Property<'a> {
             | Self::ResponseInformation(text)
             | Self::ServerReference(text)
             | Self::ReasonString(text) => super::put_string(w, text),
-            Self::CorrelationData(data) | Self::AuthenticationData(data) => super::put_binary(w, data),
+            Self::CorrelationData(data) | Self::AuthenticationData(Opaque(data)) => {
+                super::put_binary(w, data)
+            }
             Self::UserProperty(name, value) => {
                 super::put_string(w, name)?;
                 super::put_string(w, value)
@@ -191,7 +194,7 @@ impl<'a> Property<'a> {
             }
             0x13 => Self::ServerKeepAlive(r.u16("properties.server_keep_alive")?),
             0x15 => Self::AuthenticationMethod(super::string(r, "properties.authentication_method")?),
-            0x16 => Self::AuthenticationData(r.vec16("properties.authentication_data")?),
+            0x16 => Self::AuthenticationData(Opaque(r.vec16("properties.authentication_data")?)),
             0x17 => Self::RequestProblemInformation(flag(r, "properties.request_problem_information")?),
             0x18 => Self::WillDelayInterval(r.u32("properties.will_delay_interval")?),
             0x19 => Self::RequestResponseInformation(flag(r, "properties.request_response_information")?),
@@ -253,10 +256,16 @@ fn response_topic<'a>(r: &mut Reader<'a>) -> Result<&'a str, Error> {
 }
 
 /// A packet's properties: a list to be sent, or validated bytes that came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Properties<'a>(Source<'a>);
 
-#[derive(Clone, Copy, Debug)]
+impl core::fmt::Debug for Properties<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[derive(Clone, Copy)]
 enum Source<'a> {
     List(&'a [Property<'a>]),
     /// Identifiers and values without the length; decodes without error.

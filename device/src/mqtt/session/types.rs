@@ -1,6 +1,7 @@
 //! The session's words: what a caller asks for, and what it is told.
 
 use crate::mqtt::{Duplicate, PacketId, Properties, Qos, Retain, Version, Will};
+use crate::redacted::redacted_debug;
 use crate::time::Duration;
 
 /// How many streams a session may use: the control stream and the data streams of EMQX.
@@ -98,7 +99,7 @@ pub const TX_PACKET_MAX: usize = RX_PACKET_MAX;
 pub const TOPIC_MAX: usize = 128;
 
 /// What CONNECT says, and what the session is to be like. Borrowed for each call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Options<'a> {
     /// The protocol version.
     pub version: Version,
@@ -122,6 +123,14 @@ pub struct Options<'a> {
     pub properties: Properties<'a>,
     /// How long the server has for CONNACK and PINGRESP.
     pub answer_timeout: Duration,
+}
+
+redacted_debug! {
+    [] Options<'_>, "Options",
+    shown: [
+        version, client_id, user_name, will, start, keep_alive_s, session_expiry_s, properties, answer_timeout
+    ],
+    length: [], hidden: [password]
 }
 
 impl<'a> Options<'a> {

@@ -5,17 +5,20 @@
 //! ```
 
 use crate::codec::{DecodeError, NoSpace, Reader, VARINT_MAX, Writer};
+use crate::redacted::redacted_debug;
 
 use super::kind;
 
 /// Handshake bytes at an offset of their encryption level's stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Crypto<'a> {
     /// Where the bytes belong.
     pub offset: u64,
     /// The bytes.
     pub data: &'a [u8],
 }
+
+redacted_debug! { [] Crypto<'_>, "Crypto", shown: [offset], length: [data], hidden: [] }
 
 impl<'a> Crypto<'a> {
     /// Bytes a frame needs beside its data, at most: type, offset and length below 2^14.

@@ -8,6 +8,7 @@
 
 use crate::codec::{DecodeError, NoSpace, Reader, VARINT_MAX, Writer};
 use crate::quic::StreamId;
+use crate::redacted::redacted_debug;
 
 use super::kind;
 
@@ -16,7 +17,7 @@ const LEN: u64 = 0x02;
 const FIN: u64 = 0x01;
 
 /// Bytes of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stream<'a> {
     /// The stream.
     pub id: StreamId,
@@ -27,6 +28,8 @@ pub struct Stream<'a> {
     /// The bytes.
     pub data: &'a [u8],
 }
+
+redacted_debug! { [] Stream<'_>, "Stream", shown: [id, offset, fin], length: [data], hidden: [] }
 
 impl<'a> Stream<'a> {
     pub(super) fn decode(frame: u64, r: &mut Reader<'a>) -> Result<Self, DecodeError> {

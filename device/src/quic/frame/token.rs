@@ -5,15 +5,18 @@
 //! ```
 
 use crate::codec::{DecodeError, NoSpace, Reader, Writer};
+use crate::redacted::redacted_debug;
 
 use super::kind;
 
 /// A token for the Initial of the next connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NewToken<'a> {
     /// Opaque to the client.
     pub token: &'a [u8],
 }
+
+redacted_debug! { [] NewToken<'_>, "NewToken", shown: [], length: [token], hidden: [] }
 
 impl<'a> NewToken<'a> {
     pub(super) fn decode(r: &mut Reader<'a>) -> Result<Self, DecodeError> {

@@ -4,6 +4,7 @@
 //! whatever the window admits can be kept, and a packet once acknowledged never needs to be sent again.
 
 use super::Error;
+use crate::redacted::redacted_debug;
 
 /// Bytes per block: as many as a word has bits.
 pub const BLOCK: usize = 32;
@@ -12,7 +13,6 @@ pub const BLOCK: usize = 32;
 ///
 /// Before the handshake is complete no stream data can arrive: until then the whole of it serves to
 /// reassemble handshake messages, and afterwards the blocks at its end that were not dealt out.
-#[derive(Debug)]
 pub struct ReceiveMemory<const BLOCKS: usize> {
     ring: [[u8; BLOCK]; BLOCKS],
     /// One bit per byte beyond a stream's first gap.
@@ -20,12 +20,18 @@ pub struct ReceiveMemory<const BLOCKS: usize> {
     per_stream: usize,
 }
 
+redacted_debug! {
+    [const BLOCKS: usize] ReceiveMemory<BLOCKS>, "ReceiveMemory",
+    shown: [present, per_stream], length: [ring], hidden: []
+}
+
 /// The memory of one stream.
-#[derive(Debug)]
 pub struct Memory<'a> {
     ring: &'a mut [u8],
     present: &'a mut [u32],
 }
+
+redacted_debug! { [] Memory<'_>, "Memory", shown: [present], length: [ring], hidden: [] }
 
 impl<const BLOCKS: usize> ReceiveMemory<BLOCKS> {
     /// Memory that has not been dealt out.

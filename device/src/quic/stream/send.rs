@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::ranges::RangeSet;
+use crate::redacted::redacted_debug;
 
 /// Bytes to put into one STREAM (or CRYPTO) frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +28,7 @@ enum Fin {
 }
 
 /// Bytes that have been written and are not yet acknowledged: at most `N`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SendBuffer<const N: usize> {
     ring: [u8; N],
     /// Where in the ring the byte at `start` is.
@@ -44,6 +45,11 @@ pub struct SendBuffer<const N: usize> {
     acked: RangeSet,
     fin: Fin,
     limit: usize,
+}
+
+redacted_debug! {
+    [const N: usize] SendBuffer<N>, "SendBuffer",
+    shown: [head, start, sent, end, lost, acked, fin, limit], length: [ring], hidden: []
 }
 
 impl<const N: usize> Default for SendBuffer<N> {
