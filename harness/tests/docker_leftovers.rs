@@ -249,8 +249,8 @@ fn the_container_of_a_killed_run_is_swept_up_by_the_next_whatever_its_broker() {
     let folder = tempfile::tempdir().expect("a folder");
     let long = scenario(folder.path(), 6_000, "delivery.ratio = 100 %", "");
     // It lives all the time: its container is nobody else's business.
-    let living = harness(folder.path(), &long, &broker).spawn().expect("the harness");
-    wait_for_container(&living, folder.path());
+    let mut living = Running(Some(harness(folder.path(), &long, &broker).spawn().expect("the harness")));
+    wait_for_container(living.child(), folder.path());
     for next in [broker.as_str(), "auto", "embedded", "fleet"] {
         let folder = tempfile::tempdir().expect("a folder");
         let long = scenario(folder.path(), 600, "delivery.ratio = 100 %", "");
@@ -276,11 +276,31 @@ fn the_container_of_a_killed_run_is_swept_up_by_the_next_whatever_its_broker() {
             "{next}"
         );
     }
-    assert_ne!(containers_of(living.id()), "", "it is in use");
-    signal(&living, "-INT");
+    let living = living.0.take().expect("it was not taken before");
     let pid = living.id();
+    assert_ne!(containers_of(pid), "", "it is in use");
+    signal(&living, "-INT");
     ended(living);
     assert_eq!(containers_of(pid), "");
+}
+
+/// A run that ends with the test, however that ends.
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&self) -> &Child {
+        self.0.as_ref().expect("nobody took it")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// A small fleet with the embedded broker.
