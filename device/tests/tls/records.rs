@@ -116,6 +116,23 @@ fn data(len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn what_follows_the_handshake_is_left_to_the_next_call() {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let mut server = server(&authority);
+    server.send_half_rtt_data = true;
+    let mut wire: Wire<'_> = Wire::new(config, server, usize::MAX);
+    wire.deliver_to_server();
+    wire.server.writer().write_all(b"right behind").expect("a server may send before the client's Finished");
+    wire.deliver_to_client().expect("the server's flight");
+    assert!(wire.client.is_connected());
+    assert!(!wire.to_client.is_empty(), "it was taken together with the handshake");
+    wire.run().expect("the rest");
+    assert_eq!(wire.client_got, b"right behind");
+}
+
+#[test]
 fn data_flows_both_ways_however_it_is_cut() {
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let anchors = [authority.anchor()];
