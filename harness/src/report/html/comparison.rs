@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Samples, View, breakable, count_text, display, value_cell, value_text};
+use super::{Samples, View, breakable, count_text, display, glued, value_cell, value_text};
 use crate::measure::analysis::{Group, shown_statistics};
 use crate::measure::difference::{Change, Difference, difference};
 use crate::measure::metric::{Figure, Metric, Shape};
@@ -295,9 +295,9 @@ fn difference_cell(figure: Figure, difference: Option<&Difference>) -> Markup {
         td {
             span class=(class) { (words(difference)) }
             @if let Some(interval) = difference.interval.filter(|interval| interval.low != interval.high) {
-                span class="ci" { (signed(unit, interval.low)) " to " (signed(unit, interval.high)) }
+                span class="ci" { (glued(&format!("{} to {}", signed(unit, interval.low), signed(unit, interval.high)))) }
             } @else {
-                span class="ci" { (value_text(unit, difference.to)) " against " (value_text(unit, difference.from)) }
+                span class="ci" { (glued(&format!("{} against {}", value_text(unit, difference.to), value_text(unit, difference.from)))) }
             }
         }
     }

@@ -165,7 +165,7 @@ fn value_cell(unit: Unit, estimate: Option<&Estimate>, samples: Samples) -> Mark
     html! {
         td class="n" {
             (value_text(unit, estimate.value))
-            @if let Some(text) = interval_text(unit, estimate) { span class="ci" { (text) } }
+            @if let Some(text) = interval_text(unit, estimate) { span class="ci" { (glued(&text)) } }
             @if samples == Samples::InCell { span class="ci" { (count_text(estimate)) } }
         }
     }

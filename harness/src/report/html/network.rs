@@ -104,7 +104,7 @@ fn link(view: &View<'_>) -> Option<Markup> {
                             (count(stats.offered))
                             td class="n" {
                                 (thousands(stats.lost as f64))
-                                @if stats.offered > 0 { span class="ci" { (Unit::Percent.format(stats.lost as f64 / stats.offered as f64)) } }
+                                @if stats.offered > 0 { span class="ci" { (super::glued(&Unit::Percent.format(stats.lost as f64 / stats.offered as f64))) } }
                             }
                             (count(stats.queue_drops)) (count(stats.blackout_drops)) (count(stats.oversized))
                             (count(stats.duplicated)) (count(stats.reordered)) (count(stats.corrupted)) (count(stats.longest_burst))

@@ -105,6 +105,11 @@ fn what_never_came_is_not_shown_as_a_number() {
 fn numbers_stay_with_their_units() {
     assert_eq!(glued("99 % of 600 in 3 s"), "99\u{a0}% of 600\u{a0}in 3\u{a0}s");
     assert_eq!(glued("no 1"), "no 1");
+    // An interval may take two lines where a screen is narrow.
+    let page = rendered(|_| {});
+    let intervals: Vec<_> =
+        page.split("<span class=\"ci\">").skip(1).filter_map(|rest| rest.split("</span>").next()).collect();
+    assert!(intervals.iter().any(|interval| interval.contains("\u{a0}ms")), "{intervals:?}");
 }
 
 #[test]
