@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Exit, Failure, print, talk};
 use crate::board::esp32c3::image::{Image, Layout};
-use crate::firmware::build::{self, Firmware};
+use crate::firmware::build::{self, BuildError, Firmware, Variation};
 use crate::firmware::secrets;
 
 /// Arguments of `harness build`.
@@ -13,6 +13,15 @@ pub struct Arguments {
     /// The board.
     #[arg(long, value_enum)]
     board: Board,
+    /// Features of the firmware besides its usual ones, such as uart-console of the ESP32-C3.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    features: Vec<String>,
+    /// Leave out the features it has by default.
+    #[arg(long)]
+    no_default_features: bool,
+    /// Only find out whether it compiles, warnings being errors; no image is made.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Boards with a firmware image of their own; the host board is part of the harness.
@@ -36,7 +45,13 @@ impl Board {
 
 /// Builds and prints the ELF's path, and the image's where the board is flashed with one.
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let elf = build_with_talk(arguments.board.firmware())?;
+    let firmware = arguments.board.firmware();
+    let variation = Variation { features: arguments.features.clone(), bare: arguments.no_default_features };
+    if arguments.check {
+        build::check(firmware, &variation, talk).map_err(failed)?;
+        return Ok(Exit::Passed);
+    }
+    let elf = build::build_variation(firmware, &variation, talk).map_err(failed)?;
     print(&format!("{}\n", elf.display()));
     if arguments.board == Board::Esp32c3 {
         let path = elf.with_extension("bin");
@@ -78,7 +93,11 @@ fn merged(image: &Image) -> Vec<u8> {
 
 /// Builds `firmware`, cargo's lines going to stderr.
 pub fn build_with_talk(firmware: Firmware) -> Result<std::path::PathBuf, Failure> {
-    build::build(firmware, talk).map_err(|error| Failure::environment(miette::Report::msg(error)))
+    build::build(firmware, talk).map_err(failed)
+}
+
+fn failed(error: BuildError) -> Failure {
+    Failure::environment(miette::Report::msg(error))
 }
 
 #[cfg(test)]

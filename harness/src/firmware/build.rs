@@ -66,6 +66,23 @@ impl Firmware {
     }
 }
 
+/// What of a firmware is chosen when it is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variation {
+    /// Features besides those it has by default, or has under test.
+    pub features: Vec<String>,
+    /// Without those it has by default.
+    pub bare: bool,
+}
+
+impl Variation {
+    fn arguments(&self) -> Vec<String> {
+        let features = (!self.features.is_empty()).then(|| format!("--features={}", self.features.join(",")));
+        let bare = self.bare.then(|| "--no-default-features".to_owned());
+        bare.into_iter().chain(features).collect()
+    }
+}
+
 /// Why there is no firmware.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -121,20 +138,66 @@ pub fn workspace() -> PathBuf {
 ///
 /// # Errors
 /// [`BuildError`]: no compiler, no sources, or cargo's own last words.
-pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathBuf, BuildError> {
+pub fn build(firmware: Firmware, progress: impl FnMut(&str)) -> Result<PathBuf, BuildError> {
+    build_variation(firmware, &Variation::default(), progress)
+}
+
+/// The same for a firmware of another choice.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_variation(
+    firmware: Firmware,
+    variation: &Variation,
+    progress: impl FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    cargo("build", firmware, variation, "", progress)?;
+    let elf = workspace().join(TARGET_DIR).join(TARGET).join("release").join(firmware.binary());
+    if firmware == Firmware::QemuStreams {
+        // The next build without streams puts its own in that place.
+        let kept = elf.with_file_name("device-qemu-streams");
+        std::fs::copy(&elf, &kept).map_err(|source| BuildError::NotKept { path: kept.clone(), source })?;
+        return Ok(kept);
+    }
+    Ok(elf)
+}
+
+/// Whether a firmware compiles, without an image of it: warnings are errors.
+///
+/// # Errors
+/// As [`build`].
+pub fn check(
+    firmware: Firmware,
+    variation: &Variation,
+    progress: impl FnMut(&str),
+) -> Result<(), BuildError> {
+    cargo("check", firmware, variation, " -Dwarnings", progress)
+}
+
+/// Where firmware is built, in the workspace.
+const TARGET_DIR: &str = "target/firmware";
+
+/// Has cargo do `what` with `flags` for the compiler besides the firmware's own.
+fn cargo(
+    what: &str,
+    firmware: Firmware,
+    variation: &Variation,
+    flags: &str,
+    mut progress: impl FnMut(&str),
+) -> Result<(), BuildError> {
     let toolchain = Toolchain::find()?;
     let workspace = workspace();
     let manifest = workspace.join("device/boards").join(firmware.folder()).join("Cargo.toml");
     if !manifest.exists() {
         return Err(BuildError::NoSources(manifest));
     }
-    let target_dir = workspace.join("target/firmware");
+    let target_dir = workspace.join(TARGET_DIR);
 
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "--bin", firmware.binary()]);
-    cargo.args(firmware.features());
+    cargo.args([what, "--release", "--locked", "--bin", firmware.binary()]);
+    cargo.args(firmware.features()).args(variation.arguments());
     cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&target_dir);
-    toolchain.configure(&mut cargo, &firmware.flags(&workspace));
+    toolchain.configure(&mut cargo, &format!("{}{flags}", firmware.flags(&workspace)));
     cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
     let mut child = cargo.spawn().map_err(BuildError::NoCargo)?;
@@ -152,12 +215,5 @@ pub fn build(firmware: Firmware, mut progress: impl FnMut(&str)) -> Result<PathB
         let tail = Vec::from(tail).join("\n");
         return Err(BuildError::Failed { firmware: firmware.binary(), status: status.to_string(), tail });
     }
-    let elf = target_dir.join(TARGET).join("release").join(firmware.binary());
-    if firmware == Firmware::QemuStreams {
-        // The next build without streams puts its own in that place.
-        let kept = elf.with_file_name("device-qemu-streams");
-        std::fs::copy(&elf, &kept).map_err(|source| BuildError::NotKept { path: kept.clone(), source })?;
-        return Ok(kept);
-    }
-    Ok(elf)
+    Ok(())
 }
