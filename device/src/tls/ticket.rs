@@ -92,8 +92,12 @@ pub struct NewTicket<'m> {
 }
 
 impl NewTicket<'_> {
-    /// A copy that lasts, or `None` if the ticket is longer than [`TICKET_LEN_MAX`].
+    /// A copy that lasts, or `None` if the ticket is longer than [`TICKET_LEN_MAX`], or if its lifetime is zero: such a
+    /// ticket is to be discarded at once (RFC 8446 4.6.1).
     pub fn to_ticket(&self) -> Option<Ticket> {
+        if self.lifetime_s == 0 {
+            return None;
+        }
         Some(Ticket {
             identity: Vec::from_slice(self.identity).ok()?,
             psk: self.psk.clone(),
@@ -207,9 +211,6 @@ impl Tickets {
         }
         if lifetime_s > LIFETIME_S_MAX {
             return Err(Error::peer(Alert::ILLEGAL_PARAMETER, "a ticket's lifetime exceeds seven days"));
-        }
-        if lifetime_s == 0 {
-            return Ok((None, Step::Continue));
         }
         let hash = self.suite.hash();
         let mut psk = Secret::zero(hash.len());

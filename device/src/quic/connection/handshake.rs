@@ -220,7 +220,7 @@ fn on_message_after_handshake<C: Crypto>(
 
 /// Keeps a ticket together with the limits that 0-RTT data will go by.
 fn store_ticket(ctx: &mut Context<'_>, limits: &Limits, ticket: &tls::NewTicket<'_>) -> Outcome {
-    // A ticket that is too long is as good as none.
+    // A ticket that is too long, or not to be kept, is as good as none.
     let Some(mut ticket) = ticket.to_ticket() else { return Outcome::Nothing };
     const { assert!(Limits::LEN_MAX <= tls::TICKET_APPLICATION_LEN_MAX) };
     let mut bytes = [0; Limits::LEN_MAX];

@@ -15,7 +15,7 @@ use crate::quic::frame::{
     Ack, Crypto, Direction, MaxStreamData, NewConnectionId, NewToken, PathChallenge, PathResponse,
     ResetStream, RetireConnectionId, Stream, kind,
 };
-use crate::quic::{CloseReason, StreamId, TransportCode};
+use crate::quic::{CloseReason, Event, StreamId, TransportCode};
 
 /// The server's own stream, and the client's.
 const THEIRS: StreamId = StreamId(1);
@@ -239,10 +239,11 @@ fn send_tls(peer: &mut Peer, message: &[u8]) {
     peer.send(|w| Crypto { offset: 0, data: message }.encode(w).expect("fits"));
 }
 
-/// NewSessionTicket (RFC 8446 4.6.1) with these extensions.
-fn ticket(extensions: &[u8]) -> Vec<u8> {
+/// NewSessionTicket (RFC 8446 4.6.1) with this lifetime and these extensions.
+fn ticket(lifetime_s: u32, extensions: &[u8]) -> Vec<u8> {
     let body =
-        [&[0, 0, 28, 32, 1, 2, 3, 4, 1, 0, 0, 1, 9][..], &[0, extensions.len() as u8], extensions].concat();
+        [&lifetime_s.to_be_bytes()[..], &[1, 2, 3, 4, 1, 0, 0, 1, 9, 0, extensions.len() as u8], extensions]
+            .concat();
     [&[4, 0, 0, body.len() as u8][..], &body].concat()
 }
 
@@ -255,15 +256,28 @@ fn a_certificate_request_after_the_handshake_is_a_violation() {
 
 #[test]
 fn a_ticket_with_a_limit_of_early_data_is_a_violation() {
-    for max in [0_u32, 1, 16_384, u32::MAX - 1] {
-        let mut peer = Peer::confirmed();
-        send_tls(&mut peer, &ticket(&[&[0, 42, 0, 4][..], &max.to_be_bytes()].concat()));
-        peer.expect_code(TransportCode::PROTOCOL_VIOLATION);
+    // A ticket that lives for no time at all is checked as well.
+    for lifetime_s in [7200, 0] {
+        for max in [0_u32, 1, 16_384, u32::MAX - 1] {
+            let mut peer = Peer::confirmed();
+            send_tls(&mut peer, &ticket(lifetime_s, &[&[0, 42, 0, 4][..], &max.to_be_bytes()].concat()));
+            peer.expect_code(TransportCode::PROTOCOL_VIOLATION);
+        }
     }
     for extensions in [&[][..], &[0, 42, 0, 4, 0xff, 0xff, 0xff, 0xff]] {
         let mut peer = Peer::confirmed();
-        send_tls(&mut peer, &ticket(extensions));
-        assert_eq!(peer.closed(), None, "{extensions:?}");
+        send_tls(&mut peer, &ticket(7200, extensions));
+        assert_eq!(peer.events(), [Event::TicketStored], "{extensions:?}");
+        assert_eq!(peer.kept.tickets, [7200]);
+    }
+}
+
+#[test]
+fn a_ticket_without_a_lifetime_is_discarded_at_once() {
+    for extensions in [&[][..], &[0, 42, 0, 4, 0xff, 0xff, 0xff, 0xff]] {
+        let mut peer = Peer::confirmed();
+        send_tls(&mut peer, &ticket(0, extensions));
+        assert_eq!((peer.events(), peer.kept.tickets), (std::vec![], std::vec![]), "{extensions:?}");
     }
 }
 

@@ -40,10 +40,14 @@ impl Entropy for Counting {
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) tokens: Vec<Vec<u8>>,
+    /// Lifetimes of the tickets, in seconds.
+    pub(super) tickets: Vec<u32>,
 }
 
 impl SessionStore for Kept {
-    fn on_ticket(&mut self, _: tls::Ticket) {}
+    fn on_ticket(&mut self, ticket: tls::Ticket) {
+        self.tickets.push(ticket.lifetime_s());
+    }
     fn on_token(&mut self, token: &[u8]) {
         self.tokens.push(token.to_vec());
     }
