@@ -104,6 +104,11 @@
 //!   by the server, a session that outlives a reboot of the device.
 //! * Exactly-once delivery on EMQX's data streams holds for as long as the stream lives: the broker forgets them
 //!   with their connection.
+//! * More than 32 QoS 1 and 2 messages in flight from a server of 3.1.1, which cannot be told of a receive maximum. Those
+//!   beyond stay unacknowledged, and once the server has the acknowledgements of the others the connection ends with
+//!   [`QUOTA_EXCEEDED`](mqtt::ReasonCode::QUOTA_EXCEEDED) (3.1.1: 4.8): the rest comes, in order, on the next one, if the
+//!   session outlives it. To stop reading until PUBREL makes room would wait for ever: PUBREL comes on the same stream,
+//!   behind what is not read. On a data stream, which the broker forgets, the stream ends at once.
 //! * Sending packets larger than a stream's send buffer; receiving messages larger than the receive buffer (an
 //!   error in 5.0, skipped and acknowledged in 3.1.1).
 #![no_std]

@@ -160,7 +160,8 @@ pub enum Cause {
     ServerDisconnect(ReasonCode),
     /// The server ended the control stream, with its code if it was reset.
     ControlStreamEnded(Option<u64>),
-    /// The server broke the MQTT protocol.
+    /// The server broke the MQTT protocol. Or, with [`ReasonCode::QUOTA_EXCEEDED`], it has more messages in flight than this
+    /// client remembers, which 3.1.1 cannot tell it beforehand: it repeats them on the next connection.
     Protocol(mqtt::Error),
     /// The transport did not open in time.
     ConnectTimeout,

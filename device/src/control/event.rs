@@ -204,7 +204,8 @@ pub enum Cause {
     MqttError,
     /// The network interface went away.
     LinkLost,
-    /// A limit of this device was reached, through no fault of the peer's: `code` is the QUIC error or TLS alert.
+    /// A limit of this device was reached, through no fault of the peer's: `code` is the QUIC error, TLS alert or
+    /// MQTT reason.
     DeviceLimit,
     /// This device cannot use its settings; `detail` says which.
     BadSettings,

@@ -8,7 +8,7 @@ use crate::control::{
 };
 use crate::crypto::CipherSuite;
 use crate::crypto::key_exchange::NamedGroup;
-use crate::mqtt::{self, Qos, Retain};
+use crate::mqtt::{self, Qos, ReasonCode, Retain};
 use crate::quic;
 use crate::time::Duration;
 
@@ -166,6 +166,9 @@ fn disconnection(cause: client::Cause) -> Disconnection {
         client::Cause::Refused(reason) => (Cause::ConnectionRefused, reason.0.into(), reason.name()),
         client::Cause::ServerDisconnect(reason) => (Cause::BrokerDisconnect, reason.0.into(), reason.name()),
         client::Cause::ControlStreamEnded(code) => (Cause::EndedByPeer, code.unwrap_or(0), "control stream"),
+        client::Cause::Protocol(error) if error.reason == ReasonCode::QUOTA_EXCEEDED => {
+            (Cause::DeviceLimit, error.reason.0.into(), "more messages in flight than it remembers")
+        }
         client::Cause::Protocol(error) => (Cause::MqttError, error.reason.0.into(), error.field),
         client::Cause::ConnectTimeout => (Cause::ConnectTimeout, 0, ""),
         client::Cause::ConnackTimeout => (Cause::ConnackTimeout, 0, ""),
@@ -266,5 +269,10 @@ mod tests {
         assert_eq!(told(FailureKind::Tls), Cause::TlsRefused);
         assert_eq!(told(FailureKind::PeerTransport), Cause::ClosedByPeer);
         assert_eq!(disconnection(client::Cause::Options).cause, Cause::BadSettings);
+        let protocol = |reason| {
+            disconnection(client::Cause::Protocol(mqtt::Error { reason, field: "publish.packet_id" })).cause
+        };
+        assert_eq!(protocol(ReasonCode::QUOTA_EXCEEDED), Cause::DeviceLimit);
+        assert_eq!(protocol(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED), Cause::MqttError);
     }
 }

@@ -6,7 +6,7 @@ use device::client::{
     Cause, EarlyData, Event, FailureKind, Phase, Policy, Publication, Reconnect, RequestError, Resumption,
     Slot,
 };
-use device::mqtt::{Duplicate, Qos, ReasonCode, Replay};
+use device::mqtt::{Duplicate, Qos, ReasonCode, Replay, Version};
 use device::quic::TransportCode;
 use link::Direction;
 use simulate::identity::Identity;
@@ -484,4 +484,23 @@ fn a_dead_path_is_left_by_migration_then_by_a_resumed_takeover_each_step_told_wi
     assert_eq!(attempt.0, retry_at, "as was announced");
     world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
     assert_eq!(world.server.service.published.len(), 1, "once, though it was sent on both connections");
+}
+
+#[test]
+fn more_messages_in_flight_than_3_1_1_can_limit_come_once_and_in_order() {
+    let mut world: World =
+        with(PairOptions::seeded(17), MqttOptions { version: Version::V3_1_1, ..MqttOptions::default() });
+    world.connect();
+    world.subscribe(Slot::CONTROL, "a/#", Qos::ExactlyOnce);
+    for number in 0..100 {
+        world.broker_publishes("a/b", &[number], Qos::ExactlyOnce);
+    }
+    world.until(120, "messages", |world| world.client.messages().count() == 100);
+    world.run_for(Duration::from_secs(5));
+    let arrived: Vec<u8> = world.client.messages().map(|message| message.payload[0]).collect();
+    assert_eq!(arrived, (0..100).collect::<Vec<_>>());
+    let causes = world.client.causes();
+    let is_excess =
+        |cause: &Cause| matches!(cause, Cause::Protocol(error) if error.reason == ReasonCode::QUOTA_EXCEEDED);
+    assert!(!causes.is_empty() && causes.iter().all(is_excess), "{causes:?}");
 }

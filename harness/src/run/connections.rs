@@ -160,6 +160,10 @@ pub fn describe(disconnection: &Disconnection) -> String {
 fn remedy(disconnection: &Disconnection) -> Option<&'static str> {
     match (disconnection.cause, disconnection.code) {
         (Cause::DeviceLimit, AEAD_LIMIT_REACHED) => Some("it connects anew, with new keys"),
+        (Cause::DeviceLimit, QUOTA_EXCEEDED) => Some(
+            "it gets the rest on the next connection; MQTT 5.0 tells the broker the limit, a smaller in-flight window \
+             of the broker's keeps it",
+        ),
         // What else is limited is the handshake, and certificates are most of it.
         (Cause::DeviceLimit, _) => Some("use shorter certificate chains (no root, P-256 keys)"),
         (Cause::BadSettings, _) => Some("correct the scenario's settings of the client"),
@@ -206,6 +210,8 @@ const CERTIFICATE_ALERTS: [u8; 7] = [42, 43, 44, 45, 46, 48, 51];
 
 /// A QUIC error (RFC 9000 20.1).
 const AEAD_LIMIT_REACHED: u64 = 0x0f;
+/// An MQTT reason code (MQTT 5.0 2.4).
+const QUOTA_EXCEEDED: u64 = 0x97;
 
 fn is_connected(connection: &Connection) -> bool {
     connection.marks.iter().any(|mark| mark.phase == Phase::Connack)
@@ -291,6 +297,7 @@ mod tests {
              use shorter certificate chains (no root, P-256 keys)"
         );
         assert!(words(Cause::DeviceLimit, AEAD_LIMIT_REACHED, "").ends_with("with new keys"));
+        assert!(words(Cause::DeviceLimit, QUOTA_EXCEEDED, "").contains("MQTT 5.0"));
         assert!(words(Cause::BadSettings, 0, "CONNECT does not fit").contains("correct the scenario"));
         assert!(!words(Cause::TransportError, 0x0d, "").contains("certificate"));
     }

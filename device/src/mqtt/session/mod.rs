@@ -48,6 +48,7 @@ pub struct Session {
     packet_max: u16,
     /// Announced by the last CONNECT.
     receive_maximum: u8,
+    excess: Excess,
     /// Length of the body that was read into the packet buffer, so far or as a whole.
     rx_len: usize,
     /// Whose packet is being gathered there, if the transport hands packets out in pieces.
@@ -83,6 +84,21 @@ enum State {
     Connecting(Replay),
     /// CONNACK came.
     Open,
+}
+
+/// Whether messages came on the control stream that the table of acknowledgements has no room for. A server of 3.1.1
+/// cannot be told how many it may have in flight.
+///
+/// Such a message is neither delivered nor acknowledged, nor is any QoS 1 or 2 message behind it, so that none overtakes
+/// another. For this the connection has to end (3.1.1: 4.8), and the server repeats them on the next one; but only once
+/// it has what was acknowledged, or it would repeat all of it for ever: the answer to a PINGREQ proves that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Excess {
+    None,
+    /// PINGREQ is to be written behind the acknowledgements.
+    Noted,
+    /// The connection ends with PINGRESP.
+    Asked,
 }
 
 /// One stream.
@@ -161,6 +177,7 @@ impl Session {
             slots: [SlotState::NEW; SLOTS],
             packet_max: RX_PACKET_MAX as u16,
             receive_maximum: 0,
+            excess: Excess::None,
             rx_len: 0,
             gathering: None,
             turn: 0,
@@ -232,6 +249,7 @@ impl Session {
     pub fn end(&mut self) {
         self.state = State::Closed;
         self.answer_due = None;
+        self.excess = Excess::None;
         self.gathering = None;
         self.republished = None;
         self.aliases_out.clear();

@@ -3,7 +3,7 @@
 use super::incoming::Accepted;
 use super::notice::{Notice, Span, Topic};
 use super::store::Phase;
-use super::{Answer, PacketBuffer, Session, Slot, State, StreamEnd, Streams, Token};
+use super::{Answer, Excess, PacketBuffer, Session, Slot, State, StreamEnd, Streams, Token};
 use crate::mqtt::packet::{
     Ack, AckKind, Auth, Connack, Delivery, Disconnect, FIXED_HEADER_MAX, FixedHeader, PacketType, Publish,
     Suback, Unsuback, empty,
@@ -258,6 +258,9 @@ impl Session {
             PacketType::Pingresp => {
                 empty(body, "pingresp")?;
                 self.answer_due = None;
+                if self.excess == Excess::Asked {
+                    return Err(Error { reason: ReasonCode::QUOTA_EXCEEDED, field: IN_FLIGHT });
+                }
                 Ok(Step::Packet)
             }
             PacketType::Disconnect if version == Version::V5 => {
@@ -303,14 +306,24 @@ impl Session {
         };
         let accepted = match publish.delivery {
             Delivery::AtMostOnce => Accepted::New,
+            _ if self.excess != Excess::None && slot == Slot::CONTROL => Accepted::Overflow,
             Delivery::AtLeastOnce(id) => self.incoming.on_at_least_once(Token { slot, id }),
             Delivery::ExactlyOnce(id) => self.incoming.on_exactly_once(Token { slot, id }),
         };
         // 3.1.1 cannot announce a maximum: what the table holds is taken.
-        if accepted == Accepted::Overflow
-            || (self.version == Version::V5 && self.incoming.exceeds(self.receive_maximum, slot))
-        {
-            return Err(Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: "publish.packet_id" });
+        if self.version == Version::V5 {
+            if accepted == Accepted::Overflow || self.incoming.exceeds(self.receive_maximum, slot) {
+                return Err(Error { reason: ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, field: IN_FLIGHT });
+            }
+        } else if accepted == Accepted::Overflow {
+            if slot != Slot::CONTROL {
+                // Brokers keep no session for a data stream: nothing would ever be repeated.
+                return Err(Error { reason: ReasonCode::QUOTA_EXCEEDED, field: IN_FLIGHT });
+            }
+            if self.excess == Excess::None {
+                self.excess = Excess::Noted;
+            }
+            return Ok(Step::Packet);
         }
         if accepted == Accepted::Repeated {
             self.stats.duplicates_suppressed += 1;
@@ -402,6 +415,8 @@ impl Part {
     }
 }
 
+/// The field that says how many messages are in flight.
+const IN_FLIGHT: &str = "publish.packet_id";
 const ALIAS_INVALID: Error = Error { reason: ReasonCode::TOPIC_ALIAS_INVALID, field: "publish.topic_alias" };
 
 /// How many bytes of property values stand right in front of the payload.

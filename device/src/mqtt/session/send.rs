@@ -4,8 +4,8 @@ use super::alias::Naming;
 use super::store::Phase;
 use super::subscriptions::{self, State as RequestState};
 use super::{
-    BeginError, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot, State,
-    Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
+    BeginError, Excess, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot,
+    State, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
 };
 use crate::codec::Writer;
 use crate::mqtt::packet::{
@@ -415,14 +415,18 @@ impl Session {
     }
 
     fn send_ping(&mut self, now: Instant, streams: &mut dyn Streams) {
-        let is_due = self.state == State::Open
-            && !self.keep_alive.is_zero()
-            && self.answer_due.is_none()
-            && now >= self.last_sent + self.keep_alive;
+        if self.state != State::Open || self.answer_due.is_some() {
+            return;
+        }
+        let is_asking = self.excess == Excess::Noted && !self.incoming.has_due();
+        let is_due = is_asking || (!self.keep_alive.is_zero() && now >= self.last_sent + self.keep_alive);
         if is_due && put(Packet::Pingreq, self.version, Slot::CONTROL, streams) {
             self.on_sent(now, Slot::CONTROL);
             self.answer_due = Some(now + self.answer_timeout);
             self.stats.pings_sent += 1;
+            if is_asking {
+                self.excess = Excess::Asked;
+            }
         } else if is_due {
             // The stream is full of what the server has not taken yet. Without a later time to try again the timer
             // would fire over and over at this moment.

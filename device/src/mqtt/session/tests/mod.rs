@@ -4,6 +4,7 @@ extern crate std;
 
 mod connect;
 mod data_streams;
+mod excess;
 mod hostile;
 mod keep_alive;
 mod publish;
