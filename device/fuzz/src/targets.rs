@@ -339,8 +339,8 @@ pub fn mqtt_session(data: &[u8]) {
                 let publication = Publication::new(text, b"x").qos(qos).on(slot);
                 let _ = session.publish(now, &options, &publication, &mut wire);
             }
-            7 => drop(session.subscribe(slot, &[Filter::new(text, qos), Filter::new("b", qos)])),
-            8 => drop(session.unsubscribe(slot, &[text])),
+            7 => drop(session.subscribe(slot, &[Filter::new(text, qos), Filter::new("b", qos)], &wire)),
+            8 => drop(session.unsubscribe(slot, &[text], &wire)),
             9 => now += device::time::Duration::from_millis(u64::from(byte) * 100),
             10 => wire.room[slot.index()] = piece.len() * 16,
             11 => wire.ended[slot.index()] = wire.open[slot.index()],

@@ -490,6 +490,7 @@ const fn translate(event: session::Event<'_>) -> Event<'_> {
         session::Event::SessionLost { republished } => Event::SessionLost { republished },
         session::Event::StreamOpened(slot) => Event::StreamOpened(slot),
         session::Event::StreamClosed { slot, code, error } => Event::StreamClosed { slot, code, error },
+        session::Event::StreamRefused(slot) => Event::StreamRefused(slot),
         session::Event::Oversize { slot, size } => Event::Oversize { slot, size },
         // The policy has turned the others into its own before.
         session::Event::Connected { session_present } => {

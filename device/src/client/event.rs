@@ -59,7 +59,7 @@ pub enum Event<'a> {
         /// The server's reason code; publications end with failures too.
         reason: ReasonCode,
     },
-    /// A stored publication was given up: this server can never take it.
+    /// A stored publication was given up: this server can never take it, or not on its data stream.
     Abandoned {
         /// Which one.
         token: Token,
@@ -83,6 +83,9 @@ pub enum Event<'a> {
         /// The rule that was broken, if it was closed for that.
         error: Option<mqtt::Error>,
     },
+    /// The server closed a data stream so often that it is left alone until the next connection, or until
+    /// `open_stream` asks for it. What was stored for it is abandoned, its subscriptions rest.
+    StreamRefused(Slot),
     /// A message larger than the receive buffer was skipped.
     Oversize {
         /// On which stream.

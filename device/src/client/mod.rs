@@ -88,11 +88,11 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// [`RequestError`]; nothing is left half-written.
     pub fn subscribe(
         &mut self,
-        _ctx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
         slot: Slot,
         filters: &[Filter<'_>],
     ) -> Result<Token, RequestError> {
-        self.engine.session_mut().subscribe(slot, filters)
+        self.engine.session_mut().subscribe(slot, filters, &self.quic.with(ctx))
     }
 
     /// Ends subscriptions made on the stream of `slot`.
@@ -101,14 +101,15 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// [`RequestError`]; nothing is left half-written.
     pub fn unsubscribe(
         &mut self,
-        _ctx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
         slot: Slot,
         filters: &[&str],
     ) -> Result<Token, RequestError> {
-        self.engine.session_mut().unsubscribe(slot, filters)
+        self.engine.session_mut().unsubscribe(slot, filters, &self.quic.with(ctx))
     }
 
-    /// Opens the data stream of `slot` as soon as the server allows, so that QoS 0 publications find it open.
+    /// Opens the data stream of `slot` as soon as the server allows, so that QoS 0 publications find it open; also one
+    /// that was [refused](Event::StreamRefused). Nothing happens beyond `STREAMS`.
     pub const fn open_stream(&mut self, slot: Slot) {
         self.engine.session_mut().open_stream(slot);
     }

@@ -340,6 +340,9 @@ const fn refusal(error: RequestError) -> Refusal {
         | RequestError::FilterInvalid
         | RequestError::TooLarge
         | RequestError::PropertyInvalid => Refusal::BadSetting,
-        RequestError::QosNotSupported | RequestError::RetainNotSupported => Refusal::Unsupported,
+        RequestError::StreamInvalid
+        | RequestError::StreamRefused
+        | RequestError::QosNotSupported
+        | RequestError::RetainNotSupported => Refusal::Unsupported,
     }
 }

@@ -100,7 +100,10 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
     ) -> Result<Token, RequestError> {
         match self {
             Self::Quic(client) => client.subscribe(ctx, slot, filters),
-            Self::Stream(client, _) => client.engine_mut().session_mut().subscribe(slot, filters),
+            Self::Stream(client, socket) => {
+                let (engine, _, view) = client.with(ctx, socket);
+                engine.session_mut().subscribe(slot, filters, &view)
+            }
         }
     }
 
@@ -112,7 +115,10 @@ impl<C: Crypto, const STREAMS: usize> Face<'_, '_, C, STREAMS> {
     ) -> Result<Token, RequestError> {
         match self {
             Self::Quic(client) => client.unsubscribe(ctx, slot, filters),
-            Self::Stream(client, _) => client.engine_mut().session_mut().unsubscribe(slot, filters),
+            Self::Stream(client, socket) => {
+                let (engine, _, view) = client.with(ctx, socket);
+                engine.session_mut().unsubscribe(slot, filters, &view)
+            }
         }
     }
 

@@ -270,6 +270,7 @@ fn own(event: &Event<'_>) -> Told {
         Event::SessionLost { republished } => Told::Event(Event::SessionLost { republished }),
         Event::StreamOpened(slot) => Told::Event(Event::StreamOpened(slot)),
         Event::StreamClosed { slot, code, error } => Told::Event(Event::StreamClosed { slot, code, error }),
+        Event::StreamRefused(slot) => Told::Event(Event::StreamRefused(slot)),
         Event::Oversize { slot, size } => Told::Event(Event::Oversize { slot, size }),
         Event::MigrationWanted => Told::Event(Event::MigrationWanted),
         Event::MigrationStarted => Told::Event(Event::MigrationStarted),

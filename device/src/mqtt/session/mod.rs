@@ -107,7 +107,7 @@ struct SlotState {
     is_open: bool,
     /// Whether a data stream is to be opened.
     is_wanted: bool,
-    /// How often its stream was closed during this connection.
+    /// How often its stream was closed since something was achieved on it, during this connection.
     closures: u8,
     /// Whether the server forgot what was in flight here.
     is_forgotten: bool,
@@ -124,10 +124,15 @@ impl SlotState {
         next_id: FIRST_ID,
         frame: receive::Frame::START,
     };
+
+    /// Whether it was closed too often to be opened again.
+    const fn is_refused(&self) -> bool {
+        self.closures > REOPENED_MAX
+    }
 }
 
-/// How often a data stream is opened anew during one connection: a server that closes it each time is not
-/// asked for ever.
+/// How often in a row a data stream is opened anew during one connection: a server that closes it each time is not
+/// asked for ever. A publication that was acknowledged, or a message that was published while it was open, ends a row.
 const REOPENED_MAX: u8 = 8;
 
 const FIRST_ID: PacketId = PacketId::new(1).expect("not zero");
@@ -277,9 +282,14 @@ impl Session {
         self.answer_due = None;
     }
 
-    /// Asks for the data stream of `slot`, so that QoS 0 publications find it open.
+    /// Asks for the data stream of `slot`, so that QoS 0 publications find it open. One that the server
+    /// [refused](RequestError::StreamRefused) is tried again. Nothing happens beyond the streams there are.
     pub const fn open_stream(&mut self, slot: Slot) {
-        self.slots[slot.index()].is_wanted = true;
+        let state = &mut self.slots[slot.index()];
+        state.is_wanted = true;
+        if state.is_refused() {
+            state.closures = 0;
+        }
     }
 
     /// Whether CONNACK came.

@@ -18,6 +18,7 @@ pub enum Notice {
     SessionLost { republished: usize },
     StreamOpened(Slot),
     StreamClosed { slot: Slot, code: Option<u64>, error: Option<Error> },
+    StreamRefused(Slot),
     Oversize { slot: Slot, size: u32 },
     ServerDisconnect(ReasonCode),
     ControlStreamEnded(Option<u64>),
@@ -78,7 +79,7 @@ pub enum Event<'a> {
         /// How it ended.
         reason: ReasonCode,
     },
-    /// A stored publication was given up: this server can never take it.
+    /// A stored publication was given up: this server can never take it, or not on its data stream.
     Abandoned {
         /// Which one.
         token: Token,
@@ -101,6 +102,9 @@ pub enum Event<'a> {
         /// The rule that was broken, if it was closed for that.
         error: Option<Error>,
     },
+    /// A data stream was closed so often that it is left alone, see [`RequestError::StreamRefused`]. What was stored for
+    /// it is told as abandoned; its subscriptions are renewed when it is opened again.
+    StreamRefused(Slot),
     /// A message larger than the receive buffer was skipped (3.1.1 only).
     Oversize {
         /// On which stream.
@@ -139,6 +143,7 @@ impl Session {
             Notice::SessionLost { republished } => Event::SessionLost { republished },
             Notice::StreamOpened(slot) => Event::StreamOpened(slot),
             Notice::StreamClosed { slot, code, error } => Event::StreamClosed { slot, code, error },
+            Notice::StreamRefused(slot) => Event::StreamRefused(slot),
             Notice::Oversize { slot, size } => Event::Oversize { slot, size },
             Notice::ServerDisconnect(reason) => Event::ServerDisconnect(reason),
             Notice::ControlStreamEnded(code) => Event::ControlStreamEnded(code),

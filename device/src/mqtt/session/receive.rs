@@ -8,7 +8,7 @@ use crate::mqtt::packet::{
     Ack, AckKind, Auth, Connack, Delivery, Disconnect, FIXED_HEADER_MAX, FixedHeader, PacketType, Publish,
     Suback, Unsuback, empty,
 };
-use crate::mqtt::{Duplicate, Error, PacketId, Qos, ReasonCode, Version};
+use crate::mqtt::{Duplicate, Error, PacketId, Qos, ReasonCode, Retain, Version};
 
 /// Where the next packet of a stream stands.
 #[derive(Clone, Copy, Debug)]
@@ -331,6 +331,10 @@ impl Session {
         }
         let qos = publish.delivery.qos();
         self.stats.messages_received[usize::from(qos.bits())] += 1;
+        if publish.retain == Retain::No {
+            // Retained ones come with each SUBSCRIBE, also from a server that closes the stream after it.
+            self.slots[slot.index()].closures = 0;
+        }
         let properties_len = values_len(&publish, body.len(), self.version);
         Ok(Step::Notice(Notice::Message(Span {
             slot,
@@ -371,6 +375,7 @@ impl Session {
             return Ok(Step::Packet);
         }
         self.stats.publishes_acknowledged += 1;
+        self.slots[slot.index()].closures = 0;
         Ok(Step::Notice(Notice::Acknowledged { token, reason: ack.reason }))
     }
 

@@ -76,8 +76,9 @@ impl Session {
         publication: &Publication<'_>,
         streams: &mut dyn Streams,
     ) -> Result<Option<Token>, RequestError> {
-        self.check(options.version, publication)?;
         let slot = publication.slot;
+        self.check_slot(slot, streams.count())?;
+        self.check(options.version, publication)?;
         if publication.qos == Qos::AtMostOnce {
             return self.publish_now(now, options.version, publication, streams).map(|()| None);
         }
@@ -91,6 +92,14 @@ impl Session {
         self.stats.store_bytes_max = self.stats.store_bytes_max.max(self.store.bytes() as u32);
         self.stats.store_count_max = self.stats.store_count_max.max(self.store.len() as u32);
         Ok(Some(token))
+    }
+
+    /// Whether anything can be sent on the stream of `slot`, of `count` that there may be.
+    fn check_slot(&self, slot: Slot, count: usize) -> Result<(), RequestError> {
+        if slot.index() >= count {
+            return Err(RequestError::StreamInvalid);
+        }
+        if self.slots[slot.index()].is_refused() { Err(RequestError::StreamRefused) } else { Ok(()) }
     }
 
     fn check(&self, version: Version, publication: &Publication<'_>) -> Result<(), RequestError> {
@@ -222,7 +231,13 @@ impl Session {
     ///
     /// # Errors
     /// [`RequestError`]; nothing is noted then.
-    pub fn subscribe(&mut self, slot: Slot, filters: &[Filter<'_>]) -> Result<Token, RequestError> {
+    pub fn subscribe(
+        &mut self,
+        slot: Slot,
+        filters: &[Filter<'_>],
+        streams: &dyn Streams,
+    ) -> Result<Token, RequestError> {
+        self.check_slot(slot, streams.count())?;
         let token = self.allocate(slot);
         self.subscriptions.subscribe(token, filters)?;
         self.on_request(slot);
@@ -233,7 +248,13 @@ impl Session {
     ///
     /// # Errors
     /// [`RequestError`]; nothing is noted then.
-    pub fn unsubscribe(&mut self, slot: Slot, filters: &[&str]) -> Result<Token, RequestError> {
+    pub fn unsubscribe(
+        &mut self,
+        slot: Slot,
+        filters: &[&str],
+        streams: &dyn Streams,
+    ) -> Result<Token, RequestError> {
+        self.check_slot(slot, streams.count())?;
         let token = self.allocate(slot);
         self.subscriptions.unsubscribe(token, filters)?;
         self.on_request(slot);
@@ -249,8 +270,8 @@ impl Session {
     /// Writes what is due, as far as the streams have room.
     pub(super) fn send(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
         if self.state == State::Open {
-            if let Some(slot) = self.open_data_stream(streams) {
-                return Some(Notice::StreamOpened(slot));
+            if let Some(notice) = self.open_data_stream(streams) {
+                return Some(notice);
             }
             if self.incoming.has_due() {
                 self.send_acks(now, streams);
@@ -268,17 +289,31 @@ impl Session {
         None
     }
 
-    /// Opens a data stream that is needed, if the server's limit allows it.
-    fn open_data_stream(&mut self, streams: &mut dyn Streams) -> Option<Slot> {
-        let slot = Slot::all().skip(1).find(|slot| {
-            let state = &self.slots[slot.index()];
-            state.is_wanted && !state.is_open && state.closures <= super::REOPENED_MAX
-        })?;
-        if !streams.open_stream(slot) {
-            return None;
+    /// Opens a data stream that is needed, if the server's limit allows it and has not refused it.
+    fn open_data_stream(&mut self, streams: &mut dyn Streams) -> Option<Notice> {
+        for slot in Slot::all().skip(1) {
+            let state = &mut self.slots[slot.index()];
+            if !state.is_wanted || state.is_open {
+                continue;
+            }
+            if !state.is_refused() {
+                if !streams.open_stream(slot) {
+                    continue;
+                }
+                state.is_open = true;
+                return Some(Notice::StreamOpened(slot));
+            }
+            // One more, and it has been told.
+            if state.closures == super::REOPENED_MAX + 1 {
+                state.closures += 1;
+                return Some(Notice::StreamRefused(slot));
+            }
+            // What it would hold is room that the other streams share.
+            if let Some(token) = self.store.abandon_first(slot) {
+                return Some(Notice::Abandoned { token, error: RequestError::StreamRefused });
+            }
         }
-        self.slots[slot.index()].is_open = true;
-        Some(slot)
+        None
     }
 
     fn send_acks(&mut self, now: Instant, streams: &mut dyn Streams) {
@@ -362,12 +397,12 @@ impl Session {
                     self.store.abandon(index);
                     return Some(Notice::Abandoned { token: entry.token, error });
                 }
-                if in_flight < usize::from(self.limits.receive_maximum)
-                    && self.put_stored(now, index, streams)
-                {
+                if in_flight >= usize::from(self.limits.receive_maximum) {
+                    // Holds back every other PUBLISH, but no PUBREL: that is what lets this one go (4.9).
+                } else if self.put_stored(now, index, streams) {
                     in_flight += 1;
                 } else {
-                    *is_blocked = true;
+                    blocked[slot.index()] = true;
                 }
             }
             index += 1;

@@ -42,7 +42,18 @@ pub(super) struct Entry {
     pub(super) qos: Qos,
     pub(super) replay: Replay,
     retain: Retain,
-    duplicate: Duplicate,
+    published: Published,
+}
+
+/// When a stored publication's PUBLISH was last written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Published {
+    /// Never, or to a session that its server has lost.
+    Never,
+    /// On an earlier connection or stream.
+    Before,
+    /// On the present one.
+    Now,
 }
 
 impl Entry {
@@ -94,9 +105,9 @@ impl Store {
     }
 
     /// Publications written whose last acknowledgement is to come: what the server's receive maximum
-    /// counts (4.9).
+    /// counts, which begins anew with each connection (4.9).
     pub(super) fn in_flight(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.phase != Phase::PublishDue).count()
+        self.entries.iter().filter(|entry| entry.published == Published::Now).count()
     }
 
     /// Stores a publication behind all others.
@@ -126,7 +137,7 @@ impl Store {
             qos: publication.qos,
             replay: publication.replay,
             retain: publication.retain,
-            duplicate: Duplicate::No,
+            published: Published::Never,
         };
         self.entries.push(entry).map_err(|_| RequestError::Full)?;
         self.due += 1;
@@ -167,7 +178,10 @@ impl Store {
             _ => Delivery::AtLeastOnce(entry.token.id),
         };
         Some(Publish {
-            duplicate: entry.duplicate,
+            duplicate: match entry.published {
+                Published::Never => Duplicate::No,
+                _ => Duplicate::Yes,
+            },
             delivery,
             retain: entry.retain,
             topic: core::str::from_utf8(topic).ok()?,
@@ -179,11 +193,10 @@ impl Store {
     /// What was due of entry `index` is written.
     pub(super) fn on_written(&mut self, index: usize) {
         if let Some(entry) = self.entries.get_mut(index).filter(|entry| entry.is_due()) {
-            entry.phase = match entry.phase {
-                Phase::PublishDue => Phase::Published,
-                _ => Phase::Released,
+            (entry.phase, entry.published) = match entry.phase {
+                Phase::PublishDue => (Phase::Published, Published::Now),
+                _ => (Phase::Released, entry.published),
             };
-            entry.duplicate = Duplicate::Yes;
             self.due -= 1;
         }
     }
@@ -227,6 +240,9 @@ impl Store {
                 Phase::PublishDue | Phase::Published => Phase::PublishDue,
                 Phase::PubrelDue | Phase::Released => Phase::PubrelDue,
             };
+            if entry.published == Published::Now {
+                entry.published = Published::Before;
+            }
         }
         self.count_due();
     }
@@ -239,10 +255,8 @@ impl Store {
         let mut count = 0;
         let due = |entry: &&mut Entry| entry.token.slot == slot && entry.phase == Phase::PublishDue;
         for entry in self.entries.iter_mut().filter(due) {
-            if entry.duplicate == Duplicate::Yes {
-                count += 1;
-            }
-            entry.duplicate = Duplicate::No;
+            count += usize::from(entry.published != Published::Never);
+            entry.published = Published::Never;
         }
         count
     }
@@ -264,6 +278,14 @@ impl Store {
             self.entries.remove(index);
             self.due -= 1;
         }
+    }
+
+    /// Gives up the first entry of `slot`, if it is due.
+    pub(super) fn abandon_first(&mut self, slot: Slot) -> Option<Token> {
+        let index = self.entries.iter().position(|entry| entry.token.slot == slot)?;
+        let token = self.entries[index].token;
+        self.abandon(index);
+        Some(token)
     }
 
     fn count_due(&mut self) {

@@ -252,6 +252,11 @@ pub enum RequestError {
     Full,
     /// QoS 0 needs an open session, or its data stream is not open yet.
     NotConnected,
+    /// The slot is beyond the streams of this client or transport ([`Streams::count`]).
+    StreamInvalid,
+    /// The server closed this data stream again and again, with nothing achieved in between. It is left alone until the
+    /// next connection, or until [`Session::open_stream`](super::Session::open_stream) asks for it.
+    StreamRefused,
     /// The topic is empty, has wildcards, or is longer than [`TOPIC_MAX`].
     TopicInvalid,
     /// The filter breaks the rules of 4.7, or the list of filters is empty or too long.
@@ -271,6 +276,12 @@ impl core::fmt::Display for RequestError {
         f.write_str(match self {
             Self::Full => "no room now; try again after an acknowledgement",
             Self::NotConnected => "the stream is not open; wait for the Connected or StreamOpened event",
+            Self::StreamInvalid => {
+                "no such stream here; use the control stream or a client with more streams"
+            }
+            Self::StreamRefused => {
+                "the server keeps closing this data stream; use another, or ask for it with open_stream"
+            }
             Self::TopicInvalid => "topic name empty, too long or with wildcards",
             Self::FilterInvalid => "topic filter invalid, or none, or too many",
             Self::TooLarge => "larger than the server or the store takes",

@@ -96,7 +96,8 @@ fn packet_types_of_the_control_stream_close_a_data_stream_only() {
 #[test]
 fn a_stream_reset_by_the_server_is_opened_again_and_subscribed_again() {
     let mut world = World::connected();
-    let token = world.session.subscribe(data(1), &[Filter::new("a", Qos::AtLeastOnce)]).expect("room");
+    let token =
+        world.session.subscribe(data(1), &[Filter::new("a", Qos::AtLeastOnce)], &world.wire).expect("room");
     world.drain();
     world.sent(data(1));
     world.reply_on(
@@ -116,7 +117,8 @@ fn a_stream_reset_by_the_server_is_opened_again_and_subscribed_again() {
 #[test]
 fn data_streams_are_restored_after_a_reconnect_though_the_session_was_present() {
     let mut world = World::connected();
-    let token = world.session.subscribe(data(1), &[Filter::new("a", Qos::AtLeastOnce)]).expect("room");
+    let token =
+        world.session.subscribe(data(1), &[Filter::new("a", Qos::AtLeastOnce)], &world.wire).expect("room");
     let publication = Publication::new("b", b"x").qos(Qos::AtLeastOnce).on(data(1));
     let id = world.publish_id(&publication);
     world.drain();
@@ -134,26 +136,137 @@ fn data_streams_are_restored_after_a_reconnect_though_the_session_was_present() 
     assert_eq!((publish.delivery, publish.duplicate), (Delivery::AtLeastOnce(id), Duplicate::No));
 }
 
+/// The server closes the stream whenever it is opened, until it is left alone; returns what was told.
+fn refuse(world: &mut World<'_>) -> Vec<Notice> {
+    let mut told = Vec::new();
+    loop {
+        let notices = world.drain();
+        let is_open = world.wire.is_open[1];
+        told.extend(notices);
+        if !is_open {
+            return told;
+        }
+        world.wire.ended[1] = Some(StreamEnd::Finished);
+    }
+}
+
+fn opened(told: &[Notice]) -> usize {
+    told.iter().filter(|notice| matches!(notice, Notice::StreamOpened(_))).count()
+}
+
 #[test]
 fn a_stream_that_the_server_keeps_closing_is_left_alone_until_the_next_connection() {
     let mut world = World::connected();
     world.session.open_stream(data(1));
-    let mut opened = 0;
-    for _ in 0..100 {
-        opened += world.drain().iter().filter(|notice| matches!(notice, Notice::StreamOpened(_))).count();
-        world.wire.ended[1] = Some(StreamEnd::Finished);
-    }
-    assert!(opened <= usize::from(REOPENED_MAX) + 1, "{opened}");
+    let told = refuse(&mut world);
+    assert_eq!(opened(&told), usize::from(REOPENED_MAX) + 1);
+    assert_eq!(told.last(), Some(&Notice::StreamRefused(data(1))));
+    assert_eq!(world.drain(), [], "told once");
     world.reconnect(true);
     assert_eq!(world.drain(), [Notice::StreamOpened(data(1))]);
+}
+
+#[test]
+fn what_is_stored_for_a_stream_that_is_left_alone_is_abandoned() {
+    let mut world = World::connected();
+    let publication = Publication::new("a", b"x").qos(Qos::AtLeastOnce).on(data(1));
+    let abandoned = [0, 1].map(|_| Notice::Abandoned {
+        token: Token { slot: data(1), id: world.publish_id(&publication) },
+        error: RequestError::StreamRefused,
+    });
+    let control = world.publish_id(&Publication::new("a", b"x").qos(Qos::AtLeastOnce));
+    let told = refuse(&mut world);
+    assert_eq!(told[told.len() - 3..], [Notice::StreamRefused(data(1)), abandoned[0], abandoned[1]]);
+    assert_eq!(world.session.unacknowledged(), 1, "the one on the control stream");
+    world.ack(AckKind::Puback, control);
+    assert_eq!(world.drain().len(), 1);
+}
+
+#[test]
+fn a_stream_that_is_left_alone_refuses_requests_until_it_is_asked_for() {
+    let mut world = World::connected();
+    world.session.open_stream(data(1));
+    refuse(&mut world);
+    let publication = Publication::new("a", b"x").on(data(1));
+    for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        assert_eq!(world.publish(&publication.qos(qos)), Err(RequestError::StreamRefused));
+    }
+    let filters = [Filter::new("a", Qos::AtLeastOnce)];
+    let refused = world.session.subscribe(data(1), &filters, &world.wire);
+    assert_eq!(refused, Err(RequestError::StreamRefused));
+    assert_eq!(world.session.unsubscribe(data(1), &["a"], &world.wire), Err(RequestError::StreamRefused));
+    assert_eq!(world.drain(), []);
+    world.session.open_stream(data(1));
+    assert_eq!(world.drain(), [Notice::StreamOpened(data(1))]);
+    world.publish_id(&publication.qos(Qos::AtLeastOnce));
+}
+
+#[test]
+fn a_stream_that_achieves_something_each_time_is_opened_again_for_ever() {
+    for acknowledges in [true, false] {
+        let mut world = World::connected();
+        world.session.open_stream(data(1));
+        for round in 0..40 {
+            let publication = Publication::new("a", b"x").qos(Qos::AtLeastOnce).on(data(1));
+            if acknowledges {
+                let id = world.publish_id(&publication);
+                world.drain();
+                world.reply_on(data(1), Packet::Ack(AckKind::Puback, Ack::new(id, ReasonCode::SUCCESS)));
+            } else {
+                world.drain();
+                world.reply_on(data(1), Packet::Publish(message("a", b"x", Delivery::AtMostOnce)));
+            }
+            world.drain();
+            world.wire.ended[1] = Some(StreamEnd::Finished);
+            let told = world.drain();
+            assert_eq!(opened(&told), 1, "round {round}: {told:?}");
+        }
+        assert_eq!(world.session.unacknowledged(), 0);
+    }
+}
+
+#[test]
+fn retained_messages_alone_achieve_nothing() {
+    let mut world = World::connected();
+    world.session.open_stream(data(1));
+    let retained = Publish { retain: Retain::Yes, ..message("a", b"x", Delivery::AtMostOnce) };
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        told.extend(world.drain());
+        if world.wire.is_open[1] {
+            world.reply_on(data(1), Packet::Publish(retained));
+            world.wire.ended[1] = Some(StreamEnd::Finished);
+        }
+    }
+    assert_eq!(opened(&told), usize::from(REOPENED_MAX) + 1);
+}
+
+#[test]
+fn a_slot_beyond_the_streams_is_refused() {
+    let mut world = World::new();
+    world.wire.count = 2;
+    let filters = [Filter::new("a", Qos::AtLeastOnce)];
+    for connected in [false, true] {
+        if connected {
+            world.connect(&[]);
+        }
+        let publication = Publication::new("a", b"x").on(data(2));
+        assert_eq!(world.publish(&publication), Err(RequestError::StreamInvalid));
+        assert_eq!(world.publish(&publication.qos(Qos::ExactlyOnce)), Err(RequestError::StreamInvalid));
+        let refused = world.session.subscribe(data(2), &filters, &world.wire);
+        assert_eq!(refused, Err(RequestError::StreamInvalid));
+        assert_eq!(world.session.unsubscribe(data(2), &["a"], &world.wire), Err(RequestError::StreamInvalid));
+    }
+    assert_eq!(world.session.unacknowledged(), 0);
+    world.publish_id(&Publication::new("a", b"x").qos(Qos::AtLeastOnce).on(data(1)));
 }
 
 #[test]
 fn unsubscribing_belongs_to_the_stream_that_subscribed() {
     let mut world = World::connected();
     let filters = [Filter::new("a", Qos::AtLeastOnce)];
-    world.session.subscribe(Slot::CONTROL, &filters).expect("room");
-    world.session.subscribe(data(1), &filters).expect("the same filter on another stream");
+    world.session.subscribe(Slot::CONTROL, &filters, &world.wire).expect("room");
+    world.session.subscribe(data(1), &filters, &world.wire).expect("the same filter on another stream");
     world.drain();
     assert_eq!(world.sent(Slot::CONTROL).len(), 1);
     assert_eq!(world.sent(data(1)).len(), 1);

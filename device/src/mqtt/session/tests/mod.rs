@@ -33,6 +33,7 @@ struct Wire {
     room: usize,
     whole_packets: bool,
     packet_max: usize,
+    count: usize,
     /// Calls of `write` so far.
     writes: usize,
     /// Bytes handed out by one read.
@@ -51,6 +52,7 @@ impl Wire {
             room: 4096,
             whole_packets: true,
             packet_max: RX_PACKET_MAX,
+            count: SLOTS,
             writes: 0,
             read_max: usize::MAX,
         }
@@ -101,7 +103,7 @@ impl Streams for Wire {
     }
 
     fn count(&self) -> usize {
-        SLOTS
+        self.count
     }
 
     fn packet_max(&self) -> usize {
@@ -174,11 +176,16 @@ impl<'a> World<'a> {
 
     /// The connection breaks and a new one is begun.
     fn reconnect(&mut self, session_present: bool) {
+        self.reconnect_to(session_present, &[]);
+    }
+
+    /// Likewise, to a server whose CONNACK has these properties.
+    fn reconnect_to(&mut self, session_present: bool, properties: &[Property<'_>]) {
         self.session.end();
         self.wire = Wire::new();
         self.begin();
         self.sent(Slot::CONTROL);
-        self.connack(session_present, &[]);
+        self.connack(session_present, properties);
         assert_eq!(self.poll(), Some(Notice::Connected { session_present }));
     }
 

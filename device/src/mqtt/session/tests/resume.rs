@@ -126,3 +126,51 @@ fn acknowledgements_of_an_older_connection_do_no_harm() {
     world.ack(AckKind::Puback, id);
     assert_eq!(world.drain(), []);
 }
+
+#[test]
+fn a_receive_maximum_that_holds_back_a_publish_holds_back_no_pubrel() {
+    let mut world = World::new();
+    world.connect(&[Property::ReceiveMaximum(2)]);
+    let first = world.publish_id(&AT_LEAST_ONCE);
+    let second = world.publish_id(&EXACTLY_ONCE);
+    let third = world.publish_id(&EXACTLY_ONCE);
+    let fourth = world.publish_id(&AT_LEAST_ONCE);
+    world.drain();
+    world.ack(AckKind::Pubrec, second);
+    world.drain();
+    assert_eq!(world.sent(Slot::CONTROL).len(), 3, "two PUBLISH, and PUBREL");
+    world.reconnect_to(true, &[Property::ReceiveMaximum(1)]);
+    world.drain();
+    // The quota counts what was published on this connection: not the one whose PUBREL is repeated (3.3.4, 4.9).
+    let sent = world.sent(Slot::CONTROL);
+    assert_eq!(sent[0].publish().delivery.id(), Some(first));
+    assert!(sent[1].is_ack(AckKind::Pubrel, second));
+    assert_eq!(sent.len(), 2);
+    world.ack(AckKind::Pubcomp, second);
+    assert_eq!(world.drain().len(), 1);
+    assert_eq!(world.sent(Slot::CONTROL).len(), 0, "the first is still under way");
+    world.ack(AckKind::Puback, first);
+    world.drain();
+    assert_eq!(world.sent(Slot::CONTROL)[0].publish().delivery.id(), Some(third));
+    // With the quota used up, everything but PUBLISH goes on (3.3.4).
+    world.ack(AckKind::Pubrec, third);
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    assert!(sent.len() == 1 && sent[0].is_ack(AckKind::Pubrel, third), "the quota is that of PUBCOMP");
+    world.ack(AckKind::Pubcomp, third);
+    world.drain();
+    assert_eq!(world.sent(Slot::CONTROL)[0].publish().delivery.id(), Some(fourth));
+}
+
+#[test]
+fn what_is_published_waits_behind_an_older_one_that_has_no_quota() {
+    let mut world = World::new();
+    world.connect(&[Property::ReceiveMaximum(1)]);
+    let ids = [0; 3].map(|_| world.publish_id(&AT_LEAST_ONCE));
+    for id in ids {
+        world.drain();
+        let sent = world.sent(Slot::CONTROL);
+        assert_eq!(sent.iter().map(|sent| sent.publish().delivery.id()).collect::<Vec<_>>(), [Some(id)]);
+        world.ack(AckKind::Puback, id);
+    }
+}

@@ -20,7 +20,7 @@ fn suback(world: &mut World<'_>, id: PacketId, codes: &[u8]) {
 fn several_filters_go_in_one_packet_and_are_answered_together() {
     let mut world = World::connected();
     let filters = [Filter::new("a/+", Qos::AtLeastOnce), Filter::new("b", Qos::ExactlyOnce)];
-    let token = world.session.subscribe(Slot::CONTROL, &filters).expect("room");
+    let token = world.session.subscribe(Slot::CONTROL, &filters, &world.wire).expect("room");
     world.drain();
     let sent = world.sent(Slot::CONTROL);
     assert_eq!(subscribe(&sent[0]), (token.id, std::vec!["a/+", "b"]));
@@ -32,7 +32,7 @@ fn several_filters_go_in_one_packet_and_are_answered_together() {
 #[test]
 fn a_request_before_the_connection_is_sent_with_it() {
     let mut world = World::new();
-    world.session.subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtMostOnce)]).expect("room");
+    world.session.subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtMostOnce)], &world.wire).expect("room");
     world.connect(&[]);
     world.drain();
     assert_eq!(subscribe(&world.sent(Slot::CONTROL)[0]).1, ["a"]);
@@ -48,7 +48,7 @@ fn an_answer_to_nothing_is_a_protocol_error() {
 #[test]
 fn unsubscribe_is_answered_with_codes_in_5_0() {
     let mut world = World::connected();
-    let token = world.session.unsubscribe(Slot::CONTROL, &["a", "b"]).expect("room");
+    let token = world.session.unsubscribe(Slot::CONTROL, &["a", "b"], &world.wire).expect("room");
     world.drain();
     let sent = world.sent(Slot::CONTROL);
     assert!(matches!(sent[0].packet(), Packet::Unsubscribe(_)));
@@ -62,8 +62,10 @@ fn unsubscribe_is_answered_with_codes_in_5_0() {
 fn a_lost_session_is_subscribed_again_and_a_kept_one_is_not() {
     for session_present in [true, false] {
         let mut world = World::connected();
-        let token =
-            world.session.subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtLeastOnce)]).expect("room");
+        let token = world
+            .session
+            .subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtLeastOnce)], &world.wire)
+            .expect("room");
         world.drain();
         world.sent(Slot::CONTROL);
         suback(&mut world, token.id, &[1]);
@@ -82,7 +84,7 @@ fn a_lost_session_is_subscribed_again_and_a_kept_one_is_not() {
 fn an_unanswered_request_is_repeated_after_a_reconnect() {
     let mut world = World::connected();
     let filters = [Filter::new("a", Qos::AtMostOnce)];
-    let token = world.session.subscribe(Slot::CONTROL, &filters).expect("room");
+    let token = world.session.subscribe(Slot::CONTROL, &filters, &world.wire).expect("room");
     world.drain();
     world.reconnect(true);
     world.drain();
