@@ -38,14 +38,16 @@ pub enum Event<'a> {
     Connected(Connected),
     /// A message came. The client acknowledges it by itself.
     Message(Message<'a>),
-    /// SUBACK: one reason code per filter, in their order; the granted QoS or a failure.
+    /// SUBACK: one reason code per filter, in their order; the granted QoS or a failure. Subscriptions that the client
+    /// renews by itself are answered, too, each as a request of its own.
     Subscribed {
         /// Of which request.
         token: Token,
         /// One code per filter (3.9.3).
         codes: &'a [u8],
     },
-    /// UNSUBACK: one reason code per filter (5.0), or none (3.1.1).
+    /// UNSUBACK: one reason code per filter, in their order (5.0), or none (3.1.1). A subscription whose end was refused
+    /// is kept.
     Unsubscribed {
         /// Of which request.
         token: Token,
@@ -59,7 +61,7 @@ pub enum Event<'a> {
         /// The server's reason code; publications end with failures too.
         reason: ReasonCode,
     },
-    /// A stored publication was given up: this server can never take it, or not on its data stream.
+    /// A stored publication or a request was given up: this server can never take it, or not on its data stream.
     Abandoned {
         /// Which one.
         token: Token,

@@ -392,7 +392,7 @@ impl Session {
     /// The server knows nothing about `slot` any more. Returns how many publications are sent anew.
     fn on_session_lost(&mut self, slot: Slot) -> usize {
         self.incoming.on_session_lost(slot);
-        if self.subscriptions.has_granted(slot) {
+        while self.subscriptions.has_granted(slot) {
             let token = self.allocate(slot);
             self.subscriptions.renew(token);
         }

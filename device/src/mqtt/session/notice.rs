@@ -79,7 +79,7 @@ pub enum Event<'a> {
         /// How it ended.
         reason: ReasonCode,
     },
-    /// A stored publication was given up: this server can never take it, or not on its data stream.
+    /// A stored publication or a request was given up: this server can never take it, or not on its data stream.
     Abandoned {
         /// Which one.
         token: Token,

@@ -3,6 +3,7 @@
 use super::incoming::Accepted;
 use super::notice::{Notice, Span, Topic};
 use super::store::Phase;
+use super::subscriptions::{Codes, State as Request};
 use super::{Answer, Excess, PacketBuffer, Session, Slot, State, StreamEnd, Streams, Token};
 use crate::mqtt::packet::{
     Ack, AckKind, Auth, Connack, Delivery, Disconnect, FIXED_HEADER_MAX, FixedHeader, PacketType, Publish,
@@ -382,7 +383,7 @@ impl Session {
     fn on_suback(&mut self, slot: Slot, body: &[u8]) -> Result<Step, Error> {
         let suback = Suback::decode(body, self.version)?;
         let token = Token { slot, id: suback.id };
-        if !self.subscriptions.on_suback(token, suback.codes) {
+        if !self.subscriptions.on_answer(token, Request::Subscribing, Codes::Each(suback.codes)) {
             return Err(Error::protocol("suback.packet_id"));
         }
         Ok(Step::Notice(Notice::Subscribed { token, codes: suback.codes.len() as u16 }))
@@ -391,7 +392,12 @@ impl Session {
     fn on_unsuback(&mut self, slot: Slot, body: &[u8]) -> Result<Step, Error> {
         let unsuback = Unsuback::decode(body, self.version)?;
         let token = Token { slot, id: unsuback.id };
-        if !self.subscriptions.on_unsuback(token) {
+        let codes = match self.version {
+            Version::V5 => Codes::Each(unsuback.codes),
+            // It has none: a server that knows no refusal (3.11 of 3.1.1).
+            Version::V3_1_1 => Codes::All(0),
+        };
+        if !self.subscriptions.on_answer(token, Request::Unsubscribing, codes) {
             return Err(Error::protocol("unsuback.packet_id"));
         }
         Ok(Step::Notice(Notice::Unsubscribed { token, codes: unsuback.codes.len() as u16 }))

@@ -2,7 +2,7 @@
 
 use super::alias::Naming;
 use super::store::Phase;
-use super::subscriptions::{self, State as RequestState};
+use super::subscriptions::{self, Codes, State as RequestState};
 use super::{
     BeginError, Excess, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot,
     State, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
@@ -276,8 +276,10 @@ impl Session {
             if self.incoming.has_due() {
                 self.send_acks(now, streams);
             }
-            if self.subscriptions.has_due() {
-                self.send_requests(now, streams);
+            if self.subscriptions.has_due()
+                && let Some(notice) = self.send_requests(now, streams)
+            {
+                return Some(notice);
             }
         }
         if self.store.has_due()
@@ -331,22 +333,35 @@ impl Session {
         }
     }
 
-    fn send_requests(&mut self, now: Instant, streams: &mut dyn Streams) {
+    fn send_requests(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
         for slot in Slot::all() {
             if !self.slots[slot.index()].is_open {
                 continue;
             }
             while let Some((token, state)) = self.subscriptions.due(slot) {
-                if !self.put_request(token, state, streams) {
-                    break;
+                match self.put_request(token, state, streams) {
+                    Ok(()) => {
+                        self.subscriptions.on_written(token, state);
+                        self.on_sent(now, slot);
+                    }
+                    Err(RequestError::Full) => break,
+                    Err(error) => {
+                        let code = Codes::All(ReasonCode::PACKET_TOO_LARGE.0);
+                        self.subscriptions.on_answer(token, state, code);
+                        return Some(Notice::Abandoned { token, error });
+                    }
                 }
-                self.subscriptions.on_written(token, state);
-                self.on_sent(now, slot);
             }
         }
+        None
     }
 
-    fn put_request(&self, token: Token, state: RequestState, streams: &mut dyn Streams) -> bool {
+    fn put_request(
+        &self,
+        token: Token,
+        state: RequestState,
+        streams: &mut dyn Streams,
+    ) -> Result<(), RequestError> {
         let mut bytes = [0; REQUEST_MAX];
         let mut w = Writer::new(&mut bytes);
         let filters = self.subscriptions.filters(token, state);
@@ -359,11 +374,14 @@ impl Session {
                 Unsubscribe::encode_filters(token.id, Properties::NONE, names, self.version, &mut w)
             }
         };
-        let fits = encoded.is_ok() && streams.writable(token.slot) >= w.len();
-        if fits {
-            streams.write(token.slot, w.written(), &[]);
+        if encoded.is_err() || w.len() as u64 > self.maximum_packet_size() {
+            return Err(RequestError::TooLarge);
         }
-        fits
+        if streams.writable(token.slot) < w.len() {
+            return Err(RequestError::Full);
+        }
+        streams.write(token.slot, w.written(), &[]);
+        Ok(())
     }
 
     /// Writes stored publications in their order; a slot without room stops only itself.

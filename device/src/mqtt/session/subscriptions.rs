@@ -18,6 +18,9 @@ pub(super) const BYTES: usize = 320;
 /// Longest filter in bytes.
 const FILTER_MAX: usize = 200;
 
+/// Among the options of a record that no subscription stands behind: an UNSUBSCRIBE asked for it all the same.
+const UNKNOWN: u8 = 1 << 7;
+
 const HEAD: usize = 6;
 const SLOT: usize = 1;
 const OPTIONS: usize = 2;
@@ -50,6 +53,15 @@ impl State {
             _ => Self::Unsubscribing,
         }
     }
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Codes<'a> {
+    /// One reason code for each filter, in their order.
+    Each(&'a [u8]),
+    /// The same for all.
+    All(u8),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +101,8 @@ impl Subscriptions {
     /// Notes a SUBSCRIBE. A filter that is subscribed to already gets the new options.
     ///
     /// # Errors
-    /// `FilterInvalid`, or `Full` without room or while an earlier request about a filter is unanswered.
+    /// `FilterInvalid`, also for a filter that is named twice, or `Full` without room or while an earlier request about a
+    /// filter is unanswered.
     pub(super) fn subscribe(&mut self, token: Token, filters: &[Filter<'_>]) -> Result<(), RequestError> {
         Self::check(filters.iter().map(|filter| filter.filter))?;
         if filters.iter().any(|filter| filter.no_local && filter.filter.starts_with("$share/")) {
@@ -105,7 +118,7 @@ impl Subscriptions {
     /// As for [`Self::subscribe`].
     pub(super) fn unsubscribe(&mut self, token: Token, filters: &[&str]) -> Result<(), RequestError> {
         Self::check(filters.iter().copied())?;
-        self.request(token, filters.iter().map(|filter| (*filter, 0)), State::UnsubscribeDue)
+        self.request(token, filters.iter().map(|filter| (*filter, UNKNOWN)), State::UnsubscribeDue)
     }
 
     fn check<'f>(mut filters: impl ExactSizeIterator<Item = &'f str>) -> Result<(), RequestError> {
@@ -124,6 +137,10 @@ impl Subscriptions {
     ) -> Result<(), RequestError> {
         let mut needed = 0;
         for (filter, _) in requests.clone() {
+            // One code answers each, and there is one record to keep it in.
+            if requests.clone().filter(|(other, _)| *other == filter).count() > 1 {
+                return Err(RequestError::FilterInvalid);
+            }
             match self.find(token.slot, filter) {
                 Some(record) if record.state != State::Granted => return Err(RequestError::Full),
                 Some(_) => {}
@@ -133,11 +150,15 @@ impl Subscriptions {
         if self.len + needed > BYTES {
             return Err(RequestError::Full);
         }
-        for (filter, options) in requests {
-            let position = match self.find(token.slot, filter) {
-                Some(record) => record.position,
-                None => self.append(filter),
-            };
+        for (filter, mut options) in requests {
+            // Behind the others even if it is there already: the codes come in the order of the request.
+            if let Some(record) = self.find(token.slot, filter) {
+                self.remove(record.position);
+                if options == UNKNOWN {
+                    options = record.options;
+                }
+            }
+            let position = self.append(filter);
             let [high, low] = token.id.value().to_be_bytes();
             let head = &mut self.bytes[position..position + HEAD];
             head[SLOT..].copy_from_slice(&[token.slot.index() as u8, options, state as u8, high, low]);
@@ -155,7 +176,7 @@ impl Subscriptions {
         position
     }
 
-    /// The oldest request to be written on `slot`, and whether it is UNSUBSCRIBE.
+    /// The first request to be written on `slot`, and whether it is UNSUBSCRIBE.
     pub(super) fn due(&self, slot: Slot) -> Option<(Token, State)> {
         self.records()
             .find(|record| {
@@ -169,7 +190,7 @@ impl Subscriptions {
     pub(super) fn filters(&self, token: Token, state: State) -> impl Iterator<Item = Filter<'_>> {
         self.records()
             .filter(move |record| record.token == token && record.state == state)
-            .filter_map(|record| Filter::from_options(self.filter(&record), record.options).ok())
+            .filter_map(|record| Filter::from_options(self.filter(&record), record.options & !UNKNOWN).ok())
     }
 
     /// The request is written.
@@ -181,39 +202,38 @@ impl Subscriptions {
         self.change(|record| (record.token == token && record.state == state).then_some(next));
     }
 
-    /// SUBACK came: refused filters are forgotten. False if the codes do not answer an open request.
-    pub(super) fn on_suback(&mut self, token: Token, codes: &[u8]) -> bool {
-        let asked = |record: &Record| record.token == token && record.state == State::Subscribing;
-        if self.records().filter(|record| asked(record)).count() != codes.len() {
+    /// SUBACK came, or UNSUBACK for a request that is [`State::Unsubscribing`]: filters refused are forgotten, those not
+    /// let go are kept. False if the codes do not answer an open request.
+    pub(super) fn on_answer(&mut self, token: Token, state: State, codes: Codes<'_>) -> bool {
+        let asked = |record: &Record| record.token == token && record.state == state;
+        let count = self.records().filter(asked).count();
+        if count == 0 || matches!(codes, Codes::Each(codes) if codes.len() != count) {
             return false;
         }
-        let mut position = 0;
-        for &code in codes {
-            while let Some(record) = self.record(position).filter(|record| !asked(record)) {
-                position = record.position + record.len;
-            }
-            if code < 0x80 {
-                self.bytes[position + STATE] = State::Granted as u8;
-            } else {
-                self.remove(position);
-            }
-        }
-        true
-    }
-
-    /// UNSUBACK came. False if no request waits for it.
-    pub(super) fn on_unsuback(&mut self, token: Token) -> bool {
-        let mut is_known = false;
+        let mut index = 0;
         let mut position = 0;
         while let Some(record) = self.record(position) {
-            if record.token == token && record.state == State::Unsubscribing {
-                is_known = true;
-                self.remove(position);
-            } else {
+            let mut is_left = true;
+            if asked(&record) {
+                let code = match codes {
+                    Codes::Each(codes) => codes.get(index).copied().unwrap_or_default(),
+                    Codes::All(code) => code,
+                };
+                index += 1;
+                let subscribes = matches!(state, State::SubscribeDue | State::Subscribing);
+                is_left = (code < 0x80) == subscribes && record.options & UNKNOWN == 0;
+            }
+            if is_left {
+                if asked(&record) {
+                    self.bytes[position + STATE] = State::Granted as u8;
+                }
                 position += record.len;
+            } else {
+                self.remove(position);
             }
         }
-        is_known
+        self.count_due();
+        true
     }
 
     /// The stream of `slot` is gone: requests without an answer are due again.
@@ -231,16 +251,14 @@ impl Subscriptions {
         self.records().any(|record| record.token.slot == slot && record.state == State::Granted)
     }
 
-    /// The server forgot what was granted on a slot: it is asked for again, as the request `token`.
+    /// The server forgot what was granted on a slot: one filter of it is asked for again, as the request `token`.
+    ///
+    /// Each by itself: a packet with all of them might be larger than the server takes.
     pub(super) fn renew(&mut self, token: Token) {
-        let mut position = 0;
-        while let Some(record) = self.record(position) {
-            if record.token.slot == token.slot && record.state == State::Granted {
-                self.bytes[position + STATE] = State::SubscribeDue as u8;
-                self.bytes[position + ID..position + HEAD].copy_from_slice(&token.id.value().to_be_bytes());
-            }
-            position += record.len;
-        }
+        let granted = |record: &Record| record.token.slot == token.slot && record.state == State::Granted;
+        let Some(Record { position, .. }) = self.records().find(granted) else { return };
+        self.bytes[position + STATE] = State::SubscribeDue as u8;
+        self.bytes[position + ID..position + HEAD].copy_from_slice(&token.id.value().to_be_bytes());
         self.count_due();
     }
 
@@ -318,6 +336,10 @@ mod tests {
         subscriptions.filters(token(id), state).map(|filter| filter.filter).collect()
     }
 
+    fn answer(subscriptions: &mut Subscriptions, id: u16, state: State, codes: &[u8]) -> bool {
+        subscriptions.on_answer(token(id), state, Codes::Each(codes))
+    }
+
     #[test]
     fn granted_filters_are_renewed_and_refused_ones_forgotten() {
         let mut subscriptions = Subscriptions::new();
@@ -330,11 +352,14 @@ mod tests {
         assert_eq!(subscriptions.due(Slot::CONTROL), Some((token(1), State::SubscribeDue)));
         subscriptions.on_written(token(1), State::SubscribeDue);
         assert!(!subscriptions.has_due());
-        assert!(!subscriptions.on_suback(token(1), &[0, 0]), "one code is missing");
-        assert!(subscriptions.on_suback(token(1), &[1, 0x87, 2]));
+        assert!(!answer(&mut subscriptions, 1, State::Subscribing, &[0, 0]), "one code is missing");
+        assert!(answer(&mut subscriptions, 1, State::Subscribing, &[1, 0x87, 2]));
         assert!(!subscriptions.contains(token(1)), "the identifier is free again");
         subscriptions.renew(token(7));
-        assert_eq!(names(&subscriptions, 7, State::SubscribeDue), ["a/+", "c"]);
+        subscriptions.renew(token(8));
+        assert!(!subscriptions.has_granted(Slot::CONTROL));
+        assert_eq!(names(&subscriptions, 7, State::SubscribeDue), ["a/+"]);
+        assert_eq!(names(&subscriptions, 8, State::SubscribeDue), ["c"]);
     }
 
     #[test]
@@ -343,12 +368,45 @@ mod tests {
         subscriptions.subscribe(token(1), &[Filter::new("a", Qos::AtMostOnce)]).expect("room");
         assert_eq!(subscriptions.unsubscribe(token(2), &["a"]), Err(RequestError::Full), "unanswered");
         subscriptions.on_written(token(1), State::SubscribeDue);
-        assert!(subscriptions.on_suback(token(1), &[0]));
+        assert!(answer(&mut subscriptions, 1, State::Subscribing, &[0]));
         subscriptions.unsubscribe(token(2), &["a", "unknown"]).expect("room");
         subscriptions.on_written(token(2), State::UnsubscribeDue);
-        assert!(subscriptions.on_unsuback(token(2)));
-        assert!(!subscriptions.on_unsuback(token(2)));
+        assert!(!answer(&mut subscriptions, 2, State::Unsubscribing, &[0]), "one code is missing");
+        assert!(answer(&mut subscriptions, 2, State::Unsubscribing, &[0, 0x11]));
+        assert!(!answer(&mut subscriptions, 2, State::Unsubscribing, &[0, 0x11]));
         assert_eq!(subscriptions.bytes(), 0);
+    }
+
+    #[test]
+    fn a_subscription_that_the_server_does_not_let_go_is_kept_with_its_options() {
+        let mut subscriptions = Subscriptions::new();
+        let filter = Filter { no_local: true, ..Filter::new("a", Qos::ExactlyOnce) };
+        subscriptions.subscribe(token(1), &[filter]).expect("room");
+        subscriptions.on_written(token(1), State::SubscribeDue);
+        assert!(answer(&mut subscriptions, 1, State::Subscribing, &[2]));
+        subscriptions.unsubscribe(token(2), &["unknown", "a"]).expect("room");
+        assert_eq!(names(&subscriptions, 2, State::UnsubscribeDue), ["unknown", "a"]);
+        subscriptions.on_written(token(2), State::UnsubscribeDue);
+        assert!(answer(&mut subscriptions, 2, State::Unsubscribing, &[0x87, 0x87]));
+        subscriptions.renew(token(3));
+        assert!(!subscriptions.has_granted(Slot::CONTROL), "what never was one is none");
+        let renewed: Vec<_> = subscriptions.filters(token(3), State::SubscribeDue).collect();
+        assert_eq!(renewed, [filter]);
+    }
+
+    #[test]
+    fn filters_keep_the_order_of_the_request_though_one_is_known() {
+        let mut subscriptions = Subscriptions::new();
+        subscriptions.subscribe(token(1), &[Filter::new("a", Qos::AtLeastOnce)]).expect("room");
+        subscriptions.on_written(token(1), State::SubscribeDue);
+        assert!(answer(&mut subscriptions, 1, State::Subscribing, &[1]));
+        let both = [Filter::new("b", Qos::AtLeastOnce), Filter::new("a", Qos::AtLeastOnce)];
+        subscriptions.subscribe(token(2), &both).expect("room");
+        assert_eq!(names(&subscriptions, 2, State::SubscribeDue), ["b", "a"]);
+        subscriptions.on_written(token(2), State::SubscribeDue);
+        assert!(answer(&mut subscriptions, 2, State::Subscribing, &[0x87, 1]));
+        subscriptions.renew(token(3));
+        assert_eq!(names(&subscriptions, 3, State::SubscribeDue), ["a"]);
     }
 
     #[test]
@@ -372,6 +430,9 @@ mod tests {
         assert_eq!(subscriptions.subscribe(token(1), &[]), Err(RequestError::FilterInvalid));
         let bad = [Filter::new("a#", Qos::AtMostOnce)];
         assert_eq!(subscriptions.subscribe(token(1), &bad), Err(RequestError::FilterInvalid));
+        let twice = [Filter::new("a", Qos::AtMostOnce), Filter::new("a", Qos::AtLeastOnce)];
+        assert_eq!(subscriptions.subscribe(token(1), &twice), Err(RequestError::FilterInvalid));
+        assert_eq!(subscriptions.unsubscribe(token(1), &["a", "a"]), Err(RequestError::FilterInvalid));
         let shared = [Filter { no_local: true, ..Filter::new("$share/g/a", Qos::AtMostOnce) }];
         assert_eq!(subscriptions.subscribe(token(1), &shared), Err(RequestError::FilterInvalid));
     }

@@ -259,7 +259,7 @@ pub enum RequestError {
     StreamRefused,
     /// The topic is empty, has wildcards, or is longer than [`TOPIC_MAX`].
     TopicInvalid,
-    /// The filter breaks the rules of 4.7, or the list of filters is empty or too long.
+    /// A filter breaks the rules of 4.7 or is named twice, or the list of filters is empty or too long.
     FilterInvalid,
     /// Larger than the packet the server accepts, or than the store.
     TooLarge,
@@ -283,7 +283,7 @@ impl core::fmt::Display for RequestError {
                 "the server keeps closing this data stream; use another, or ask for it with open_stream"
             }
             Self::TopicInvalid => "topic name empty, too long or with wildcards",
-            Self::FilterInvalid => "topic filter invalid, or none, or too many",
+            Self::FilterInvalid => "topic filter invalid or named twice, or none, or too many",
             Self::TooLarge => "larger than the server or the store takes",
             Self::PropertyInvalid => "a property that does not belong into this packet or version",
             Self::QosNotSupported => "the server does not support this QoS",

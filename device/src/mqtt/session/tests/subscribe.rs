@@ -91,3 +91,93 @@ fn an_unanswered_request_is_repeated_after_a_reconnect() {
     let sent = world.sent(Slot::CONTROL);
     assert_eq!(subscribe(&sent[0]), (token.id, std::vec!["a"]), "under the same identifier");
 }
+
+#[test]
+fn codes_come_in_the_order_of_the_callers_filters() {
+    let mut world = World::connected();
+    let token = world
+        .session
+        .subscribe(Slot::CONTROL, &[Filter::new("a", Qos::AtLeastOnce)], &world.wire)
+        .expect("room");
+    world.drain();
+    suback(&mut world, token.id, &[1]);
+    world.drain();
+    world.sent(Slot::CONTROL);
+    let filters = [Filter::new("b", Qos::AtLeastOnce), Filter::new("a", Qos::ExactlyOnce)];
+    let token = world.session.subscribe(Slot::CONTROL, &filters, &world.wire).expect("room");
+    world.drain();
+    assert_eq!(subscribe(&world.sent(Slot::CONTROL)[0]), (token.id, std::vec!["b", "a"]));
+    suback(&mut world, token.id, &[1, 2]);
+    world.drain();
+    let token = world.session.unsubscribe(Slot::CONTROL, &["c", "a", "b"], &world.wire).expect("room");
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    let Packet::Unsubscribe(unsubscribe) = sent[0].packet() else { panic!("UNSUBSCRIBE") };
+    assert_eq!(
+        (unsubscribe.id, unsubscribe.filters.iter().collect::<Vec<_>>()),
+        (token.id, std::vec!["c", "a", "b"])
+    );
+}
+
+#[test]
+fn unsuback_with_a_wrong_number_of_codes_is_a_protocol_error() {
+    let mut world = World::connected();
+    let token = world.session.unsubscribe(Slot::CONTROL, &["a", "b"], &world.wire).expect("room");
+    world.drain();
+    world.reply(Packet::Unsuback(Unsuback { id: token.id, properties: Properties::NONE, codes: &[0] }));
+    assert_eq!(world.drain(), [Notice::Protocol(Error::protocol("unsuback.packet_id"))]);
+}
+
+#[test]
+fn unsuback_of_3_1_1_has_no_codes() {
+    let mut world = World::connected_v3();
+    let token = world.session.unsubscribe(Slot::CONTROL, &["a", "b"], &world.wire).expect("room");
+    world.drain();
+    world.reply(Packet::Unsuback(Unsuback { id: token.id, properties: Properties::NONE, codes: &[] }));
+    assert_eq!(world.drain(), [Notice::Unsubscribed { token, codes: 0 }]);
+}
+
+#[test]
+fn a_request_larger_than_the_server_takes_is_abandoned() {
+    let mut world = World::new();
+    let long = "x".repeat(60);
+    let token = world
+        .session
+        .subscribe(Slot::CONTROL, &[Filter::new(&long, Qos::AtMostOnce)], &world.wire)
+        .expect("nothing is known of the server");
+    world.connect(&[Property::MaximumPacketSize(64)]);
+    let abandoned = |token| [Notice::Abandoned { token, error: RequestError::TooLarge }];
+    assert_eq!(world.drain(), abandoned(token));
+    let token = world.session.unsubscribe(Slot::CONTROL, &[&long], &world.wire).expect("room");
+    assert_eq!(world.drain(), abandoned(token));
+    assert_eq!(world.sent(Slot::CONTROL).len(), 0);
+    let short = [Filter::new("a", Qos::AtMostOnce)];
+    world.session.subscribe(Slot::CONTROL, &short, &world.wire).expect("the table is empty again");
+    world.drain();
+    assert_eq!(subscribe(&world.sent(Slot::CONTROL)[0]).1, ["a"]);
+}
+
+#[test]
+fn renewals_keep_to_the_servers_maximum_packet_size() {
+    let maximum = 64;
+    let mut world = World::new();
+    world.connect(&[Property::MaximumPacketSize(maximum)]);
+    let filters = ["1", "2", "3", "4"].map(|digit| std::format!("{digit}/{}", "x".repeat(30)));
+    for filter in &filters {
+        let filter = [Filter::new(filter, Qos::AtLeastOnce)];
+        let token = world.session.subscribe(Slot::CONTROL, &filter, &world.wire).expect("room");
+        world.drain();
+        suback(&mut world, token.id, &[1]);
+        world.drain();
+    }
+    world.reconnect_to(false, &[Property::MaximumPacketSize(maximum)]);
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    assert!(sent.iter().all(|sent| sent.bytes.len() <= maximum as usize));
+    let renewed: Vec<_> = sent.iter().flat_map(|sent| subscribe(sent).1).collect();
+    assert_eq!(renewed, filters);
+    for sent in &sent {
+        suback(&mut world, subscribe(sent).0, &[1]);
+    }
+    assert_eq!(world.drain().len(), filters.len());
+}
