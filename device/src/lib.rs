@@ -78,6 +78,9 @@
 //! }
 //! ```
 //!
+//! With these defaults a quiet connection lives on: QUIC gives it up after 30 s without a packet, but sends a PING after
+//! 15 ([`quic::Config::new`]); MQTT asks for the broker after 60 s ([`mqtt::Options::new`]).
+//!
 //! # Bounds
 //! Largest packet received 1152 bytes ([`mqtt::session::RX_PACKET_MAX`], announced to the server), less with three or
 //! four streams, which share their memory ([`client::Client`]); largest sent 1152; topics up to 128 bytes; 16

@@ -22,7 +22,8 @@ pub struct Config {
     /// smaller of this and the peer's value holds (RFC 9000 10.1).
     pub idle_timeout: Duration,
     /// Send a PING after this long without traffic, so that neither the idle timeout nor a NAT forgets
-    /// the connection; zero for never (RFC 9000 10.1.2).
+    /// the connection; zero for never (RFC 9000 10.1.2). At the latest after half the idle timeout that holds, so that
+    /// there is time to repeat one that is lost.
     pub keep_alive: Duration,
     /// The RTT to assume until the first sample. An earlier connection's over the same network makes lost handshake
     /// packets be repeated sooner (RFC 9002 6.2.2); without one it is [`INITIAL_RTT`].
@@ -56,12 +57,12 @@ pub enum Grease {
 }
 
 impl Config {
-    /// 30 s idle timeout, no keep-alive, 10 s for the handshake, no 0-RTT, no streams from the server,
+    /// 30 s idle timeout, a PING after 15 s of silence, 10 s for the handshake, no 0-RTT, no streams from the server,
     /// datagrams of 1200 bytes.
     pub const fn new() -> Self {
         Self {
             idle_timeout: Duration::from_secs(30),
-            keep_alive: Duration::ZERO,
+            keep_alive: Duration::from_secs(15),
             initial_rtt: INITIAL_RTT,
             handshake_timeout: Duration::from_secs(10),
             early_data: tls::EarlyData::Omit,

@@ -391,6 +391,20 @@ fn keep_alive_keeps_a_quiet_connection_for_ten_minutes() {
 }
 
 #[test]
+fn the_defaults_keep_a_quiet_connection() {
+    for server_idle_s in [4, 30, 3_600] {
+        let mut options = PairOptions::seeded(20);
+        options.client.quic = device::quic::Config::new();
+        options.server.idle_timeout = Duration::from_secs(server_idle_s);
+        let mut world: World = with(options, MqttOptions::default());
+        world.connect();
+        world.run_for(Duration::from_secs(600));
+        let told = (world.client.connections(), world.client.causes());
+        assert_eq!(told, (1, vec![]), "the server's idle timeout is {server_idle_s} s");
+    }
+}
+
+#[test]
 fn every_step_of_a_reconnect_is_told_with_its_time() {
     let mut world = dropped(MqttOptions::default());
     world.until(30, "second CONNACK", |world| world.client.connections() == 2);

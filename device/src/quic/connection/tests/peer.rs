@@ -104,7 +104,7 @@ impl Peer {
 
     /// A connection with Handshake keys.
     pub(super) fn handshaking() -> Self {
-        let mut peer = Self::with(Config { server_streams: 1, ..Config::new() });
+        let mut peer = Self::with(Config { server_streams: 1, keep_alive: Duration::ZERO, ..Config::new() });
         let keys = LevelKeys::derive(SUITE, &secret(3), &secret(4));
         peer.connection.keys.long = Some((Space::Handshake, keys));
         let memory = peer.connection.streams.memory().as_bytes().len();
