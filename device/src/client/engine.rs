@@ -306,8 +306,8 @@ impl Engine {
                     self.state = State::Opened { nudge_at: now + NUDGE_INTERVAL };
                     return;
                 }
-                Err(BeginError::Options) => {
-                    return self.down(now, Cause::Options, settings, transport);
+                Err(BeginError::Options(field)) => {
+                    return self.down(now, Cause::Options(field), settings, transport);
                 }
                 Err(BeginError::Blocked) => {}
             }

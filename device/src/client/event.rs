@@ -178,8 +178,8 @@ pub enum Cause {
     Stalled,
     /// The server answers everything with packets that do not belong to the connection: it has lost its state.
     Forgotten,
-    /// CONNECT does not fit: its fields or properties are too long.
-    Options,
+    /// The options make no valid CONNECT: the field that is too long or breaks a rule of MQTT.
+    Options(&'static str),
 }
 
 impl Cause {
@@ -188,7 +188,7 @@ impl Cause {
     /// A session taken over belongs to the other client now: taking it back would start a fight.
     pub const fn is_permanent(self) -> bool {
         match self {
-            Self::Requested | Self::Options => true,
+            Self::Requested | Self::Options(_) => true,
             Self::Transport(failure) => failure.kind.is_permanent(),
             Self::Refused(reason) | Self::ServerDisconnect(reason) => matches!(
                 reason,

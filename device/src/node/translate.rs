@@ -175,7 +175,7 @@ fn disconnection(cause: client::Cause) -> Disconnection {
         client::Cause::KeepAliveTimeout => (Cause::KeepAliveTimeout, 0, ""),
         client::Cause::Stalled => (Cause::Stalled, 0, ""),
         client::Cause::Forgotten => (Cause::Reset, 0, "the server no longer knows the connection"),
-        client::Cause::Options => (Cause::BadSettings, 0, "CONNECT does not fit"),
+        client::Cause::Options(field) => (Cause::BadSettings, 0, field),
     };
     Disconnection { cause, code, detail: clipped(detail) }
 }

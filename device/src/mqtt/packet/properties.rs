@@ -318,7 +318,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Reads the properties of a `packet`.
-    pub(super) fn decode(r: &mut Reader<'a>, packet: PacketType) -> Result<Self, Error> {
+    pub(in crate::mqtt) fn decode(r: &mut Reader<'a>, packet: PacketType) -> Result<Self, Error> {
         Self::decode_at(r, packet.bit(), matches!(packet, PacketType::Publish))
     }
 
@@ -347,7 +347,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Writes the values with their length in front.
-    pub(super) fn encode(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
+    pub(in crate::mqtt) fn encode(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
         self.encode_after(None, w)
     }
 

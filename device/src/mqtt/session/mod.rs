@@ -163,8 +163,8 @@ impl Limits {
 pub enum BeginError {
     /// The stream cannot be opened or has no room yet: try again.
     Blocked,
-    /// The options do not fit: too many properties, or too large.
-    Options,
+    /// The options make no CONNECT that a server would take: the field that is too long or breaks a rule.
+    Options(&'static str),
 }
 
 impl Default for Session {

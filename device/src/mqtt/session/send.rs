@@ -7,12 +7,12 @@ use super::{
     BeginError, Excess, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot,
     State, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
 };
-use crate::codec::Writer;
+use crate::codec::{Reader, Writer};
 use crate::mqtt::packet::{
-    Ack, AckKind, Connect, Delivery, Packet, PacketType, Properties, Property, Publish, Subscribe,
-    Unsubscribe,
+    Ack, AckKind, Connect, Delivery, FixedHeader, Packet, PacketType, Properties, Property, Publish,
+    Subscribe, Unsubscribe,
 };
-use crate::mqtt::{Duplicate, Filter, Qos, ReasonCode, Retain, Version, topic};
+use crate::mqtt::{Duplicate, Error, Filter, Qos, ReasonCode, Retain, Version, topic};
 use crate::time::{Duration, Instant};
 
 /// Properties of CONNECT: four of the session's, the rest the caller's.
@@ -34,6 +34,7 @@ impl Session {
         streams: &mut dyn Streams,
         rx: &mut PacketBuffer,
     ) -> Result<(), BeginError> {
+        check_connect_properties(options)?;
         let mut list = heapless::Vec::<Property<'_>, CONNECT_PROPERTIES_MAX>::new();
         let own = [
             Property::SessionExpiryInterval(options.session_expiry_s),
@@ -42,7 +43,7 @@ impl Session {
             Property::TopicAliasMaximum(super::alias::INCOMING_MAX),
         ];
         for property in own.into_iter().chain(options.properties.iter()) {
-            list.push(property).map_err(|_| BeginError::Options)?;
+            list.push(property).map_err(|_| BeginError::Options("connect.properties"))?;
         }
         let connect = Connect {
             version: options.version,
@@ -56,7 +57,8 @@ impl Session {
         };
         // Nothing is read before CONNECT is written, so the buffer is free.
         let mut w = Writer::new(rx);
-        connect.encode(&mut w).map_err(|_| BeginError::Options)?;
+        connect.encode(&mut w).map_err(|_| BeginError::Options("fixed_header.remaining_length"))?;
+        check_connect(w.written()).map_err(|error| BeginError::Options(error.field))?;
         if streams.writable(Slot::CONTROL) < w.len() {
             return Err(BeginError::Blocked);
         }
@@ -107,13 +109,7 @@ impl Session {
             return Err(RequestError::TopicInvalid);
         }
         if !publication.properties.is_empty() {
-            let fits = |property: Property<'_>| {
-                property.belongs_to(PacketType::Publish)
-                    && !matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_))
-            };
-            if version == Version::V3_1_1 || !publication.properties.iter().all(fits) {
-                return Err(RequestError::PropertyInvalid);
-            }
+            check_properties(version, publication.properties)?;
         }
         if self.state == State::Open {
             self.check_limits(publication.qos, publication.retain)?;
@@ -485,6 +481,43 @@ impl Session {
             // would fire over and over at this moment.
             self.last_sent = now - self.keep_alive.saturating_sub(PING_RETRY);
         }
+    }
+}
+
+/// The caller's properties are none of the session's own, and none of extended authentication.
+fn check_connect_properties(options: &Options<'_>) -> Result<(), BeginError> {
+    let may_stand = |property: Property<'_>| {
+        options.version == Version::V5
+            && matches!(
+                property,
+                Property::RequestProblemInformation(_)
+                    | Property::RequestResponseInformation(_)
+                    | Property::UserProperty(..)
+            )
+    };
+    if options.properties.iter().all(may_stand) {
+        Ok(())
+    } else {
+        Err(BeginError::Options("connect.properties"))
+    }
+}
+
+/// Judges a CONNECT as a server does: it would end the connection, and each one after it.
+fn check_connect(packet: &[u8]) -> Result<(), Error> {
+    let header_len = FixedHeader::peek(packet)?.map_or(0, |header| header.header_len);
+    Connect::decode(&packet[header_len..]).map(drop)
+}
+
+/// Judges a publication's properties as their receiver does. A stored one would end each connection anew.
+fn check_properties(version: Version, properties: Properties<'_>) -> Result<(), RequestError> {
+    let mut bytes = [0; HEAD_MAX];
+    let mut w = Writer::new(&mut bytes);
+    properties.encode(&mut w).map_err(|_| RequestError::TooLarge)?;
+    let may_stand =
+        |property| !matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_));
+    match Properties::decode(&mut Reader::new(w.written()), PacketType::Publish) {
+        Ok(decoded) if version == Version::V5 && decoded.iter().all(may_stand) => Ok(()),
+        _ => Err(RequestError::PropertyInvalid),
     }
 }
 

@@ -119,7 +119,8 @@ pub struct Options<'a> {
     /// How long the server keeps the session after the connection, in seconds; `u32::MAX` is for ever.
     /// 3.1.1 knows only zero (clean session) and for ever (anything else).
     pub session_expiry_s: u32,
-    /// More properties of CONNECT: user properties, request-problem-information.
+    /// More properties of CONNECT (5.0): user properties, request-problem-information, request-response-information. The
+    /// others are the session's own.
     pub properties: Properties<'a>,
     /// How long the server has for CONNACK and PINGRESP.
     pub answer_timeout: Duration,
@@ -263,7 +264,7 @@ pub enum RequestError {
     FilterInvalid,
     /// Larger than the packet the server accepts, or than the store.
     TooLarge,
-    /// A property that belongs elsewhere, or any property in 3.1.1.
+    /// A property that belongs elsewhere, comes twice or has a value that it must not have, or any property in 3.1.1.
     PropertyInvalid,
     /// The server does not support this QoS.
     QosNotSupported,
@@ -285,7 +286,7 @@ impl core::fmt::Display for RequestError {
             Self::TopicInvalid => "topic name empty, too long or with wildcards",
             Self::FilterInvalid => "topic filter invalid or named twice, or none, or too many",
             Self::TooLarge => "larger than the server or the store takes",
-            Self::PropertyInvalid => "a property that does not belong into this packet or version",
+            Self::PropertyInvalid => "a property that is invalid, twice, or not of this packet or version",
             Self::QosNotSupported => "the server does not support this QoS",
             Self::RetainNotSupported => "the server does not retain messages",
         })

@@ -51,6 +51,58 @@ fn connect_of_3_1_1_keeps_the_session_if_it_may_outlive_the_connection() {
 }
 
 #[test]
+fn a_connect_that_breaks_a_rule_is_not_written() {
+    let base = Options::new("client");
+    let v3 = Options { version: Version::V3_1_1, ..base };
+    let will = Will {
+        topic: "gone",
+        payload: b"",
+        qos: Qos::AtMostOnce,
+        retain: Retain::No,
+        properties: Properties::NONE,
+    };
+    let foreign = [Property::TopicAlias(1)];
+    let own = [Property::ReceiveMaximum(9)];
+    let method = [Property::AuthenticationMethod("SCRAM-SHA-1")];
+    let twice = [Property::RequestProblemInformation(0), Property::RequestProblemInformation(1)];
+    let range = [Property::RequestResponseInformation(2)];
+    let nul = [Property::UserProperty("a\0", "b")];
+    let delays = [Property::WillDelayInterval(1), Property::WillDelayInterval(1)];
+    let long = "x".repeat(RX_PACKET_MAX);
+    let properties = |list| Options { properties: Properties::of(list), ..base };
+    let cases = [
+        ("connect.flags", Options { password: Some(b"p"), ..v3 }),
+        ("connect.properties", Options { version: Version::V3_1_1, ..properties(&twice[..1]) }),
+        ("connect.properties", properties(&foreign)),
+        ("connect.properties", properties(&own)),
+        ("connect.properties", properties(&method)),
+        ("properties.duplicate", properties(&twice)),
+        ("properties.request_response_information", properties(&range)),
+        ("properties.user_property.name", properties(&nul)),
+        ("connect.will_topic", Options { will: Some(Will { topic: "a/#", ..will }), ..base }),
+        ("connect.will_topic", Options { will: Some(Will { topic: "", ..will }), ..v3 }),
+        (
+            "properties.duplicate",
+            Options { will: Some(Will { properties: Properties::of(&delays), ..will }), ..base },
+        ),
+        ("connect.client_id", Options::new("a\0b")),
+        ("connect.user_name", Options { user_name: Some("\0"), ..base }),
+        ("fixed_header.remaining_length", Options { user_name: Some(&long), ..base }),
+    ];
+    for (field, options) in cases {
+        let mut world = World::with(options);
+        let result =
+            world.session.begin(world.now, &world.options, Replay::Unsafe, &mut world.wire, &mut world.rx);
+        assert_eq!(result, Err(BeginError::Options(field)), "{options:?}");
+        assert!(world.wire.to_server[0].is_empty());
+    }
+    let fine = [twice[0], Property::UserProperty("a", "b"), Property::UserProperty("a", "b")];
+    World::with(properties(&fine)).begin();
+    World::with(Options { user_name: Some("u"), password: Some(b"p"), will: Some(will), ..v3 }).begin();
+    World::with(Options { password: Some(b"p"), ..base }).begin();
+}
+
+#[test]
 fn connect_waits_for_room_and_is_written_whole() {
     let mut world = World::new();
     world.wire.room = 10;

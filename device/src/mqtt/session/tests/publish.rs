@@ -165,13 +165,27 @@ fn bad_topics_and_properties_are_refused() {
     for topic in ["", "a/#", "+", &long] {
         assert_eq!(world.publish(&Publication::new(topic, b"")), Err(RequestError::TopicInvalid), "{topic}");
     }
-    for property in
-        [Property::TopicAlias(1), Property::SubscriptionIdentifier(1), Property::ReceiveMaximum(1)]
-    {
-        let list = [property];
-        let publication = Publication { properties: Properties::of(&list), ..AT_LEAST_ONCE };
-        assert_eq!(world.publish(&publication), Err(RequestError::PropertyInvalid), "{property:?}");
+    let twice = [Property::ContentType("x"), Property::ContentType("y")];
+    for list in [
+        &[Property::TopicAlias(1)][..],
+        &[Property::SubscriptionIdentifier(1)],
+        &[Property::ReceiveMaximum(1)],
+        &[Property::ResponseTopic("a/#")],
+        &[Property::ResponseTopic("")],
+        &[Property::PayloadFormatIndicator(2)],
+        &[Property::UserProperty("a", "\0")],
+        &twice,
+    ] {
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
+            let publication = Publication { properties: Properties::of(list), ..AT_LEAST_ONCE.qos(qos) };
+            assert_eq!(world.publish(&publication), Err(RequestError::PropertyInvalid), "{list:?}");
+        }
     }
+    let long = "x".repeat(300);
+    let list = [Property::ContentType(&long)];
+    let publication = Publication { properties: Properties::of(&list), ..AT_LEAST_ONCE };
+    assert_eq!(world.publish(&publication), Err(RequestError::TooLarge));
+    assert!(world.sent(Slot::CONTROL).is_empty() && world.session.unacknowledged() == 0);
     let list = [Property::ContentType("x")];
     let publication = Publication { properties: Properties::of(&list), ..AT_LEAST_ONCE };
     world.publish_id(&publication);
