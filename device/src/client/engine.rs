@@ -33,6 +33,11 @@ const UNREADABLE_MIN: u32 = 3;
 /// the path yet repeats it after a second, then two, then four; what answers the nudge tells it of the loss at once.
 const NUDGE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a connection must hold after CONNACK to end a row of failures, if the server ends it. One that accepts and
+/// then drops (an overload, a kick, a packet it chokes on) is to see the same waits as one that refuses; one that lets go
+/// after this long is not burdened by a prompt return. What a path does that falls silent is not its fault.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,7 +45,7 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Engine {
     session: Session,
     state: State,
-    /// Failures in a row.
+    /// Failures in a row, see [`STEADY_AFTER`].
     failures: u32,
     /// How the present attempt was made.
     attempt: Attempt,
@@ -372,7 +377,6 @@ impl Engine {
             _ => (false, false),
         };
         self.state = State::Online;
-        self.failures = 0;
         self.avoid = Avoid::Nothing;
         self.stats.connections += 1;
         self.stats.resumptions += u32::from(resumed);
@@ -423,11 +427,19 @@ impl Engine {
 
     /// The connection is over: what comes next?
     fn down(&mut self, now: Instant, cause: Cause, settings: &Settings<'_>, transport: &mut dyn Transport) {
-        if !matches!(transport.status(), Status::Closed(_) | Status::Idle) {
+        let status = transport.status();
+        if !matches!(status, Status::Closed(_) | Status::Idle) {
             transport.close(now, close_for(cause));
         }
         self.session.end();
-        self.learn(cause, transport);
+        let is_silence = is_silence(cause, status);
+        self.learn(cause, is_silence, transport);
+        // This client ends a round of messages that it had no room for at once: the next one is to follow soon.
+        let is_round = matches!(cause, Cause::Protocol(error) if error.reason == ReasonCode::QUOTA_EXCEEDED);
+        let connack = self.phases.at(Phase::Connack);
+        if connack.is_some_and(|at| is_silence || is_round || now >= at + STEADY_AFTER) {
+            self.failures = 0;
+        }
         self.failures = self.failures.saturating_add(1);
         match settings.policy.reconnect {
             Reconnect::Backoff { first, max, attempts_max }
@@ -442,8 +454,9 @@ impl Engine {
         }
     }
 
-    /// What failed before CONNACK is not tried in the same way again. Silence says nothing about the ticket.
-    fn learn(&mut self, cause: Cause, transport: &mut dyn Transport) {
+    /// What failed before CONNACK is not tried in the same way again. Silence says nothing about the ticket: after an
+    /// outage 0-RTT is worth most.
+    fn learn(&mut self, cause: Cause, is_silence: bool, transport: &mut dyn Transport) {
         let was_opening = matches!(self.state, State::Opening { .. } | State::Opened { .. });
         if !was_opening || self.attempt.resumption == Resumption::Never {
             return;
@@ -451,7 +464,9 @@ impl Engine {
         if matches!(cause, Cause::Transport(failure) if failure.kind.is_handshake()) {
             self.avoid = Avoid::Resumption;
             transport.forget_ticket();
-        } else if self.attempt.early_data == EarlyData::IfPossible {
+            return;
+        }
+        if self.attempt.early_data == EarlyData::IfPossible && !is_silence {
             self.avoid = Avoid::EarlyData;
         }
     }
@@ -460,6 +475,17 @@ impl Engine {
         self.state = State::Idle;
         self.tell(Event::Disconnected(cause));
         self.tell(Event::Stopped);
+    }
+}
+
+/// Whether the end came of silence, as of a dead path, and not of anything that the server said. One that completed the
+/// handshake and owes CONNACK alone has said something.
+const fn is_silence(cause: Cause, status: Status) -> bool {
+    match cause {
+        Cause::Transport(failure) => failure.kind.is_silence(),
+        Cause::ConnackTimeout => !matches!(status, Status::Open { .. }),
+        Cause::ConnectTimeout | Cause::KeepAliveTimeout | Cause::Stalled => true,
+        _ => false,
     }
 }
 

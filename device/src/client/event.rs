@@ -25,7 +25,7 @@ pub enum Output<'a> {
 pub enum Event<'a> {
     /// A connection is being opened.
     Attempt {
-        /// Attempts since the last success, starting with 1.
+        /// Attempts in a row, starting with 1; anew after a connection that held for ten seconds or fell silent.
         number: u32,
         /// Whether a ticket is used.
         resuming: bool,

@@ -188,6 +188,11 @@ impl FailureKind {
         matches!(self, Self::Tls | Self::PeerTransport | Self::PeerViolation | Self::Resource)
     }
 
+    /// Whether nobody said a word: nothing was learnt of the server.
+    pub const fn is_silence(self) -> bool {
+        matches!(self, Self::Local | Self::Timeout | Self::Unreachable)
+    }
+
     /// Whether trying again with the same configuration is pointless.
     pub const fn is_permanent(self) -> bool {
         matches!(self, Self::Version | Self::Caller)

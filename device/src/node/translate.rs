@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(told(FailureKind::PeerViolation), Cause::TransportError);
         assert_eq!(told(FailureKind::Tls), Cause::TlsRefused);
         assert_eq!(told(FailureKind::PeerTransport), Cause::ClosedByPeer);
-        assert_eq!(disconnection(client::Cause::Options).cause, Cause::BadSettings);
+        assert_eq!(disconnection(client::Cause::Options("why")).cause, Cause::BadSettings);
         let protocol = |reason| {
             disconnection(client::Cause::Protocol(mqtt::Error { reason, field: "publish.packet_id" })).cause
         };

@@ -8,7 +8,8 @@ use device::client::{
 };
 use device::mqtt::{Duplicate, Qos, ReasonCode, Replay, Version};
 use device::quic::TransportCode;
-use link::Direction;
+use link::units::Time;
+use link::{Blackout, Direction};
 use simulate::identity::Identity;
 use simulate::{MqttOptions, PairOptions, Told};
 
@@ -402,6 +403,46 @@ fn the_defaults_keep_a_quiet_connection() {
         let told = (world.client.connections(), world.client.causes());
         assert_eq!(told, (1, vec![]), "the server's idle timeout is {server_idle_s} s");
     }
+}
+
+#[test]
+fn early_data_is_tried_again_after_an_outage() {
+    let mut options = PairOptions::seeded(3);
+    options.link.blackout.push(Blackout {
+        at: Time::from_millis(1_700),
+        after: None,
+        length: Time::from_millis(40_000),
+        period: None,
+        count: None,
+        direction: None,
+    });
+    let mut world: World = with(options, early());
+    world.connect();
+    world.run_for(Duration::from_millis(1_500));
+    let now = world.now();
+    world.server.service.kick(ReasonCode::SERVER_SHUTTING_DOWN);
+    world.server.wake(now);
+    world.until(120, "second CONNACK", |world| world.client.connections() == 2);
+    assert!(world.client.stats().policy.attempts > 3, "the outage lasted");
+    assert_eq!(world.client.stats().policy.early_data_accepted, 1);
+}
+
+#[test]
+fn a_broker_that_kicks_each_session_at_once_sees_few_of_them() {
+    let mut world = world(2);
+    world.connect();
+    let mut seen = 0;
+    for _ in 0..600 {
+        if world.client.connections() > seen {
+            seen = world.client.connections();
+            let now = world.now();
+            world.server.service.kick(ReasonCode::SERVER_BUSY);
+            world.server.wake(now);
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+    // Waits of at least 0.25, 0.5, 1, 2, 4, 8, 15, 15 ... seconds.
+    assert!((6..=10).contains(&seen), "{seen} in a minute");
 }
 
 #[test]

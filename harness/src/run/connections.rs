@@ -298,7 +298,7 @@ mod tests {
         );
         assert!(words(Cause::DeviceLimit, AEAD_LIMIT_REACHED, "").ends_with("with new keys"));
         assert!(words(Cause::DeviceLimit, QUOTA_EXCEEDED, "").contains("MQTT 5.0"));
-        assert!(words(Cause::BadSettings, 0, "CONNECT does not fit").contains("correct the scenario"));
+        assert!(words(Cause::BadSettings, 0, "connect.will_topic").contains("correct the scenario"));
         assert!(!words(Cause::TransportError, 0x0d, "").contains("certificate"));
     }
 

@@ -16,6 +16,9 @@ struct Wire {
     incoming: VecDeque<u8>,
     outgoing: Vec<u8>,
     connects: u32,
+    /// How the last connection was asked for.
+    attempt: Option<Attempt>,
+    has_ticket: bool,
     closes: Vec<Close>,
     stall: Stall,
     migratable: bool,
@@ -29,6 +32,8 @@ impl Wire {
             incoming: VecDeque::new(),
             outgoing: Vec::new(),
             connects: 0,
+            attempt: None,
+            has_ticket: false,
             closes: Vec::new(),
             stall: Stall::default(),
             migratable: false,
@@ -83,8 +88,9 @@ impl Streams for Wire {
 }
 
 impl Transport for Wire {
-    fn connect(&mut self, _: Instant, _: Attempt) -> Result<(), Failure> {
+    fn connect(&mut self, _: Instant, attempt: Attempt) -> Result<(), Failure> {
         self.connects += 1;
+        self.attempt = Some(attempt);
         self.is_open = false;
         self.status = Status::Opening;
         Ok(())
@@ -105,6 +111,14 @@ impl Transport for Wire {
 
     fn can_migrate(&self) -> bool {
         self.migratable
+    }
+
+    fn has_ticket(&self) -> bool {
+        self.has_ticket
+    }
+
+    fn forget_ticket(&mut self) {
+        self.has_ticket = false;
     }
 
     fn random(&mut self) -> u32 {
@@ -148,6 +162,21 @@ impl World {
         let told = world.drain();
         assert!(told.iter().any(|event| matches!(event, Event::Connected(_))), "{told:?}");
         world
+    }
+
+    /// The wait for the next attempt, which is then made and accepted at once.
+    fn accepted_again(&mut self) -> Duration {
+        let due = self.engine.next_timeout().expect("another attempt is coming");
+        let wait = due.saturating_since(self.now);
+        self.now = due;
+        self.drain();
+        self.wire.status = OPEN;
+        self.wire.incoming.clear();
+        // With the session present.
+        self.wire.incoming.extend([0x20, 3, 1, 0, 0]);
+        self.drain();
+        assert_eq!(self.engine.state, State::Online);
+        wait
     }
 
     fn drain(&mut self) -> Vec<Event<'static>> {
@@ -299,4 +328,97 @@ fn waits_grow_to_the_bound_and_never_beyond() {
     }
     assert_eq!(backoff(first, max, 1, 0), Duration::from_millis(250));
     assert_eq!(backoff(first, max, 50, 0), Duration::from_secs(15));
+}
+
+#[test]
+fn a_server_that_accepts_and_then_drops_is_returned_to_ever_more_slowly() {
+    let mut world = World::online();
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        world.wire.status = Status::Closed(REFUSED);
+        world.drain();
+        waits.push(world.accepted_again());
+    }
+    let Reconnect::Backoff { first, max, .. } = world.policy.reconnect else { panic!("the default") };
+    let expected = (1..=10).map(|failures| backoff(first, max, failures, u32::MAX));
+    assert_eq!(waits, expected.collect::<Vec<_>>());
+    world.now += STEADY_AFTER;
+    world.wire.status = Status::Closed(REFUSED);
+    world.drain();
+    assert_eq!(world.accepted_again(), waits[0], "it held for long enough");
+    for _ in 0..3 {
+        world.wire.stall = Stall { timeouts: 5, received: 0, unreadable: 0 };
+        world.drain();
+        world.wire.stall = Stall::default();
+        assert_eq!(world.accepted_again(), waits[0], "the path is at fault");
+    }
+}
+
+/// The attempt that follows one with 0-RTT data that ends by `end` after CONNECT.
+fn after_early_data(end: impl FnOnce(&mut World)) -> Attempt {
+    let mut world = World::new();
+    world.policy.early_data = EarlyData::IfPossible;
+    world.wire.has_ticket = true;
+    world.engine.connect(world.now);
+    world.drain();
+    world.wire.status = Status::Early;
+    world.drain();
+    assert!(!world.wire.outgoing.is_empty(), "CONNECT goes first");
+    end(&mut world);
+    let told = world.drain();
+    assert!(told.iter().any(|event| matches!(event, Event::RetryAt { .. })), "{told:?}");
+    world.now = world.engine.next_timeout().expect("another attempt is coming");
+    world.drain();
+    assert_eq!(world.wire.connects, 2);
+    world.wire.attempt.expect("made")
+}
+
+fn closed(kind: FailureKind) -> impl FnOnce(&mut World) {
+    move |world| world.wire.status = Status::Closed(Failure { kind, code: 0, detail: "" })
+}
+
+/// Time passes until CONNACK is overdue.
+fn no_connack(world: &mut World) {
+    while world.engine.session().next_timeout().is_some_and(|due| due > world.now) {
+        world.now += Duration::from_millis(500);
+        if world.engine.session().next_timeout().is_some_and(|due| due > world.now) {
+            assert_eq!(world.drain(), []);
+        }
+    }
+}
+
+#[test]
+fn silence_does_not_speak_against_early_data() {
+    let ends: [&dyn Fn(&mut World); 4] = [
+        &|world| closed(FailureKind::Timeout)(world),
+        &|world| closed(FailureKind::Local)(world),
+        &|world| world.wire.stall = Stall { timeouts: 5, received: 0, unreadable: 0 },
+        &no_connack,
+    ];
+    for end in ends {
+        let attempt = after_early_data(end);
+        assert_eq!(attempt.early_data, EarlyData::IfPossible);
+    }
+}
+
+#[test]
+fn an_answer_other_than_connack_speaks_against_early_data() {
+    let ends: [&dyn Fn(&mut World); 3] = [
+        &|world| closed(FailureKind::PeerApplication)(world),
+        &|world| world.wire.incoming.extend([0xd0, 0]),
+        &|world| {
+            world.wire.status = OPEN;
+            no_connack(world);
+        },
+    ];
+    for end in ends {
+        let attempt = after_early_data(end);
+        assert_eq!((attempt.resumption, attempt.early_data), (Resumption::IfPossible, EarlyData::Never));
+    }
+}
+
+#[test]
+fn a_failed_handshake_speaks_against_the_ticket() {
+    let attempt = after_early_data(closed(FailureKind::Tls));
+    assert_eq!(attempt.resumption, Resumption::Never);
 }
