@@ -3,8 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use harness::broker::BrokerSpec;
+use harness::fleet::{Fleet, ORIGIN, Options, Storm, source};
+use harness::measure::Fate;
+use harness::scenario::Scenario;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 fn harness() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
@@ -154,6 +160,57 @@ fn shards_against_one_broker_merge_into_one_fleet() {
     let twice = merge("twice");
     assert_eq!(twice.status.code(), Some(2), "{}", told(&twice));
     assert!(told(&twice).contains("are both shard 1/2"), "{}", told(&twice));
+}
+
+/// Two shards that drew the same token, as good as at the same moment, at the same broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_with_one_token_at_once_take_nothing_of_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    let broker = Broker::start(&ca);
+    let spec: BrokerSpec = broker.url.parse().expect("a URL");
+    let spec = spec.with_ca(ca).expect("over TLS");
+    let shard = |shard: &str| Options {
+        devices: 5,
+        shard: shard.parse().expect("a shard"),
+        ramp_per_s: 50.0,
+        connecting: 5,
+        messages: 5,
+        interval: Duration::from_millis(500),
+        size: 64,
+        qos: 1,
+        storm: Storm::None,
+        down: Duration::from_secs(1),
+        threads: 1,
+        seed: 1,
+    };
+    let shards = [shard("1/2"), shard("2/2")];
+    let scenario = Scenario::parse(ORIGIN, &source(&shards[0], None)).ok().expect("a fleet's scenario");
+    let run = |options| {
+        let fleet = Fleet {
+            options,
+            scenario: &scenario,
+            broker: spec.clone(),
+            folder: folder.path(),
+            command_line: Vec::new(),
+            replay: String::new(),
+            token: 0x1234_5679,
+            cancel: CancellationToken::new(),
+        };
+        fleet.run(|_| {})
+    };
+    let (one, two) = tokio::join!(run(&shards[0]), run(&shards[1]));
+    for (record, devices) in [(one.expect("a fleet"), 3), (two.expect("a fleet"), 2)] {
+        let trial = &record.trials[0];
+        assert!(record.ending.is_completed(), "{:?}", record.ending);
+        assert_eq!(trial.connections.len(), devices, "nobody takes another's client identifier");
+        assert_eq!(trial.messages.len(), 5 * devices);
+        let fates: Vec<_> = trial.messages.iter().map(|message| message.fate).collect();
+        assert!(fates.iter().all(|fate| *fate == Fate::Delivered), "{fates:?}");
+        // What the peer hears of others, too.
+        assert!(!trial.notes.iter().any(|note| note.contains("arrived that")), "{:?}", trial.notes);
+        assert!(!trial.notes.iter().any(|note| note.contains("first trouble")), "{:?}", trial.notes);
+    }
 }
 
 #[test]

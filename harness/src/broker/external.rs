@@ -21,9 +21,6 @@ use crate::wire::Version;
 /// Longest the broker may take to resolve, shake hands and accept a client.
 const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Client identifier of the one who asks.
-const PREFLIGHT_CLIENT: &str = "harness-preflight";
-
 /// What clients of a broker have to trust.
 #[derive(Debug, Clone)]
 pub struct Trust {
@@ -160,7 +157,9 @@ pub(super) async fn presented(
 }
 
 async fn connect_once(connector: Arc<Connector>, limit: Duration) -> Result<(), ConnectError> {
-    let mut options = ClientOptions::new(Version::V5, PREFLIGHT_CLIENT);
+    // Of its own: another harness at this broker may ask at the same moment.
+    let name = format!("harness-preflight-{:08x}", crate::run::token());
+    let mut options = ClientOptions::new(Version::V5, &name);
     options.connect_limit = limit;
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
     let client = Client::start(connector, options, Clock::start(), events);

@@ -193,6 +193,7 @@ async fn one(
         broker,
         folder: folder.path(),
         command_line: std::env::args().collect(),
+        token: crate::run::token(),
         cancel,
     };
     let record = fleet

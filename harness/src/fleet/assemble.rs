@@ -153,6 +153,7 @@ pub(super) fn record(
 
 /// One device's log, taken apart.
 struct Said {
+    number: u32,
     connections: Vec<record::Connection>,
     samples: Vec<(u32, device::control::Sample)>,
     outages: Vec<Outage>,
@@ -164,6 +165,7 @@ impl Said {
         let empty = crate::run::connections::Connections::new(Transport::Quic);
         let (connections, _) = std::mem::replace(&mut log.connections, empty).finish();
         Self {
+            number: log.number,
             connections,
             samples: std::mem::take(&mut log.samples),
             outages: std::mem::take(&mut log.outages),
@@ -284,8 +286,8 @@ fn messages(stage: &Stage, said: &[Said], number: usize, planned_us: u64, start_
         let workload = stage.brief.workload(number, device);
         ledger.plan(Direction::FromBoard, &workload, to_trial(planned_us));
     }
-    for (device, said) in (0..).zip(said) {
-        let run = stage.brief.run(number, device);
+    for said in said {
+        let run = stage.brief.run(number, said.number);
         for (_, sample) in said.samples.iter().filter(|(of, _)| *of == run) {
             ledger.sample(run, sample, to_trial);
         }
@@ -302,6 +304,10 @@ fn messages(stage: &Stage, said: &[Said], number: usize, planned_us: u64, start_
     let account = ledger.close(closing);
     trial.topics = account.topics;
     trial.messages = account.messages;
+    let strays = account.strays.foreign + account.strays.unplanned;
+    if strays > 0 {
+        trial.notes.push(format!("{strays} messages arrived that no device of this process was to send."));
+    }
     let contradictions = account.contradictions.len();
     trial.notes.extend(account.contradictions.into_iter().take(CONTRADICTIONS));
     if contradictions > CONTRADICTIONS {

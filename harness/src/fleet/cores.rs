@@ -16,6 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use smoltcp::phy::{Device as Phy, DeviceCapabilities, Medium, RxToken, TxToken};
 
+use super::Shard;
 use crate::link::lan;
 use crate::measure::record::{self, Outage};
 use crate::run::connections::{self, Connections};
@@ -53,6 +54,8 @@ pub(super) enum Order {
 
 /// What one core said.
 pub(super) struct CoreLog {
+    /// Its number on the LAN.
+    pub(super) number: u32,
     /// Connection attempts.
     pub(super) connections: Connections,
     /// What became of messages, with the workload's number.
@@ -80,6 +83,7 @@ impl<'s> Core<'s> {
             sequence: 0,
             orders: VecDeque::new(),
             log: CoreLog {
+                number,
                 connections: Connections::new(record::Transport::Quic),
                 samples: Vec::new(),
                 outages: Vec::new(),
@@ -163,11 +167,13 @@ pub(super) struct Brief {
     /// What is published in each of the two phases that publish.
     pub(super) workloads: [Workload; 2],
     /// Names the run's clients and topics.
-    pub(super) unique_name: String,
-    /// Marks the run's payloads.
     pub(super) token: u32,
+    /// Which part of the fleet it is.
+    pub(super) shard: Shard,
     /// Number within the whole fleet of the first core of this process.
     pub(super) first: u32,
+    /// How many there are in this process, without the one that goes ahead, whose number is the next.
+    pub(super) devices: u32,
 }
 
 impl Brief {
@@ -178,29 +184,46 @@ impl Brief {
             prefix: lan::PREFIX,
             gateway: Some(lan::GATEWAY.into()),
         };
-        settings.mqtt.client_id = clipped(&format!("fleet-{}-{}", self.unique_name, self.first + number));
+        settings.mqtt.client_id = clipped(&self.client_id(number));
         settings
+    }
+
+    /// A client identifier of its own in the whole fleet: a broker ends the session of whoever had it before. The one
+    /// that goes ahead is not the first device of the next shard.
+    fn client_id(&self, number: u32) -> String {
+        let Self { token, first, devices, .. } = self;
+        if number < *devices {
+            format!("fleet-{token:08x}-{}", first + number)
+        } else {
+            format!("fleet-{token:08x}-ahead-{}", self.shard.index())
+        }
     }
 
     /// What a core publishes: a topic and a run number of its own.
     pub(super) fn workload(&self, which: usize, number: u32) -> Workload {
         let mut workload = self.workloads[which].clone();
         workload.run = self.run(which, number);
-        workload.seed = workload.seed.wrapping_add(u64::from(number));
+        workload.seed = workload.seed.wrapping_add(u64::from(self.first + number));
         workload.topics.clear();
         let topic = format!("{}/{}", self.root(), self.first + number);
         workload.topics.push(clipped(&topic)).expect("an empty list has room");
         workload
     }
 
-    /// The number in the payloads of a core's workload.
+    /// The number in the payloads of a core's workload: one of its own in the whole fleet.
     pub(super) fn run(&self, which: usize, number: u32) -> u32 {
-        self.token.wrapping_add(2 * number + which as u32)
+        self.token.wrapping_add((self.first + number).wrapping_mul(2)).wrapping_add(which as u32)
     }
 
-    /// What all topics begin with.
+    /// Whether a number in a payload is that of a workload of this process.
+    pub(super) fn is_ours(&self, which: usize, run: u32) -> bool {
+        let from = run.wrapping_sub(self.run(which, 0));
+        from.is_multiple_of(2) && from / 2 < self.devices
+    }
+
+    /// What all topics of this shard begin with.
     pub(super) fn root(&self) -> String {
-        format!("hil/fleet/{}", self.unique_name)
+        format!("hil/fleet/{:08x}/{}", self.token, self.shard.index())
     }
 }
 
@@ -377,5 +400,89 @@ struct Seeded(ChaCha20Rng);
 impl Entropy for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fleet::{ORIGIN, Options, Storm, source};
+    use crate::run::settings::{Destination, settings};
+    use crate::scenario::Scenario;
+
+    /// What the cores of any fleet are told.
+    fn common() -> Settings {
+        let options = Options {
+            devices: 5,
+            shard: Shard::WHOLE,
+            ramp_per_s: 1.0,
+            connecting: 1,
+            messages: 1,
+            interval: Duration::from_secs(1),
+            size: 64,
+            qos: 1,
+            storm: Storm::None,
+            down: Duration::from_secs(1),
+            threads: 1,
+            seed: 1,
+        };
+        let scenario = Scenario::parse(ORIGIN, &source(&options, None)).expect("a fleet's scenario");
+        let destination = Destination {
+            broker: (lan::GATEWAY, 14_567).into(),
+            server_name: "localhost".to_owned(),
+            addressing: Addressing::Dhcp,
+        };
+        settings(&scenario.variants[0], &destination, "fleet", scenario.limits.connect).expect("settings")
+    }
+
+    fn brief(shard: &str, first: u32, devices: u32) -> Brief {
+        let workload = Workload {
+            run: 0,
+            topics: heapless::Vec::new(),
+            qos: 1,
+            retain: false,
+            size: 64,
+            count: 1,
+            pattern: device::control::Pattern::Saturate,
+            seed: 1,
+            drain_ms: 0,
+        };
+        Brief {
+            anchor: Vec::new(),
+            settings: common(),
+            workloads: [workload.clone(), workload],
+            token: 0x7abc_def1,
+            shard: shard.parse().expect("a shard"),
+            first,
+            devices,
+        }
+    }
+
+    #[test]
+    fn no_name_or_number_is_given_twice_in_a_fleet_of_shards() {
+        let shards = [brief("1/2", 0, 3), brief("2/2", 3, 2)];
+        let (mut clients, mut topics, mut runs) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for shard in &shards {
+            // And the one that goes ahead.
+            for number in 0..=shard.devices {
+                assert!(clients.insert(shard.settings(number).mqtt.client_id), "{number} of {}", shard.shard);
+            }
+            for (number, which) in (0..shard.devices).flat_map(|number| [(number, 0), (number, 1)]) {
+                let workload = shard.workload(which, number);
+                assert!(runs.insert(workload.run), "{number} of {}", shard.shard);
+                assert!(workload.topics[0].starts_with(&format!("{}/", shard.root())));
+                topics.insert(workload.topics[0].clone());
+                for other in &shards {
+                    let its_own = other.shard == shard.shard;
+                    assert_eq!(other.is_ours(which, workload.run), its_own, "{number} of {}", shard.shard);
+                }
+                assert!(!shard.is_ours(1 - which, workload.run));
+            }
+        }
+        assert_eq!(topics.len(), 5);
+        assert_ne!(shards[0].root(), shards[1].root());
     }
 }

@@ -18,7 +18,6 @@ mod stage;
 mod usage;
 mod worker;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -164,6 +163,9 @@ pub struct Fleet<'f> {
     pub command_line: Vec<String>,
     /// The command that repeats the run.
     pub replay: String,
+    /// Names its topics and clients, from [`token`](crate::run::token). Shards that should draw the same one still keep
+    /// apart.
+    pub token: u32,
     /// Ends the run early, with a partial record.
     pub cancel: CancellationToken,
 }
@@ -259,14 +261,14 @@ impl Fleet<'_> {
                 .map_err(FleetError::Settings)
         };
         let check = crate::scenario::Flow { count: CHECK_MESSAGES, ..flow };
-        let unique_name = unique_name();
         let brief = Arc::new(Brief {
             anchor: trust.anchor.as_ref().map_or_else(Vec::new, |anchor| anchor.to_vec()),
             settings,
             workloads: [workload(&flow)?, workload(&check)?],
-            token: token(&unique_name),
-            unique_name,
+            token: self.token,
+            shard: self.options.shard,
             first: self.options.shard.first(self.options.devices),
+            devices: self.options.shard.size(self.options.devices),
         });
         let link = SharedLink::new(&self.scenario.link, self.options.seed_of_shard(), Instant::now())
             .map_err(|error| FleetError::Settings(error.to_string()))?;
@@ -274,38 +276,5 @@ impl Fleet<'_> {
         let target = Target::new(Transport::Quic, quic, &trust.server_name, trust.roots);
         let connector = Connector::new(target).map_err(|error| FleetError::Peer(error.to_string()))?;
         Ok((brief, link, Arc::new(connector), quic))
-    }
-}
-
-/// Names this process's topics and clients: no two fleets at one broker, and no two shards of one, see each other's
-/// messages, also where they start together as the first process of a container each.
-fn unique_name() -> String {
-    // Keyed from the system's random source.
-    let random = RandomState::new().hash_one(std::process::id());
-    format!("{:012x}", random >> 16)
-}
-
-/// Marks the payloads of `unique_name`'s messages. The low bits are zero, as payloads number the devices from there.
-fn token(unique_name: &str) -> u32 {
-    let random = u64::from_str_radix(unique_name, 16).expect("hexadecimal digits");
-    (random as u32 & 0x7ffe_0000) | 1 << 30
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn fleets_that_start_at_the_same_time_in_the_same_process_have_names_of_their_own() {
-        let names: HashSet<String> = (0..1000).map(|_| unique_name()).collect();
-        assert_eq!(names.len(), 1000);
-        for name in names {
-            assert_eq!(name.len(), 12);
-            let token = token(&name);
-            assert_eq!(token & 0x1_ffff, 0, "{name}: room for the devices' numbers");
-            assert_ne!(token, 0, "{name}: 0 is no payload of a workload");
-        }
     }
 }

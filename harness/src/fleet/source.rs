@@ -71,6 +71,7 @@ fn expectations(options: &Options, stormy: bool) -> Vec<&'static str> {
         "connect.time.p50 <= 2 s for fleet",
         "connect.time.p99 <= 10 s for fleet",
         "delivery.ratio = 100 %",
+        "duplicates = 0",
         "corrupt = 0",
         "fleet.cpu_per_device <= 1 s for fleet",
     ];

@@ -1,12 +1,13 @@
 //! The phases of a fleet, one after the other, and what is noted between them.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use device::control::Sample;
+use device::control::{Sample, Verdict};
 
 use super::assemble::{Marks, Moment};
 use super::broker::{FleetBroker, Storm};
@@ -261,7 +262,7 @@ impl Stage {
             cause: error.to_string(),
             blame: Blame::Environment,
         };
-        let name = format!("fleet-peer-{}-{}", self.brief.unique_name, self.brief.first);
+        let name = format!("fleet-peer-{:08x}-{}", self.brief.token, self.brief.first);
         let options = ClientOptions::new(Version::V5, &name);
         let clock = Clock::at(self.epoch);
         let peer = Party::start(Implementation::Own, Arc::clone(&self.connector), options, clock)
@@ -276,8 +277,11 @@ impl Stage {
     async fn hear_out(&mut self, messages: u64, limit: Duration) -> Result<(), Ending> {
         let wanted = u32::try_from(messages).unwrap_or(u32::MAX);
         let arrived = |stage: &Self| {
-            let count = stage.peer.as_ref().map_or(usize::MAX, |(_, peer)| peer.arrived_count());
-            u32::try_from(count).unwrap_or(u32::MAX)
+            let Some((phase, peer)) = &stage.peer else { return u32::MAX };
+            let ours = |run| stage.brief.is_ours(*phase, run);
+            // All that arrived is looked through only where it may be enough.
+            let count = Some(peer.arrived_count()).filter(|count| *count < wanted as usize);
+            u32::try_from(count.unwrap_or_else(|| heard(&peer.arrivals(), ours))).unwrap_or(u32::MAX)
         };
         // Whoever is late is missing in the account.
         let heard = self.wait(limit, wanted, arrived, &mut |_| {}).await;
@@ -295,12 +299,12 @@ impl Stage {
     /// Messages that the broker has acknowledged to the devices, of the phase that the peer listens to.
     fn acknowledged(&self, logs: &[CoreLog]) -> u64 {
         let Some((phase, _)) = self.peer else { return 0 };
-        let acknowledged = |(device, log): (u32, &CoreLog)| {
-            let run = self.brief.run(phase, device);
+        let acknowledged = |log: &CoreLog| {
+            let run = self.brief.run(phase, log.number);
             let of_phase = log.samples.iter().filter(|(of, _)| *of == run);
             of_phase.filter(|(_, sample)| matches!(sample, Sample::Acked { .. })).count() as u64
         };
-        (0..).zip(logs).map(acknowledged).sum()
+        logs.iter().map(acknowledged).sum()
     }
 
     /// Notes where the counters stand.
@@ -345,6 +349,13 @@ fn failed(phase: &str, error: &BrokerError) -> Ending {
     }
 }
 
+/// Different messages of runs that are `ours`: neither one that came twice nor one of others stands for one that is
+/// missing.
+fn heard(arrivals: &[Arrival], ours: impl Fn(u32) -> bool) -> usize {
+    let intended = arrivals.iter().filter(|arrival| arrival.verdict != Verdict::Foreign && ours(arrival.run));
+    intended.map(|arrival| (arrival.run, arrival.sequence)).collect::<HashSet<_>>().len()
+}
+
 /// Stack of a worker: far more than the cores take.
 const WORKER_STACK: usize = 1 << 20;
 
@@ -354,5 +365,34 @@ struct EndOnDrop(Arc<Control>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.begin(Phase::End);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_duplicate_nor_a_message_of_others_stands_for_one_that_is_missing() {
+        let arrival = |run, sequence, verdict| Arrival {
+            run,
+            topic: 0,
+            sequence,
+            intended_us: 0,
+            at_us: 0,
+            size: 64,
+            verdict,
+        };
+        let mut arrivals = Vec::new();
+        for (arrival, count) in [
+            (arrival(8, 0, Verdict::Intact), 1),
+            (arrival(8, 0, Verdict::Intact), 1),
+            (arrival(7, 0, Verdict::Intact), 1),
+            (arrival(8, 1, Verdict::Foreign), 1),
+            (arrival(8, 1, Verdict::Corrupt), 2),
+        ] {
+            arrivals.push(arrival);
+            assert_eq!(heard(&arrivals, |run| run == 8), count, "{arrival:?}");
+        }
     }
 }

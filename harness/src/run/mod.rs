@@ -22,6 +22,7 @@ pub(crate) mod settings;
 mod setup;
 mod stage;
 mod tethered;
+mod token;
 mod trial;
 
 use std::panic::AssertUnwindSafe;
@@ -44,6 +45,7 @@ pub use impaired::Impaired;
 pub use schedule::{faults, flaw};
 pub use setup::{BoardKind, Counted};
 pub use tethered::{Lan, Parts, Tethered};
+pub use token::token;
 
 /// Clock of the ESP32-C3, which turns instruction counts into estimated times.
 const C3_CLOCK_HZ: u64 = 160_000_000;
@@ -118,7 +120,7 @@ impl Run<'_> {
             server_name: self.server_name,
             folder: self.folder.to_owned(),
             capturing: self.capturing,
-            token: token(started_unix_us),
+            token: token(),
             cancel: self.cancel.clone(),
         };
         let mut trials = Vec::new();
@@ -273,10 +275,4 @@ fn unix_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// Names this run's topics: runs against a standing broker must not see each other's messages.
-fn token(unix_us: u64) -> u32 {
-    let folded = unix_us ^ u64::from(std::process::id()).rotate_left(40);
-    (folded ^ folded >> 32) as u32 & 0x7fff_0000 | 1 << 16
 }
