@@ -79,6 +79,15 @@ fn every_device_connects_publishes_and_comes_back_after_a_restart() {
     assert_eq!(metric(&report, "messages", "fleet", "total"), 36.0);
     assert_eq!(metric(&report, "reconnects", "storm", "max"), 12.0, "each device lost its connection");
     assert!(metric(&report, "fleet.recovery.time", "storm", "max") < 60e6);
+    // What is published once all are back tells nothing about how long that took.
+    let named =
+        |name: &str| report["metrics"].as_array().expect("metrics").iter().any(|m| m["metric"] == name);
+    assert!(!named("recovery.time") && named("reconnect.time"));
+    let figures = told(&output).split("Figure").last().expect("a table").to_owned();
+    assert!(figures.contains("fleet.recovery.time.max"), "{figures}");
+    let run = std::fs::read_dir(folder.path().join("fleet")).expect("reports").next().expect("a run");
+    let html = std::fs::read_to_string(run.expect("a folder").path().join("report.html")).expect("a page");
+    assert!(html.contains("Longest recovery of a device (storm)"));
     assert!(metric(&report, "link.loss.up", "fleet", "mean") > 0.0, "the network is that of the scenario");
     assert!(metric(&report, "fleet.cpu_per_device", "fleet", "mean") > 0.0);
     // The fixed cost of a process weighs more than so few devices: the exit code is for `.ci/run` to judge.

@@ -38,7 +38,7 @@ const BOLD: &str = "1";
 const DIM: &str = "2";
 
 /// Figures of the summary, where they were measured.
-const SHOWN: [&str; 14] = [
+const SHOWN: [&str; 15] = [
     "delivery.ratio",
     "publish.latency.p50",
     "publish.latency.p99",
@@ -46,6 +46,7 @@ const SHOWN: [&str; 14] = [
     "end_to_end.latency.p99",
     "connect.time.p50",
     "recovery.time.max",
+    "fleet.recovery.time.max",
     "throughput.up",
     "throughput.down",
     "wire.bytes_per_message",

@@ -50,6 +50,11 @@ pub(crate) fn reconnect_time(trial: &Trial) -> Option<Observed> {
 }
 
 pub(crate) fn recovery_time(trial: &Trial) -> Option<Observed> {
+    if trial.fleet.is_some() {
+        // A fleet publishes nothing until its devices are back: nothing is due, so nothing can be told. How long each
+        // of them was away is `fleet.recovery.time`.
+        return None;
+    }
     samples(trial.impairments.iter().filter(|impairment| impairment.kind.interrupts()).filter_map(
         |impairment| {
             DIRECTIONS
@@ -191,6 +196,15 @@ mod tests {
         assert_eq!(recovery_time(&trial), one(f64::INFINITY));
         trial.messages.pop();
         assert_eq!(recovery_time(&trial), None, "nothing was sent afterwards, so nothing can be told");
+    }
+
+    #[test]
+    fn what_a_fleet_publishes_once_all_are_back_tells_no_recovery() {
+        let mut trial = trial(vec![up(30_000, 30_006)]);
+        trial.impairments = vec![blackout(1000, 2000)];
+        assert_eq!(recovery_time(&trial), one(6.0));
+        trial.fleet = Some(crate::measure::record::Fleet::default());
+        assert_eq!(recovery_time(&trial), None, "its devices took far longer to come back");
     }
 
     #[test]

@@ -73,11 +73,12 @@ fn verdict(view: &View<'_>) -> Markup {
 }
 
 /// Figures for the tiles, in order of interest; the first six that were measured are shown.
-const TILES: [(&str, &str); 12] = [
+const TILES: [(&str, &str); 13] = [
     ("delivery.ratio", "Messages delivered"),
     ("publish.latency.p50", "Publish to PUBACK, median"),
     ("publish.latency.p99", "Publish to PUBACK, 99 %"),
     ("recovery.time.max", "Longest recovery"),
+    ("fleet.recovery.time.max", "Longest recovery of a device"),
     ("end_to_end.latency.p99", "End to end, 99 %"),
     ("connect.time.p50", "Connect, median"),
     ("instructions.handshake.full", "Instructions of a handshake"),
@@ -101,12 +102,19 @@ pub(super) fn tiles(view: &View<'_>) -> Markup {
         if view.foreign_sizes() && ["ram.client", "stack.high_water"].contains(&figure.metric.name) {
             return None;
         }
-        let estimate = view.estimate(device, figure)?;
+        // A fleet's storm is of the devices that its first variant connects: what only the storm tells is theirs, too.
+        let of_fleet = figure.metric.name.starts_with("fleet.");
+        let mut groups = view.devices().take(if of_fleet { usize::MAX } else { 1 });
+        let (shown, estimate) = groups.find_map(|group| Some((group, view.estimate(group, figure)?)))?;
+        if shown.variant != device.variant {
+            let label = format!("{label} ({})", display(shown.variant));
+            return Some((figure, label, estimate, Vec::new()));
+        }
         let beside = reference.iter().map(|group| ("reference".to_owned(), *group));
         let beside = beside.chain(others.iter().map(|group| (display(group.variant), *group)));
         let beside: Vec<_> =
             beside.filter_map(|(name, group)| Some((name, view.estimate(group, figure)?.value))).collect();
-        Some((figure, *label, estimate, beside))
+        Some((figure, (*label).to_owned(), estimate, beside))
     });
     let tiles: Vec<_> = tiles.take(TILES_MAX).collect();
     if tiles.is_empty() {
