@@ -242,6 +242,20 @@ fn a_broker_that_dies_ends_the_fleet_with_what_became_of_it() {
     assert!(words.contains("the embedded broker's process ended during the run (signal: 9"), "{words}");
 }
 
+/// Each thread takes files, too: what cannot be is told before anything runs.
+#[test]
+fn too_few_open_files_are_the_machines_fault_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let harness = env!("CARGO_BIN_EXE_harness");
+    let line =
+        format!("ulimit -n 264 && exec '{harness}' fleet --devices 200 --threads 200 --reports \"$0\"");
+    let output = Command::new("sh").arg("-c").arg(line).arg(folder.path()).output().expect("a shell");
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    let words = told(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("200 devices on 200 threads need 664 open files"), "{words}");
+    assert!(words.contains("fewer --threads"), "{words}");
+}
+
 /// What was sent, acknowledged and delivered until then is told, and nothing counts as lost.
 #[test]
 fn an_interrupted_fleet_tells_what_it_did_until_then() {

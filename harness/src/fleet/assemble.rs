@@ -17,6 +17,7 @@ use super::worker::{Control, Phase};
 use super::{Fleet, usage};
 use crate::link::lan::SharedLink;
 use crate::link::{DirectionStats, Stats};
+use crate::measure::judge::describe;
 use crate::measure::record::{
     self, Direction, Ending, Environment, Event, EventKind, Impairment, ImpairmentKind, LinkStats, Outage,
     Role, RunRecord, ScenarioRecord, Timing, Transport, Trial, Wire, WireCount, WirePhase,
@@ -61,7 +62,7 @@ pub(super) struct Marks {
     /// When it was back.
     pub(super) back_us: Option<u64>,
     /// What went wrong besides devices.
-    pub(super) failures: Vec<String>,
+    pub(super) failures: Vec<Ending>,
 }
 
 impl Marks {
@@ -85,9 +86,8 @@ pub(super) fn record(
 ) -> RunRecord {
     let options = fleet.options;
     let mut ending = ended.unwrap_or_default();
-    if let Some(cause) = stage.marks.failures.first().filter(|_| ending.is_completed()) {
-        let (phase, blame) = ("devices".to_owned(), record::Blame::Harness);
-        ending = Ending::Failed { phase, cause: cause.clone(), blame };
+    if let Some(failure) = stage.marks.failures.first().filter(|_| ending.is_completed()) {
+        ending = failure.clone();
     }
     let stormy = options.storm != Storm::None;
     // What came to its end before the storm was not cut short by what happened in it.
@@ -261,7 +261,7 @@ fn trial(stage: &Stage, said: &[Said], which: Which, split_us: u64, seed: u64, e
             end.turns - begin.turns,
         ));
         trial.notes.extend(complaints(said));
-        trial.notes.extend(marks.failures.iter().cloned());
+        trial.notes.extend(marks.failures.iter().map(describe));
     }
     trial
 }

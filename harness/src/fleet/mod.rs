@@ -46,6 +46,8 @@ use crate::scenario::Scenario;
 pub const DEVICES_MAX: u32 = lan::BOARDS_MAX - 1;
 /// Files a process needs besides one socket for each device.
 const FILES_BESIDES: u64 = 64;
+/// Files of each thread that drives devices: its event queue, and what that may take beside.
+const FILES_PER_THREAD: u64 = 2;
 /// Messages of each device after the storm: one proves that the service is back.
 const CHECK_MESSAGES: u32 = 1;
 
@@ -85,10 +87,20 @@ const ATTEMPT_LIMIT_MS: u32 = 20_000;
 const SHARD: &str = "shard";
 
 impl Options {
+    /// Threads for so many devices: as many as were asked for, but none without a device.
+    fn threads_for(&self, devices: u32) -> usize {
+        self.threads.clamp(1, devices.max(1) as usize)
+    }
+
     /// The seed of the shard's link and of its trials.
     fn seed_of_shard(&self) -> u64 {
         self.seed.wrapping_add(u64::from(self.shard.index() - 1))
     }
+}
+
+/// Files that a fleet has open.
+fn open_files(devices: u32, threads: usize) -> u64 {
+    u64::from(devices) + FILES_BESIDES + FILES_PER_THREAD * threads as u64
 }
 
 /// What a fleet tells while it runs.
@@ -115,10 +127,14 @@ pub enum FleetError {
     #[error("the broker {0} serves no QUIC, which a fleet speaks")]
     NoQuic(String),
     /// Too few open files allowed.
-    #[error("{devices} devices need {needed} open files, and this process may have {allowed}")]
+    #[error(
+        "{devices} devices on {threads} threads need {needed} open files, and this process may have {allowed}"
+    )]
     OpenFiles {
         /// How many devices.
         devices: u32,
+        /// How many threads drive them.
+        threads: usize,
         /// What they need.
         needed: u64,
         /// What is allowed.
@@ -141,7 +157,10 @@ impl FleetError {
             Self::Interrupted => "run it again".to_owned(),
             Self::NoQuic(_) => "name a broker by quic://HOST:PORT".to_owned(),
             Self::OpenFiles { needed, .. } => {
-                format!("raise the limit with `ulimit -Hn {needed}`, or split the fleet with --shard I/N")
+                format!(
+                    "raise the limit with `ulimit -Hn {needed}`, choose fewer --threads, or split the fleet with \
+                     --shard I/N"
+                )
             }
             Self::Settings(_) => "choose another network or shorter names".to_owned(),
             Self::Peer(_) => "see whether the broker accepts clients".to_owned(),
@@ -177,9 +196,10 @@ impl Fleet<'_> {
     /// What keeps it from starting.
     pub async fn run(self, mut progress: impl FnMut(Progress<'_>)) -> Result<RunRecord, FleetError> {
         let devices = self.options.shard.size(self.options.devices);
-        let (needed, allowed) = (u64::from(devices) + FILES_BESIDES, usage::raise_open_files());
+        let threads = self.options.threads_for(devices);
+        let (needed, allowed) = (open_files(devices, threads), usage::raise_open_files());
         if allowed < needed {
-            return Err(FleetError::OpenFiles { devices, needed, allowed });
+            return Err(FleetError::OpenFiles { devices, threads, needed, allowed });
         }
         let certificates = Arc::new(Certificates::generate().map_err(BrokerError::from)?);
         let log = self.folder.join("broker.log");

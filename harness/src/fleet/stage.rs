@@ -104,8 +104,12 @@ impl Stage {
         ahead.begin(Phase::Leave);
         tokio::time::sleep(SETTLE).await;
         drop(ending);
+        let ended = tokio::task::spawn_blocking(move || worker.join()).await;
         // Whether it connected is for the fleet itself to find out.
-        let _ = tokio::task::spawn_blocking(move || worker.join()).await;
+        let ended = ended.expect("joining does not panic");
+        if !matches!(ended, Ok(Ok(_))) {
+            return Err(lost(&ended));
+        }
         let base = Moment::take(&self.control, &self.link, &self.broker, self.epoch);
         self.marks.moments = vec![base];
         Ok(())
@@ -130,7 +134,7 @@ impl Stage {
     }
 
     fn start_workers(&mut self, options: &Options, broker: SocketAddr) -> std::io::Result<()> {
-        let workers = options.threads.clamp(1, self.devices.max(1) as usize);
+        let workers = options.threads_for(self.devices);
         let ramp_per_s = options.ramp_per_s / f64::from(options.shard.count());
         let interval_us = options.interval.as_micros() as f64;
         let parts: Vec<Part> = (0..self.devices)
@@ -226,7 +230,7 @@ impl Stage {
     }
 
     /// Waits until `count` reaches `wanted`, for at most `limit`; the metrics tell who was late. An error is that the
-    /// broker has gone meanwhile.
+    /// broker or a thread of devices has gone meanwhile.
     async fn wait(
         &mut self,
         limit: Duration,
@@ -236,10 +240,11 @@ impl Stage {
     ) -> Result<(), Ending> {
         let deadline = Instant::now() + limit;
         let mut told = Instant::now();
-        while count(self) < wanted
-            && Instant::now() < deadline
-            && self.workers.iter().all(|worker| !worker.is_finished())
-        {
+        while count(self) < wanted && Instant::now() < deadline {
+            if let Some(ended) = self.workers.iter().position(JoinHandle::is_finished) {
+                // It has ended: joining it takes no time.
+                return Err(lost(&self.workers.swap_remove(ended).join()));
+            }
             tokio::time::sleep(LOOK).await;
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
@@ -330,14 +335,29 @@ impl Stage {
         for ended in ended.await.expect("joining does not panic") {
             match ended {
                 Ok(Ok(of_worker)) => logs.extend(of_worker),
-                Ok(Err(error)) => self.marks.failures.push(format!("a thread of devices ended: {error}")),
-                Err(_) => self.marks.failures.push("a thread of devices panicked".to_owned()),
+                ended => self.marks.failures.push(lost(&ended)),
             }
         }
         // A broker that has gone is known by now.
         let _ = self.hear_out(self.acknowledged(&logs), LAST_LIMIT).await;
         logs
     }
+}
+
+/// How a thread of devices ends a run when it ends before it is told to.
+fn lost(ended: &std::thread::Result<std::io::Result<Vec<CoreLog>>>) -> Ending {
+    let (cause, blame) = match ended {
+        Ok(Err(error)) => (
+            format!(
+                "a thread of devices ended: {error}; see what this machine lacks (open files: `ulimit -n`, memory, \
+                 ports), or split the fleet with --shard I/N"
+            ),
+            Blame::Environment,
+        ),
+        Ok(Ok(_)) => ("a thread of devices ended before its time".to_owned(), Blame::Harness),
+        Err(_) => ("a thread of devices panicked".to_owned(), Blame::Harness),
+    };
+    Ending::Failed { phase: "devices".to_owned(), cause, blame }
 }
 
 /// How an error of the broker ends a run.
@@ -370,7 +390,61 @@ impl Drop for EndOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::broker::{Broker, BrokerOptions, BrokerSpec};
+    use crate::certificates::Certificates;
+    use crate::fleet::{Fleet, ORIGIN, Shard, source};
+    use crate::scenario::Scenario;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_device_without_a_socket_ends_the_run_by_the_machines_fault() {
+        let options = Options {
+            devices: 2,
+            shard: Shard::WHOLE,
+            ramp_per_s: 100.0,
+            connecting: 2,
+            messages: 1,
+            interval: Duration::from_millis(100),
+            size: 64,
+            qos: 1,
+            storm: Storm::None,
+            down: Duration::from_secs(1),
+            threads: 2,
+            seed: 1,
+        };
+        let scenario = Scenario::parse(ORIGIN, &source(&options, None)).ok().expect("a fleet's scenario");
+        let certificates = Arc::new(Certificates::generate().expect("certificates"));
+        let broker = Broker::start(BrokerSpec::Embedded, certificates, BrokerOptions::default());
+        let broker = FleetBroker::Other(Box::new(broker.await.expect("the embedded broker")));
+        let fleet = Fleet {
+            options: &options,
+            scenario: &scenario,
+            broker: BrokerSpec::Embedded,
+            folder: std::path::Path::new("."),
+            command_line: Vec::new(),
+            replay: String::new(),
+            token: 1,
+            cancel: CancellationToken::new(),
+        };
+        let (brief, link, connector, _) = fleet.prepare(&broker).expect("prepared");
+        let idle_timeout = scenario.variants[0].connection.idle_timeout;
+        let mut stage = Stage::new(2, scenario.limits, idle_timeout, brief, link, connector, broker);
+        // The system gives nobody a socket towards everybody.
+        let everybody = SocketAddr::from(([255, 255, 255, 255], 9));
+        let blames = |ended: Result<(), Ending>| {
+            let Err(Ending::Failed { cause, blame, .. }) = ended else { panic!("{ended:?}") };
+            assert!(cause.contains("no socket for device") && cause.contains("ulimit -n"), "{cause}");
+            assert_eq!(blame, Blame::Environment);
+        };
+        blames(stage.phases(&options, everybody, &mut |_| {}).await);
+        // The same for the fleet itself, which counted nobody until then.
+        stage.start_workers(&options, everybody).expect("threads");
+        blames(stage.wait(Duration::from_secs(600), 2, |_| 0, &mut |_| {}).await);
+        stage.leave().await;
+        stage.broker.shut_down().await;
+    }
 
     #[test]
     fn neither_a_duplicate_nor_a_message_of_others_stands_for_one_that_is_missing() {

@@ -134,7 +134,7 @@ pub(super) struct Share {
 /// Drives a share to its end; yields what each core said, in the order of the parts.
 ///
 /// # Errors
-/// When the system has no event queue for it.
+/// When the system has no event queue for it, or no socket for one of its cores.
 pub(super) fn run(share: Share) -> std::io::Result<Vec<CoreLog>> {
     let count = share.parts.len();
     let mut storages: Vec<Storage<'_, Software>> = Vec::with_capacity(count);
@@ -242,7 +242,7 @@ impl Worker<'_, '_> {
             }
             self.start_due(now_us);
             while let Some(arrival) = self.lan.pop_due() {
-                self.arrive(arrival);
+                self.arrive(arrival)?;
             }
             for _ in 0..self.ready.len() {
                 let Some(seat) = self.ready.pop_front() else { break };
@@ -300,7 +300,7 @@ impl Worker<'_, '_> {
         (board - self.first) as usize
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
+    fn arrive(&mut self, arrival: Arrival) -> std::io::Result<()> {
         match arrival {
             Arrival::AtBoard { board, frame } => {
                 let seat = self.seat_of(board);
@@ -309,43 +309,36 @@ impl Worker<'_, '_> {
             }
             Arrival::AtBroker { board, from, payload } => {
                 let seat = self.seat_of(board);
-                if self.open(seat, from)
-                    && let Some(flow) = &self.seats[seat].flow
+                let flow = self.open(seat, from).map_err(|error| {
+                    // Without one, the device would be blamed for what its machine does not give.
+                    std::io::Error::new(error.kind(), format!("no socket for device {board}: {error}"))
+                })?;
+                // A refused or full socket is a loss like any other on the way.
+                if flow.socket.send(&payload).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
                 {
-                    // A refused or full socket is a loss like any other on the way.
-                    if flow
-                        .socket
-                        .send(&payload)
-                        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-                    {
-                        // The answer to an earlier packet is reported here; this one was not sent.
-                        let _ = flow.socket.send(&payload);
-                    }
+                    // The answer to an earlier packet is reported here; this one was not sent.
+                    let _ = flow.socket.send(&payload);
                 }
             }
         }
+        Ok(())
     }
 
-    /// Sees to it that the core's flow comes from `port`; false if the system gives no socket.
-    fn open(&mut self, seat: usize, port: u16) -> bool {
-        if self.seats[seat].flow.as_ref().is_some_and(|flow| flow.port == port) {
-            return true;
-        }
-        let opened = lan::flow(self.share.broker).map(UdpSocket::from_std).and_then(|mut socket| {
-            self.poll.registry().register(&mut socket, Token(seat), Interest::READABLE)?;
-            Ok(socket)
-        });
-        match opened {
-            Ok(socket) => {
-                // The one before is closed: what the broker still sends there vanishes.
-                self.seats[seat].flow = Some(Flow { socket, port });
-                true
-            }
-            Err(error) => {
-                self.seats[seat].core.log.complaint.get_or_insert_with(|| format!("no socket: {error}"));
-                false
-            }
-        }
+    /// The core's flow from `port`; an error if the system gives no socket.
+    fn open(&mut self, seat: usize, port: u16) -> std::io::Result<&Flow> {
+        let flow = self.seats[seat].flow.take().filter(|flow| flow.port == port);
+        let flow = match flow {
+            Some(flow) => flow,
+            // The one before is closed: what the broker still sends there vanishes.
+            None => self.connect(seat, port)?,
+        };
+        Ok(self.seats[seat].flow.insert(flow))
+    }
+
+    fn connect(&self, seat: usize, port: u16) -> std::io::Result<Flow> {
+        let mut socket = UdpSocket::from_std(lan::flow(self.share.broker)?);
+        self.poll.registry().register(&mut socket, Token(seat), Interest::READABLE)?;
+        Ok(Flow { socket, port })
     }
 
     /// Takes what a core's socket holds. Readiness is told once: all of it is read.
