@@ -242,6 +242,38 @@ fn a_broker_that_dies_ends_the_fleet_with_what_became_of_it() {
     assert!(words.contains("the embedded broker's process ended during the run (signal: 9"), "{words}");
 }
 
+/// The kernel kills whom it likes: the next fleet removes what the broker of a killed one left, its key first of all.
+#[test]
+fn a_killed_fleet_leaves_no_key_for_long() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (temporary, reports) = (folder.path().join("tmp"), folder.path().join("reports"));
+    std::fs::create_dir(&temporary).expect("a folder");
+    let fleet = |devices: &str, messages: &str| {
+        let mut command = harness();
+        command.args(["fleet", "--devices", devices, "--messages", messages, "--interval", "100ms"]);
+        command.args(["--storm", "none", "--reports"]).arg(&reports).env("TMPDIR", &temporary);
+        command
+    };
+    let left = || {
+        let folders =
+            std::fs::read_dir(&temporary).expect("temporary files").map(|entry| entry.expect("one"));
+        folders.map(|folder| folder.path()).collect::<Vec<_>>()
+    };
+    let mut child = fleet("1", "10000").stderr(Stdio::piped()).spawn().expect("the harness");
+    let talk = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let _talk: Vec<_> = talk.take_while(|line| !line.contains("connecting")).collect();
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+    let of_killed = left();
+    assert_eq!(of_killed.len(), 1, "{of_killed:?}");
+    let key = std::fs::metadata(of_killed[0].join("key.pem")).expect("the broker's key");
+    assert_eq!(key.permissions().mode() & 0o777, 0o600, "nobody else reads it");
+    let next = fleet("1", "1").output().expect("the harness");
+    assert!(matches!(next.status.code(), Some(0 | 1)), "{}", told(&next));
+    assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+}
+
 /// Each thread takes files, too: what cannot be is told before anything runs.
 #[test]
 fn too_few_open_files_are_the_machines_fault_at_once() {

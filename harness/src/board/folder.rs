@@ -1,6 +1,7 @@
-//! The temporary folder of a virtual board: its sockets, and what else its process is given by path.
+//! The temporary folder of a process that the harness starts, a virtual board or a fleet's broker: sockets, keys, and
+//! what else it is given by path.
 //!
-//! It goes with its owner. An owner that is killed outright (SIGKILL, out of memory) cannot tidy up, so the next board
+//! It goes with its owner. An owner that is killed outright (SIGKILL, out of memory) cannot tidy up, so the next one
 //! removes the folders whose owners are gone. The owner holds a lock, which the kernel releases with the process; a
 //! process number in the name would not do, since numbers are used again and differ between containers.
 
@@ -11,20 +12,20 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// How the names begin.
-const PREFIX: &str = "harness-board-";
+const PREFIX: &str = "harness-process-";
 /// The file that the owner holds locked.
 const LOCK: &str = "lock";
 
 /// A folder that is removed when dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     directory: TempDir,
     _lock: File,
 }
 
 impl Folder {
     /// Makes one where temporary files go, and removes what killed owners left there.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Self::new_in(&std::env::temp_dir())
     }
 
@@ -40,7 +41,7 @@ impl Folder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -70,7 +71,7 @@ mod tests {
         let Folder { directory, _lock } = left;
         let left = directory.keep();
         drop(_lock);
-        let foreign = parent.path().join("harness-board-without-a-lock");
+        let foreign = parent.path().join("harness-process-without-a-lock");
         fs::create_dir(&foreign).unwrap();
         let next = Folder::new_in(parent.path()).unwrap();
         assert!(!left.exists(), "nobody owns it");

@@ -13,7 +13,7 @@ mod clock;
 mod console;
 mod error;
 pub mod esp32c3;
-mod folder;
+pub(crate) mod folder;
 mod host;
 mod log;
 mod machine;

@@ -1,8 +1,10 @@
 //! The broker of a fleet. The embedded one runs as a process of its own, so that its memory and processor time
 //! are not taken for the fleet's, and so that killing it is what it says.
 
-use std::io::{BufRead, BufReader};
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::board::folder::Folder;
 use crate::broker::{
     Broker, BrokerAddresses, BrokerDescription, BrokerError, BrokerOptions, BrokerSpec, Fault, SessionState,
     Trust,
@@ -187,8 +190,8 @@ pub(super) struct Process {
     certificates: Arc<Certificates>,
     /// Why it is not the one that was wanted first.
     stands_in: Option<String>,
-    /// Certificate and key.
-    files: tempfile::TempDir,
+    /// Certificate and key. Should this process be killed, the next one removes them.
+    files: Folder,
     log: PathBuf,
     addresses: BrokerAddresses,
     child: Option<Running>,
@@ -210,10 +213,13 @@ impl Process {
             let path = path.to_owned();
             move |source| BrokerError::File { what: "writing the broker's certificates into", path, source }
         };
-        let files = tempfile::tempdir().map_err(failed(&std::env::temp_dir()))?;
+        let files = Folder::new().map_err(failed(&std::env::temp_dir()))?;
         let identity = certificates.server(Flaw::None)?;
         for (name, text) in [("cert.pem", identity.chain_pem()), ("key.pem", identity.key_pem())] {
-            std::fs::write(files.path().join(name), text).map_err(failed(files.path()))?;
+            let path = files.path().join(name);
+            // For nobody else on this machine to read.
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed(&path))?;
         }
         let addresses = BrokerAddresses::default();
         let mut process =
