@@ -137,36 +137,56 @@ fn shards_against_one_broker_merge_into_one_fleet() {
     let ca = folder.path().join("ca.pem");
     let broker = Broker::start(&ca);
     let (ca, reports) = (ca.to_str().expect("UTF-8"), folder.path().join("shards"));
-    let shard = |shard: &str, variable: Option<&str>| {
+    let shard = |shard: &str, variable: Option<&str>, reports: &Path, messages: &str| {
         let mut command = harness();
-        command.args(["fleet", "--devices", "7", "--ramp", "50", "--messages", "2", "--interval", "200ms"]);
-        command.args(["--shard", shard, "--broker", &broker.url, "--ca", ca, "--reports"]).arg(&reports);
+        command.args(["fleet", "--devices", "7", "--ramp", "50", "--messages", messages, "--interval", "1s"]);
+        command.args(["--shard", shard, "--broker", &broker.url, "--ca", ca, "--reports"]).arg(reports);
         if let Some(index) = variable {
             command.env("JOB_COMPLETION_INDEX", index);
         }
-        command.output().expect("the harness")
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the harness")
     };
-    let first = shard("1/2", None);
-    assert!(matches!(first.status.code(), Some(0 | 1)), "{}", told(&first));
-    let merge = |name: &str| {
+    let ended = |shard: Child| {
+        let output = shard.wait_with_output().expect("it ends");
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", told(&output));
+    };
+    let merge = |reports: &Path, name: &str| {
         let to = folder.path().join(name);
-        harness().arg("merge").arg(&reports).arg("--to").arg(to).output().expect("the harness")
+        harness().arg("merge").arg(reports).arg("--to").arg(to).output().expect("the harness")
     };
-    let early = merge("early");
+    let (together, late) = (reports.join("together"), reports.join("late"));
+    let first = shard("1/2", None, &together, "15");
+    let second = shard("job/2", Some("1"), &together, "15");
+    ended(first);
+    ended(shard("1/2", None, &late, "1"));
+    let early = merge(&late, "early");
     assert_eq!(early.status.code(), Some(2), "{}", told(&early));
     assert!(told(&early).contains("of 2 shards these are missing: 2"), "{}", told(&early));
 
-    let second = shard("job/2", Some("1"));
-    assert!(matches!(second.status.code(), Some(0 | 1)), "{}", told(&second));
-    let merged = merge("merged");
+    ended(second);
+    let merged = merge(&together, "merged");
     assert!(matches!(merged.status.code(), Some(0 | 1)), "{}", told(&merged));
-    let report = report(&folder.path().join("merged/fleet-merged"));
-    assert_eq!(metric(&report, "fleet.devices", "fleet", "total"), 7.0);
-    assert_eq!(metric(&report, "messages", "fleet", "total"), 14.0);
-    assert_eq!(metric(&report, "delivery.ratio", "fleet", "mean"), 1.0);
+    let whole = report(&folder.path().join("merged/fleet-merged"));
+    assert_eq!(metric(&whole, "fleet.devices", "fleet", "total"), 7.0);
+    assert_eq!(metric(&whole, "messages", "fleet", "total"), 105.0);
+    assert_eq!(metric(&whole, "delivery.ratio", "fleet", "mean"), 1.0);
+    assert_eq!(metric(&whole, "duplicates", "fleet", "total"), 0.0);
+    let description = whole["record"]["environment"]["board"]["description"].to_string();
+    assert!(description.contains("7 firmware cores in 2 processes, 7 of them connected"), "{description}");
+    assert!(told(&merged).contains("--shard $shard/2"), "{}", told(&merged));
 
-    shard("1/2", None);
-    let twice = merge("twice");
+    // One after the other is no fleet of seven, and no fault of theirs.
+    ended(shard("2/2", None, &late, "1"));
+    let apart = merge(&late, "apart");
+    assert_eq!(apart.status.code(), Some(3), "{}", told(&apart));
+    assert!(
+        told(&apart).contains("of 7 devices at most 4 were connected at the same time"),
+        "{}",
+        told(&apart)
+    );
+
+    ended(shard("1/2", None, &late, "1"));
+    let twice = merge(&late, "twice");
     assert_eq!(twice.status.code(), Some(2), "{}", told(&twice));
     assert!(told(&twice).contains("are both shard 1/2"), "{}", told(&twice));
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, Format, colour, print};
 use crate::fleet::merge;
+use crate::measure::record::{Blame, Ending};
 use crate::report::{Folder, Report, terminal};
 use crate::scenario::Scenario;
 
@@ -37,7 +38,8 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
             shards.push((path.display().to_string(), report.record));
         }
     }
-    let record = merge(shards).map_err(|error| Failure::usage(miette::Report::msg(error)))?;
+    let mut record = merge(shards).map_err(|error| Failure::usage(miette::Report::msg(error)))?;
+    record.environment.command_line = std::env::args().collect();
     let scenario =
         Scenario::parse(&record.scenario.origin, &record.scenario.source).map_err(Failure::usage)?;
     let report = Report::new(record, &scenario);
@@ -50,7 +52,10 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         Format::Human => terminal::summary(&report, Some(folder.path()), colour()),
         Format::Json => terminal::json(&report, Some(folder.path())) + "\n",
     });
-    Ok(Exit::from_verdict(report.verdict.passed))
+    Ok(match report.record.ending {
+        Ending::Failed { blame: Blame::Environment, .. } => Exit::Environment,
+        _ => Exit::from_verdict(report.verdict.passed),
+    })
 }
 
 /// Report folders at `folder` or below.

@@ -9,12 +9,11 @@ use device::node::{Node, Storage};
 
 use super::broker::{FleetBroker, Storm};
 use super::cores::CoreLog;
-use super::merge::FLEET_SIZE;
 use super::source::{FLEET, ORIGIN, STORM};
 use super::stage::Stage;
 use super::usage::Usage;
 use super::worker::{Control, Phase};
-use super::{Fleet, usage};
+use super::{Fleet, Options, usage};
 use crate::link::lan::SharedLink;
 use crate::link::{DirectionStats, Stats};
 use crate::measure::judge::describe;
@@ -141,13 +140,31 @@ pub(super) fn record(
             started_unix_us: now_us.saturating_sub(duration_us),
             duration_us,
             extra: BTreeMap::from([
-                (FLEET_SIZE.to_owned(), format!("{} devices", options.devices)),
+                (super::FLEET_SIZE.to_owned(), format!("{} devices", options.devices)),
                 (super::SHARD.to_owned(), options.shard.to_string()),
-                ("threads".to_owned(), options.threads.to_string()),
+                (super::RAMP.to_owned(), ramp(options)),
+                (super::STORM_KIND.to_owned(), storm_kind(options)),
+                (super::THREADS.to_owned(), options.threads_for(stage.devices).to_string()),
             ]),
         },
         ending,
         trials,
+    }
+}
+
+fn ramp(options: &Options) -> String {
+    let Options { ramp_per_s, connecting, .. } = options;
+    format!(
+        "{ramp_per_s} devices per second, all shards together; at most {connecting} connect at once in a process"
+    )
+}
+
+fn storm_kind(options: &Options) -> String {
+    let down_ms = options.down.as_millis();
+    match options.storm {
+        Storm::None => "none".to_owned(),
+        Storm::Stop => format!("the broker ended and was away for {down_ms} ms"),
+        Storm::Kill => format!("the broker was killed and was away for {down_ms} ms"),
     }
 }
 

@@ -15,6 +15,7 @@ mod merge;
 mod shard;
 mod source;
 mod stage;
+mod together;
 mod usage;
 mod worker;
 
@@ -85,6 +86,14 @@ const ATTEMPT_LIMIT_MS: u32 = 20_000;
 
 /// Where a record keeps which shard it is of.
 const SHARD: &str = "shard";
+/// Where a record keeps the number of the whole fleet's devices.
+const FLEET_SIZE: &str = "fleet";
+/// Where a record keeps how fast the devices were to come.
+const RAMP: &str = "ramp";
+/// Where a record keeps what the broker was made to do.
+const STORM_KIND: &str = "storm";
+/// Where a record keeps how many threads drove its devices.
+const THREADS: &str = "threads";
 
 impl Options {
     /// Threads for so many devices: as many as were asked for, but none without a device.
