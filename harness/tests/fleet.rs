@@ -214,7 +214,7 @@ async fn shards_with_one_token_at_once_take_nothing_of_each_other() {
         seed: 1,
     };
     let shards = [shard("1/2"), shard("2/2")];
-    let scenario = Scenario::parse(ORIGIN, &source(&shards[0], None)).ok().expect("a fleet's scenario");
+    let scenario = Scenario::parse(ORIGIN, &source(&shards[0], None)).expect("a fleet's scenario");
     let run = |options| {
         let fleet = Fleet {
             options,

@@ -414,7 +414,7 @@ mod tests {
             threads: 2,
             seed: 1,
         };
-        let scenario = Scenario::parse(ORIGIN, &source(&options, None)).ok().expect("a fleet's scenario");
+        let scenario = Scenario::parse(ORIGIN, &source(&options, None)).expect("a fleet's scenario");
         let certificates = Arc::new(Certificates::generate().expect("certificates"));
         let broker = Broker::start(BrokerSpec::Embedded, certificates, BrokerOptions::default());
         let broker = FleetBroker::Other(Box::new(broker.await.expect("the embedded broker")));
