@@ -3,17 +3,32 @@
 use crate::Clock;
 use link::Direction;
 
+/// Bytes of a packet with an eight-byte identifier that says as little as header protection permits: a PING.
+const SHORTEST: usize = 29;
+
 /// A running hash over each datagram's time, direction, size and fate, and optionally the lines themselves.
 #[derive(Clone, Debug)]
 pub struct Trace {
     hash: u64,
     datagrams: u64,
+    shortest: Shortest,
     lines: Option<Vec<String>>,
+}
+
+/// The client's datagrams of at most [`SHORTEST`] bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortest {
+    at: Clock,
+    /// How many left at that instant.
+    count: u32,
+    /// When most of them left, and how many.
+    most: (Clock, u32),
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, datagrams: 0, lines: None }
+        let shortest = Shortest::default();
+        Self { hash: 0xcbf2_9ce4_8422_2325, datagrams: 0, shortest, lines: None }
     }
 }
 
@@ -35,6 +50,12 @@ impl Trace {
         self.datagrams
     }
 
+    /// The most datagrams with nothing but a PING that the client sent at one instant, and when.
+    #[must_use]
+    pub const fn most_pings(&self) -> (Clock, u32) {
+        self.shortest.most
+    }
+
     /// The lines so far; empty unless they are kept.
     #[must_use]
     pub fn lines(&self) -> &[String] {
@@ -43,6 +64,9 @@ impl Trace {
 
     pub(crate) fn datagram(&mut self, now: Clock, direction: Direction, size: usize, arrivals: &[Clock]) {
         self.datagrams += 1;
+        if direction == Direction::Up && size <= SHORTEST {
+            self.shortest.count(now);
+        }
         self.number(now.as_micros());
         self.number(direction.index() as u64);
         self.number(size as u64);
@@ -66,6 +90,16 @@ impl Trace {
     pub fn number(&mut self, number: u64) {
         for byte in number.to_le_bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl Shortest {
+    fn count(&mut self, now: Clock) {
+        self.count = if self.at == now { self.count + 1 } else { 1 };
+        self.at = now;
+        if self.count > self.most.1 {
+            self.most = (now, self.count);
         }
     }
 }

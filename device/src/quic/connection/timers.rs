@@ -85,8 +85,13 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         limited.then(|| self.started + self.config.handshake_timeout)
     }
 
+    /// With a packet under way that the peer has to acknowledge, probe timeouts and lookouts already ask for a sign of
+    /// life; a PING beside them would say nothing more.
     fn keep_alive_at(&self) -> Option<Instant> {
-        let wanted = self.is_confirmed() && !self.config.keep_alive.is_zero() && self.pending.ping.is_none();
+        let wanted = self.is_confirmed()
+            && !self.config.keep_alive.is_zero()
+            && self.pending.ping.is_none()
+            && !self.sent_since_received;
         wanted.then(|| self.active_at + self.config.keep_alive)
     }
 

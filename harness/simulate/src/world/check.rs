@@ -16,6 +16,9 @@ const BUFFERS: [u32; 2] = [2080, 960];
 /// Sent packets that the device remembers.
 const SENT_PACKETS_MAX: u32 = device::quic::SENT_PACKETS_MAX as u32;
 
+/// Datagrams with nothing but a PING at one instant: the two probes of a timeout and a keep-alive or lookout.
+const PINGS_MAX: u32 = 3;
+
 /// RFC 9000 20.1.
 const INVALID_TOKEN: u64 = 0x0b;
 
@@ -111,6 +114,12 @@ fn check_bounds(play: &Play) -> Result<(), String> {
         if value > bound {
             return Err(format!("{value} bytes in a {what} buffer of {bound}"));
         }
+    }
+    let (at, pings) = play.world.trace.most_pings();
+    if pings > PINGS_MAX {
+        return Err(format!(
+            "{pings} datagrams with nothing but a PING at {at}, at most {PINGS_MAX} say anything"
+        ));
     }
     if stats.packets_sent > 0 && (stats.sent_packets_max == 0 || stats.sent_packets_max > SENT_PACKETS_MAX) {
         return Err(format!("{} packets in a table of {SENT_PACKETS_MAX}", stats.sent_packets_max));

@@ -69,6 +69,25 @@ fn a_keep_alive_ping_goes_out_before_the_timeout() {
 }
 
 #[test]
+fn a_silent_peer_is_asked_by_probe_timeouts_and_lookouts_alone() {
+    let mut peer = Peer::confirmed();
+    peer.connection.config.keep_alive = Duration::from_secs(3);
+    let id = peer.connection.open_stream().expect("credit");
+    peer.connection.stream_write(id, b"hello").expect("open");
+    peer.receive().expect("data");
+    let mut datagrams = 0;
+    while peer.closed().is_none() {
+        let next = peer.connection.poll_timeout().expect("the idle timeout");
+        assert!(next > peer.now, "time stands still after {datagrams} datagrams");
+        peer.wait(next.saturating_since(peer.now));
+        let sent = peer.receive_all();
+        assert!(sent.len() <= 2, "{} datagrams at one instant: {sent:?}", sent.len());
+        datagrams += sent.len();
+    }
+    assert!((10..50).contains(&datagrams), "{datagrams} in 30 s");
+}
+
+#[test]
 fn a_path_that_fell_silent_is_looked_for_between_probe_timeouts() {
     let mut peer = Peer::confirmed();
     let id = peer.connection.open_stream().expect("credit");
