@@ -20,6 +20,7 @@ use crate::codec::Writer;
 use super::error::{TransportCode, TransportError};
 use super::recovery::Space;
 use super::stream::{BLOCK, RangeSet};
+use crate::tls;
 
 /// Least receive memory of a connection in bytes: handshake messages of this length can be put in order
 /// (RFC 9000 7.5), enough for a certificate chain of three with P-256 keys.
@@ -31,10 +32,13 @@ pub const RESERVED_BLOCKS: u16 = (CRYPTO_SEND_LEN / BLOCK) as u16;
 /// Type and length in front of a handshake message (RFC 8446 4).
 const MESSAGE_HEADER_LEN: usize = 4;
 
+/// The longest Finished: that of a SHA-384 suite.
+const FINISHED_LEN_MAX: usize = MESSAGE_HEADER_LEN + 48;
+
 /// Whether bytes found room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kept {
-    /// All of them, or they were known.
+    /// All of them, or they were known, or nobody needs them.
     Yes,
     /// Too many gaps: the packet must not be acknowledged, so that it comes again.
     No,
@@ -112,7 +116,7 @@ impl CryptoReceive {
         let from = offset.max(contiguous);
         let at = (from - self.start) as usize;
         if from > contiguous && self.beyond.insert(at as u16..(end - self.start) as u16).is_err() {
-            return Ok(Kept::No);
+            return Ok(if self.level == Space::Application { Kept::Yes } else { Kept::No });
         }
         let new = &data[(from - offset) as usize..];
         memory[self.region.clone()][at..at + new.len()].copy_from_slice(new);
@@ -124,17 +128,25 @@ impl CryptoReceive {
         Ok(Kept::Yes)
     }
 
-    /// The length of the whole message at the start of the buffer, if there is one.
+    /// The length of the whole message at the start of the buffer, if there is one. A session ticket that is longer
+    /// than the buffer is stepped over: what there is of it is dropped, and so is the rest when it comes.
     ///
     /// # Errors
-    /// `CRYPTO_BUFFER_EXCEEDED` if the message can never be whole.
-    pub fn message_len(&self, memory: &[u8]) -> Result<Option<usize>, TransportError> {
+    /// `CRYPTO_BUFFER_EXCEEDED` if another message can never be whole.
+    pub fn message_len(&mut self, memory: &[u8]) -> Result<Option<usize>, TransportError> {
         let ready = &memory[self.region.clone()][..self.ready];
-        let Some(&[_, a, b, c]) = ready.first_chunk::<MESSAGE_HEADER_LEN>() else {
+        let Some(&[kind, a, b, c]) = ready.first_chunk::<MESSAGE_HEADER_LEN>() else {
             return Ok(None);
         };
         let len = MESSAGE_HEADER_LEN + u32::from_be_bytes([0, a, b, c]) as usize;
         if len > self.region.len() {
+            if self.level == Space::Application && kind == tls::NEW_SESSION_TICKET {
+                // All that the buffer holds is the ticket's.
+                self.start += len as u64;
+                self.ready = 0;
+                self.beyond.clear();
+                return Ok(None);
+            }
             return Err(TransportError::new(
                 TransportCode::CRYPTO_BUFFER_EXCEEDED,
                 "a handshake message is longer than the buffer",
@@ -154,7 +166,7 @@ impl CryptoReceive {
 
     /// Drops the first `len` bytes.
     pub fn consume(&mut self, memory: &mut [u8], len: usize) {
-        let end = self.beyond.iter().last().map_or(self.ready, |range| usize::from(range.end));
+        let end = self.held();
         memory[self.region.clone()].copy_within(len..end, 0);
         self.start += len as u64;
         self.ready -= len;
@@ -176,11 +188,16 @@ impl CryptoReceive {
         Ok(())
     }
 
-    /// More of the memory is free: uses `region`, unless something is buffered.
-    pub fn widen(&mut self, region: Range<usize>) {
-        if self.ready == 0 && self.beyond.is_empty() {
-            self.region = region;
-        }
+    /// More of the memory is free: uses `region`, which is no shorter; what is buffered moves there.
+    pub fn widen(&mut self, memory: &mut [u8], region: Range<usize>) {
+        let held = self.region.start..self.region.start + self.held();
+        memory.copy_within(held, region.start);
+        self.region = region;
+    }
+
+    /// Bytes of the region in use, gaps included.
+    fn held(&self) -> usize {
+        self.beyond.iter().last().map_or(self.ready, |range| usize::from(range.end))
     }
 
     /// The level that is being read.
@@ -193,11 +210,12 @@ impl CryptoReceive {
         self.high
     }
 
-    /// After the handshake nothing vital is lost with a frame that finds no room: not acknowledged, it comes
-    /// again (RFC 9000 7.5).
+    /// After the handshake nothing vital is lost with a frame that finds no room. It is dropped, and its packet
+    /// acknowledged all the same (RFC 9000 7.5): otherwise it would come again for ever. A hole that is left in the
+    /// stream costs the tickets behind it, no more.
     fn overflow(&self, reason: &'static str) -> Result<Kept, TransportError> {
         if self.level == Space::Application {
-            return Ok(Kept::No);
+            return Ok(Kept::Yes);
         }
         Err(TransportError::new(TransportCode::CRYPTO_BUFFER_EXCEEDED, reason))
     }
@@ -272,6 +290,11 @@ impl CryptoSend {
         self.lost.clear();
     }
 
+    /// Whether the flight has more than a Finished: the server has asked for a certificate.
+    pub fn answers_request(&self) -> bool {
+        usize::from(self.len) > FINISHED_LEN_MAX
+    }
+
     /// Where in the memory the flight ends.
     pub fn end(&self) -> usize {
         self.at + usize::from(self.len)
@@ -325,6 +348,8 @@ impl CryptoSend {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use crate::quic::stream::RANGES;
 
@@ -451,13 +476,77 @@ mod tests {
         assert_eq!((message.len(), at, out.remaining()), (4000, 4000, 96));
     }
 
-    #[test]
-    fn after_the_handshake_what_finds_no_room_is_left_for_later() {
-        let (mut receive, memory) = (awaiting(), &mut [0; CRYPTO_RECEIVE_LEN]);
+    /// The handshake is complete, and tickets go to `region`.
+    fn complete(region: Range<usize>) -> CryptoReceive {
+        let mut receive = awaiting();
         receive.advance(Space::Handshake, 0..CRYPTO_RECEIVE_LEN).expect("empty");
-        receive.advance(Space::Application, 4000..4050).expect("empty");
-        assert_eq!(receive.insert(memory, Space::Application, 0, &[0; 60]), Ok(Kept::No));
-        receive.widen(3000..4096);
-        assert_eq!(receive.insert(memory, Space::Application, 0, &[0; 60]), Ok(Kept::Yes));
+        receive.advance(Space::Application, region).expect("empty");
+        receive
+    }
+
+    /// A ticket's header and `len` bytes in all.
+    fn ticket(len: u16) -> std::vec::Vec<u8> {
+        let mut bytes = std::vec![9; usize::from(len)];
+        let [high, low] = (len - MESSAGE_HEADER_LEN as u16).to_be_bytes();
+        bytes[..4].copy_from_slice(&[tls::NEW_SESSION_TICKET, 0, high, low]);
+        bytes
+    }
+
+    #[test]
+    fn a_ticket_longer_than_the_buffer_is_stepped_over_and_the_next_is_read() {
+        let long = ticket(300);
+        for pieces in
+            [[0..100, 100..200, 200..300], [200..300, 0..100, 100..200], [100..200, 0..100, 200..300]]
+        {
+            let (mut receive, memory) = (complete(4000..4096), &mut [0; CRYPTO_RECEIVE_LEN]);
+            // The first and the last piece overlap the next ticket's neighbours: both come twice, too.
+            for piece in pieces.iter().chain(&pieces) {
+                let offset = piece.start as u64;
+                for (offset, data) in
+                    [(offset, &long[piece.clone()][..50]), (offset + 50, &long[piece.clone()][50..])]
+                {
+                    assert_eq!(receive.insert(memory, Space::Application, offset, data), Ok(Kept::Yes));
+                    assert_eq!(receive.message_len(memory), Ok(None));
+                }
+            }
+            let short = ticket(60);
+            assert_eq!(receive.insert(memory, Space::Application, 300, &short), Ok(Kept::Yes));
+            assert_eq!(receive.message_len(memory), Ok(Some(60)), "{pieces:?}");
+            assert_eq!(receive.message(memory, 60).0, short);
+        }
+    }
+
+    #[test]
+    fn after_the_handshake_what_finds_no_room_is_dropped_but_acknowledged() {
+        let (mut receive, memory) = (complete(4000..4096), &mut [0; CRYPTO_RECEIVE_LEN]);
+        assert_eq!(receive.insert(memory, Space::Application, 90, &[0; 60]), Ok(Kept::Yes));
+        assert_eq!(receive.insert(memory, Space::Application, 1 << 40, &[0; 60]), Ok(Kept::Yes));
+        for gap in 0..20 {
+            assert_eq!(receive.insert(memory, Space::Application, 2 + 4 * gap, &[0]), Ok(Kept::Yes));
+        }
+    }
+
+    #[test]
+    fn only_tickets_may_be_longer_than_the_buffer() {
+        let (mut receive, memory) = (complete(4000..4096), &mut [0; CRYPTO_RECEIVE_LEN]);
+        receive.insert(memory, Space::Application, 0, &[24, 0, 1, 0]).expect("fits");
+        assert_eq!(receive.message_len(memory).unwrap_err().code, TransportCode::CRYPTO_BUFFER_EXCEEDED);
+    }
+
+    #[test]
+    fn what_is_buffered_moves_along_when_more_memory_is_free() {
+        let bytes = ticket(90);
+        for (first, second) in [(0..40, 40..90), (40..90, 0..40)] {
+            let (mut receive, memory) = (complete(4000..4096), &mut [0; CRYPTO_RECEIVE_LEN]);
+            receive.insert(memory, Space::Application, first.start as u64, &bytes[first]).expect("fits");
+            receive.widen(memory, 2944..4096);
+            receive.insert(memory, Space::Application, second.start as u64, &bytes[second]).expect("fits");
+            assert_eq!(receive.message_len(memory), Ok(Some(90)));
+            assert_eq!(receive.message(memory, 90).0, bytes);
+            receive.consume(memory, 90);
+            let long = ticket(1100);
+            receive.insert(memory, Space::Application, 90, &long).expect("there is room now");
+            assert_eq!(receive.message_len(memory), Ok(Some(1100)));
+        }
     }
 }

@@ -112,11 +112,15 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         self.keys.long = None;
         self.recovery.discard_space(now, Space::Handshake);
         self.recovery.on_handshake_confirmed(now);
-        // The server has the whole handshake: what it took in memory is free for its tickets.
+        self.free_flight();
+        self.path.begin_search(&self.config, self.agreed.max_udp_payload_size);
+    }
+
+    /// The server has the whole handshake: what it took in memory is free for its tickets.
+    pub(super) fn free_flight(&mut self) {
         self.crypto_out.forget();
         let end = BLOCKS * stream::BLOCK;
-        self.crypto_in.widen(flight_start(end)..end);
-        self.path.begin_search(&self.config, self.agreed.max_udp_payload_size);
+        self.crypto_in.widen(self.streams.memory_mut().as_mut_bytes(), flight_start(end)..end);
     }
 
     fn on_peer_close(&mut self, now: Instant, close: &ConnectionClose<'_>) {

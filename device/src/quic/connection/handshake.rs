@@ -66,6 +66,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         offset: u64,
         data: &[u8],
     ) -> Result<Kept, CloseReason> {
+        // A server that asked for a certificate gives no ticket before it has verified it (RFC 8446 4.6.1): the flight, too
+        // long to leave room for a ticket, has arrived.
+        if space == Space::Application && self.crypto_out.answers_request() {
+            self.free_flight();
+        }
         let memory = self.streams.memory_mut().as_mut_bytes();
         if self.crypto_in.insert(memory, space, offset, data)? == Kept::No {
             return Ok(Kept::No);

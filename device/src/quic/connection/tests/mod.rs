@@ -8,5 +8,6 @@ mod liveness;
 mod numbers;
 mod peer;
 mod start;
+mod tickets;
 
 use peer::Peer;
