@@ -16,7 +16,8 @@ pub struct Policy {
     /// Whether CONNECT is sent as 0-RTT data. A replayed CONNECT takes the session over, no more; the
     /// server ends that connection for want of further packets.
     pub early_data: EarlyData,
-    /// Timeouts in a row without an answer after which a new local port is asked for; 0 never asks.
+    /// Timeouts in a row without an answer after which a new local port is asked for; 0 never asks. One is enough if packets
+    /// come that are no answer: the server may have lost the connection, and whether they are its own shows on a new port.
     pub migrate_after_timeouts: u32,
     /// Timeouts in a row without an answer after which the connection is given up; 0 leaves that to the
     /// transport's idle timeout. They count anew on a new path.

@@ -25,8 +25,12 @@ use crate::time::{Duration, Instant};
 const PENDING_MAX: usize = 4;
 
 /// Packets that nobody with the connection's keys can have sent, while the server acknowledges nothing, after which it
-/// must have lost those keys. One or two might be damaged or strays. An attacker who times a few of them to an outage
-/// gains a reconnect that was near anyway.
+/// may have lost those keys. One or two might be damaged or strays.
+///
+/// A server that lost them along with its static key answers with stateless resets whose tokens nobody knows (RFC 9000
+/// 10.3.1). Whoever knows the addresses can send such packets, too, so they end nothing: they only make the client move
+/// to another local port at once, which an attacker off the path (RFC 9000 21.1.3.2) does not know. If they come there as
+/// well, while everything is still unanswered, they are the server's.
 const UNREADABLE_MIN: u32 = 3;
 
 /// How often a server that owes CONNACK is asked for a sign of life. If CONNACK was lost, a server that has not measured
@@ -395,7 +399,8 @@ impl Engine {
         let policy = &settings.policy;
         // Before CONNACK they are as likely the last connection's: its server may not have heard that it was left.
         let online = matches!(self.state, State::Online);
-        if online && stall.timeouts > 0 && stall.unreadable >= UNREADABLE_MIN {
+        let is_doubtful = online && stall.timeouts > 0 && stall.unreadable >= UNREADABLE_MIN;
+        if is_doubtful && self.migration == Migration::Done {
             return self.down(now, Cause::Forgotten, settings, transport);
         }
         let give_up = policy.give_up_after_timeouts;
@@ -404,7 +409,7 @@ impl Engine {
         }
         let migrate = policy.migrate_after_timeouts;
         if migrate != 0
-            && stall.timeouts >= migrate
+            && (is_doubtful || stall.timeouts >= migrate)
             && self.migration == Migration::NotNeeded
             && transport.can_migrate()
         {

@@ -176,7 +176,8 @@ pub enum Cause {
     KeepAliveTimeout,
     /// No progress, and migration did not help or is not possible.
     Stalled,
-    /// The server answers everything with packets that do not belong to the connection: it has lost its state.
+    /// The server answers everything with packets that do not belong to the connection, on a new local port, too: it has
+    /// lost its state.
     Forgotten,
     /// The options make no valid CONNECT: the field that is too long or breaks a rule of MQTT.
     Options(&'static str),

@@ -125,7 +125,7 @@ pub struct Stall {
     pub timeouts: u32,
     /// Packets (or bytes) received so far: whether this changes is what matters.
     pub received: u64,
-    /// Packets in a row that the peer cannot have made with the keys of this connection.
+    /// Packets in a row, on the present local address, that the peer cannot have made with the keys of this connection.
     pub unreadable: u32,
 }
 

@@ -1,10 +1,13 @@
 //! A broker that breaks MQTT's rules over QUIC: each breach ends in the standard's reason code, which the broker
 //! hears twice: in DISCONNECT, and as the application's code of the close.
 
+use core::time::Duration;
+
 use device::client::{Cause, Event, Policy, Publication, Reconnect, Slot};
 use device::mqtt::{Qos, ReasonCode, Version};
+use link::Direction;
 use quinn_proto::ConnectionError;
-use simulate::{MqttOptions, PairOptions};
+use simulate::{ClientSide, MqttOptions, PairOptions};
 
 use crate::world::{Play, World, with};
 
@@ -98,4 +101,40 @@ fn a_malformation_on_a_data_stream_closes_that_stream_alone() {
 fn closed(world: &World<3>) -> usize {
     let is_closed = |event: &&Event<'static>| matches!(event, Event::StreamClosed { error: Some(_), .. });
     world.client.events().filter(is_closed).count()
+}
+
+/// Gives the client packets that look like stateless resets of nobody.
+fn spray(world: &mut World<3>, packets: u8) {
+    let now = world.now();
+    for packet in 0..packets {
+        let mut forged = [0x5a ^ packet; 30];
+        forged[0] = 0x40 | forged[0] & 0x3f;
+        world.client.handle_datagram(now, &mut forged);
+    }
+}
+
+#[test]
+fn who_sprays_packets_from_off_the_path_ends_no_connection() {
+    for follows in [false, true] {
+        let mut world = world(Version::V5);
+        for lost in 1..=5 {
+            // Each loss gives an attacker who sends all the time his chance.
+            world.drop_next(Direction::Up);
+            world.publish(&Publication::new("a", b"x").qos(Qos::AtLeastOnce));
+            let before = world.client.stats().transport.pto_count;
+            spray(&mut world, 50);
+            world.until(5, "timeout", |world| world.client.stats().transport.pto_count > before);
+            spray(&mut world, 50);
+            world.until(5, "wish for another port", |world| world.client.wants_migration);
+            spray(&mut world, 50);
+            if follows {
+                // The packets go where nobody is now.
+                world.migrate_port();
+            }
+            world.client.wants_migration = false;
+            world.until(5, "acknowledgement", |world| world.client.acknowledged() == lost);
+            world.run_for(Duration::from_secs(1));
+        }
+        assert_eq!((world.client.connections(), world.client.causes()), (1, vec![]));
+    }
 }

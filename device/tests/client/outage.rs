@@ -76,6 +76,8 @@ fn a_server_that_lost_its_connections_is_found_out_within_a_second() {
     let now = world.now();
     world.server.restart(now);
     world.publish(&Publication::new("device/up", b"x").qos(Qos::AtLeastOnce));
+    world.until(5, "wish for another port", |world| world.client.wants_migration);
+    world.migrate_port();
     world.until(60, "acknowledgement", |world| world.client.acknowledged() == 1);
     assert_eq!(world.client.causes(), [Cause::Forgotten]);
     let away = world.now().elapsed() - now.elapsed();

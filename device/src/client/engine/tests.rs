@@ -279,9 +279,49 @@ fn packets_of_the_connection_before_do_not_end_one_that_has_no_connack_yet() {
     world.wire.status = OPEN;
     world.wire.stall = stray;
     assert!(!world.drain().iter().any(|event| matches!(event, Event::Disconnected(_))));
+}
+
+#[test]
+fn unreadable_packets_make_the_client_move_and_count_where_it_went() {
+    let doubtful = Stall { timeouts: 1, received: 0, unreadable: UNREADABLE_MIN };
     let mut world = World::online();
-    world.wire.stall = stray;
+    world.wire.migratable = true;
+    world.wire.stall = Stall { timeouts: 0, ..doubtful };
+    assert_eq!(world.drain(), [], "nothing is unanswered");
+    world.wire.stall = Stall { unreadable: UNREADABLE_MIN - 1, ..doubtful };
+    assert_eq!(world.drain(), []);
+    world.wire.stall = doubtful;
+    assert_eq!(world.drain(), [Event::MigrationWanted]);
+    world.wire.stall = Stall { timeouts: 4, unreadable: 200, ..doubtful };
+    assert_eq!(world.drain(), [], "whoever knows the old port can send as many as he likes");
+    world.engine.on_migrated();
+    world.wire.stall = Stall { unreadable: 0, ..doubtful };
+    assert_eq!(world.drain(), [Event::MigrationStarted]);
+    world.wire.stall = doubtful;
     assert_eq!(world.drain()[0], Event::Disconnected(Cause::Forgotten));
+}
+
+#[test]
+fn after_a_move_that_helped_unreadable_packets_are_doubted_again() {
+    let mut world = World::online();
+    world.wire.migratable = true;
+    let doubtful = Stall { timeouts: 1, received: 0, unreadable: UNREADABLE_MIN };
+    world.wire.stall = doubtful;
+    world.drain();
+    world.engine.on_migrated();
+    world.wire.stall = Stall { timeouts: 0, received: 1, unreadable: 0 };
+    assert_eq!(world.drain(), [Event::MigrationStarted]);
+    world.wire.stall = Stall { received: 1, ..doubtful };
+    assert_eq!(world.drain(), [Event::MigrationWanted]);
+}
+
+#[test]
+fn where_the_client_cannot_move_unreadable_packets_end_nothing() {
+    let mut world = World::online();
+    world.wire.stall = Stall { timeouts: 4, received: 0, unreadable: 200 };
+    assert_eq!(world.drain(), []);
+    world.wire.stall.timeouts = 5;
+    assert_eq!(world.drain()[0], Event::Disconnected(Cause::Stalled));
 }
 
 #[test]

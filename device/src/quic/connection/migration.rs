@@ -31,6 +31,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         // answer to the server's own PATH_CHALLENGE, until a probe timeout.
         let now = ctx.now;
         self.repair_with(|recovery, repair| {
+        // Who sent them knows the old address; the new one has to be found out first.
+        self.unreadable = 0;
             recovery.requeue_space(now, Space::Application, |outcome| repair.apply(outcome));
             recovery.on_path_changed(now, change);
         });

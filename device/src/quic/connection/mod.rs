@@ -196,7 +196,7 @@ pub struct Connection<
     paced_until: Option<Instant>,
     /// Packets that failed to authenticate.
     forged: u64,
-    /// Packets with a short header that could not be read, since the last one that could.
+    /// Packets with a short header that could not be read, since the last one that could, on this address.
     unreadable: u8,
     counters: Counters,
 }
@@ -407,10 +407,11 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         u32::from(self.recovery.backoff())
     }
 
-    /// Packets in a row that might be stateless resets of an identifier this end was never given a token for.
+    /// Packets in a row on this local address that might be stateless resets of an identifier this end was never given a
+    /// token for.
     ///
-    /// Whoever knows the addresses can send such packets: they mean something only while the server leaves
-    /// everything unanswered. A server that lost its keys along with its connections answers each probe with one.
+    /// Whoever knows the addresses can send such packets: by themselves they mean nothing (RFC 9000 10.3). A server that
+    /// lost its keys along with its connections answers each probe with one, from whatever port the probe came.
     pub const fn unreadable_packets(&self) -> u8 {
         self.unreadable
     }
