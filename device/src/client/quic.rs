@@ -42,12 +42,12 @@ pub(super) struct Quic<C: Crypto, const STREAMS: usize> {
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     id: Option<StreamId>,
-    /// The peer's code when it asked to stop sending.
-    stopped: Option<u64>,
+    /// The peer's code when it gave up one half, by RESET_STREAM or by STOP_SENDING.
+    code: Option<u64>,
 }
 
 impl Stream {
-    const NONE: Self = Self { id: None, stopped: None };
+    const NONE: Self = Self { id: None, code: None };
 }
 
 /// Puts aside what the server gives for the next connection.
@@ -149,9 +149,11 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
                 }
                 None
             }
-            quic::Event::StreamStopped { id, code } => {
+            // The stream itself keeps neither: the session asks how it ended after all of these are polled.
+            quic::Event::StreamReset { .. } => None,
+ quic::Event::StreamStopped { id, code } => {
                 if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == Some(id)) {
-                    stream.stopped = Some(code);
+                    stream.code = Some(code);
                 }
                 None
             }
@@ -166,7 +168,6 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
             // The session looks at every stream anyway; the server opens none.
             quic::Event::StreamReadable(_)
             | quic::Event::StreamWritable(_)
-            | quic::Event::StreamReset { .. }
             | quic::Event::StreamsAvailable
             | quic::Event::StreamOpened(_)
             | quic::Event::TokenStored => None,
@@ -218,7 +219,7 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
         let Quic { connection, streams, .. } = &mut *self.quic;
         let Some(stream) = streams.get_mut(slot.index()) else { return false };
         let Ok(id) = connection.open_stream() else { return false };
-        *stream = Stream { id: Some(id), stopped: None };
+        *stream = Stream { id: Some(id), code: None };
         true
     }
 
@@ -255,7 +256,7 @@ impl<C: Crypto, const STREAMS: usize> Streams for View<'_, '_, C, STREAMS> {
     fn ended(&mut self, slot: Slot) -> Option<StreamEnd> {
         let stream = self.quic.streams.get(slot.index())?;
         let id = stream.id?;
-        match (self.quic.connection.stream_end(id), stream.stopped) {
+        match (self.quic.connection.stream_end(id), stream.code) {
             (Some(Err(code)), _) | (_, Some(code)) => Some(StreamEnd::Reset(code)),
             (Some(Ok(())), None) => Some(StreamEnd::Finished),
             (None, None) => None,

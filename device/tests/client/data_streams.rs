@@ -1,7 +1,8 @@
 //! EMQX's data streams, end to end.
 
-use device::client::{Event, Phase, Publication, Slot};
+use device::client::{Cause, Event, Phase, Publication, Slot};
 use device::mqtt::Qos;
+use quinn_proto::{Dir, Side, StreamId};
 use simulate::{MqttOptions, PairOptions};
 
 use crate::world::{Play, World, with};
@@ -98,6 +99,29 @@ fn a_stream_that_the_broker_resets_is_opened_and_subscribed_again() {
     world.broker_publishes("a/b", b"x", Qos::AtLeastOnce);
     world.until(10, "message", |world| world.client.messages().count() == 1);
     assert_eq!(world.client.connections(), 1, "the connection survives");
+}
+
+/// The broker gives up its half of the client's stream `index`, and goes on reading.
+fn reset_one_half<const STREAMS: usize>(world: &mut World<STREAMS>, index: u64, code: u32) {
+    let id = StreamId::new(Side::Client, Dir::Bi, index);
+    let now = world.now();
+    world.server.connection().expect("connected").send_stream(id).reset(code.into()).expect("open");
+    world.server.wake(now);
+}
+
+#[test]
+fn the_code_of_a_reset_is_told_though_the_broker_goes_on_reading() {
+    let mut world = world();
+    world.connect();
+    world.subscribe(data(1), "a/#", Qos::AtLeastOnce);
+    reset_one_half(&mut world, 1, 7);
+    let closed = |event: &Event<'static>| matches!(event, Event::StreamClosed { .. });
+    world.until(10, "closed stream", |world| world.client.has(closed));
+    let told = world.client.events().find(|event| closed(event)).expect("told");
+    assert_eq!(*told, Event::StreamClosed { slot: data(1), code: Some(7), error: None });
+    reset_one_half(&mut world, 0, 0x8e);
+    world.until(10, "end of the session", |world| !world.client.causes().is_empty());
+    assert_eq!(world.client.causes(), [Cause::ControlStreamEnded(Some(0x8e))]);
 }
 
 #[test]

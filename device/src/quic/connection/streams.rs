@@ -65,6 +65,8 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     }
 
     /// How the peer ended the stream, once nothing more will become readable: in order, or with a code.
+    ///
+    /// The code is told once, here or by [`Event::StreamReset`], whichever is asked first.
     pub fn stream_end(&self, id: StreamId) -> Option<Result<(), u64>> {
         match self.streams.end(id) {
             Ok(stream::Read::Finished) | Err(_) => Some(Ok(())),

@@ -259,12 +259,17 @@ impl<const SEND: usize> Stream<SEND> {
     /// RESET_STREAM. Returns by how much the highest offset grew.
     pub(super) fn on_reset(&mut self, code: u64, final_size: u64) -> Result<u64, Error> {
         let before = self.incoming.highest();
+        let was_complete = self.incoming.is_complete();
         self.incoming.set_final_size(final_size, self.receive_limit)?;
         let grown = self.incoming.highest() - before;
         match self.receiving {
-            // All data is here already: the reader may as well have it (RFC 9000 3.2, Data Recvd).
-            Receiving::Open if !self.incoming.is_complete() => {
-                self.receiving = Receiving::Reset { code };
+            // The end had come before (RFC 9000 3.2, Data Recvd).
+            Receiving::Open if was_complete => {}
+            Receiving::Open => {
+                // All data is here already: the reader may as well have it.
+                if !self.incoming.is_complete() {
+                    self.receiving = Receiving::Reset { code };
+                }
                 self.events.set(Flags::RESET);
             }
             Receiving::Unwanted => self.receiving = Receiving::Done,

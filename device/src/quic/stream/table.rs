@@ -54,7 +54,7 @@ pub enum StreamEvent {
     Writable(StreamId),
     /// The stream was finished and the peer has all of it.
     Delivered(StreamId),
-    /// The peer gave up the stream; what was not read is gone.
+    /// The peer gave up the stream. What was not read is gone, unless all of it had come.
     Reset {
         /// The stream.
         id: StreamId,
@@ -78,7 +78,8 @@ pub enum StreamEvent {
 pub struct Streams<const N: usize, const SEND: usize, const BLOCKS: usize> {
     slots: [Stream<SEND>; N],
     memory: ReceiveMemory<BLOCKS>,
-    stop_codes: [u64; N],
+    /// With which code the peer last gave up a half of each stream.
+    codes: [u64; N],
     limits: Limits,
     peer: PeerLimits,
     /// Streams opened so far by this client and by the peer.
@@ -137,7 +138,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
             // Each on the spot: of an array's constant, an image of all the buffers' zeros would lie in flash.
             slots: core::array::from_fn(|_| Stream::vacant()),
             memory: ReceiveMemory::new(),
-            stop_codes: [0; N],
+            codes: [0; N],
             limits: Limits {
                 stream_window: 0,
                 connection_window: 0,
@@ -343,7 +344,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
     }
 
     /// How the peer ended its side: [`Read::Finished`] once nothing more will become readable,
-    /// [`Read::Reset`] once it gave up; [`Read::Blocked`] before.
+    /// [`Read::Reset`] once it gave up, until [`StreamEvent::Reset`] or a read has told so; [`Read::Blocked`] before.
     ///
     /// # Errors
     /// [`UseError::Unknown`] after the end of both directions.
@@ -425,21 +426,18 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
                 StreamEvent::Opened(id)
             } else if stream.events.take(Flags::READABLE) {
                 StreamEvent::Readable(id)
-            } else if let (true, Receiving::Reset { code }) =
-                (stream.events.take(Flags::RESET), stream.receiving)
-            {
-                stream.receiving = Receiving::Done;
-                StreamEvent::Reset { id, code }
+            } else if stream.events.take(Flags::RESET) {
+                if matches!(stream.receiving, Receiving::Reset { .. }) {
+                    stream.receiving = Receiving::Done;
+                }
+                StreamEvent::Reset { id, code: self.codes[index] }
             } else if stream.events.take(Flags::STOPPED) {
-                StreamEvent::Stopped { id, code: self.stop_codes[index] }
+                StreamEvent::Stopped { id, code: self.codes[index] }
             } else if stream.events.take(Flags::DELIVERED) {
                 StreamEvent::Delivered(id)
-            } else if stream.events.take(Flags::WRITABLE) {
-                StreamEvent::Writable(id)
             } else {
-                // A reset that a read has reported already.
-                self.release_if_over(index);
-                continue;
+                stream.events.take(Flags::WRITABLE);
+                StreamEvent::Writable(id)
             };
             self.release_if_over(index);
             return Some(event);

@@ -229,6 +229,34 @@ fn a_reset_by_the_peer_drops_what_was_not_read_and_returns_its_credit() {
 }
 
 #[test]
+fn a_reset_behind_the_last_byte_tells_its_code_and_leaves_what_has_come() {
+    for read_before in [true, false] {
+        let mut table = table_with_stream();
+        table.on_stream(FIRST, 0, &[7; 30], false).unwrap();
+        if read_before {
+            assert_eq!(table.read(FIRST, &mut [0; 40]), Ok(Read::Bytes(30)));
+        }
+        table.on_reset_stream(FIRST, 9, 30).unwrap();
+        let events = core::array::from_fn(|_| table.poll_event());
+        assert_eq!(
+            events,
+            [Some(StreamEvent::Readable(FIRST)), Some(StreamEvent::Reset { id: FIRST, code: 9 }), None]
+        );
+        if !read_before {
+            assert_eq!(table.read(FIRST, &mut [0; 40]), Ok(Read::Bytes(30)));
+        }
+        assert_eq!(table.read(FIRST, &mut [0; 40]), Ok(Read::Finished));
+        table.on_reset_stream(FIRST, 8, 30).unwrap();
+        assert_eq!(table.poll_event(), None, "once");
+    }
+    let mut table = table_with_stream();
+    table.on_stream(FIRST, 0, &[7; 30], true).unwrap();
+    table.on_reset_stream(FIRST, 9, 30).unwrap();
+    assert_eq!(table.poll_event(), Some(StreamEvent::Readable(FIRST)));
+    assert_eq!(table.poll_event(), None, "the end had come in order");
+}
+
+#[test]
 fn an_unwanted_stream_is_stopped_and_its_bytes_cost_no_credit() {
     let mut table = table_with_stream();
     table.on_stream(FIRST, 0, &[0; 20], false).unwrap();

@@ -38,7 +38,11 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         if matches!(stream.receiving, Receiving::Done | Receiving::Reset { .. }) {
             return stream.incoming.check_final_size(final_size, true);
         }
+        let was_complete = stream.incoming.is_complete();
         let grown = stream.on_reset(code, final_size)?;
+        if !was_complete {
+            self.codes[index] = code;
+        }
         let freed = match stream.receiving {
             Receiving::Open => 0,
             _ => stream.incoming.discard(&mut self.memory.of(index)),
@@ -59,7 +63,7 @@ impl<const N: usize, const SEND: usize, const BLOCKS: usize> Streams<N, SEND, BL
         if stream.sending == Sending::Open {
             stream.reset(code);
             stream.events.set(Flags::STOPPED);
-            self.stop_codes[index] = code;
+            self.codes[index] = code;
         }
         Ok(())
     }
