@@ -117,7 +117,8 @@ impl<C: Crypto, const STREAMS: usize> Client<C, STREAMS> {
     /// Moves the connection to a new local address or port, which the caller has bound already.
     ///
     /// # Errors
-    /// [`NotMigratable`] without a connection that could be moved.
+    /// [`NotMigratable`] without a connection that could be moved, or if the server wants its clients to stay where they
+    /// are (`disable_active_migration`, RFC 9000 9): if the old address is gone, the policy finds out and reconnects.
     pub fn migrate(&mut self, ctx: &mut Context<'_>, change: PathChange) -> Result<(), NotMigratable> {
         if !self.quic.with(ctx).can_migrate() {
             return Err(NotMigratable);

@@ -365,8 +365,7 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
     }
 
     fn can_migrate(&self) -> bool {
-        // Before that a server may drop what comes from another port: the handshake would only stall (RFC 9000 9).
-        matches!(self.quic.status, Status::Open { .. }) && self.quic.connection.is_confirmed()
+        matches!(self.quic.status, Status::Open { .. }) && self.quic.connection.may_migrate()
     }
 
     fn has_ticket(&self) -> bool {

@@ -11,7 +11,7 @@ use device::quic::TransportCode;
 use link::units::Time;
 use link::{Blackout, Direction};
 use simulate::identity::Identity;
-use simulate::{MqttOptions, PairOptions, Told};
+use simulate::{ClientSide, MqttOptions, PairOptions, Told};
 
 use crate::world::{Play, World, with, world};
 
@@ -311,6 +311,29 @@ fn a_dead_path_asks_for_a_new_port_before_reconnecting() {
     world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
     world.until(5, "validated path", |world| world.client.has(|event| *event == Event::PathValidated));
     assert_eq!(world.client.connections(), 1, "no reconnect was needed");
+}
+
+#[test]
+fn a_server_that_wants_its_clients_to_stay_is_not_left_for_another_port() {
+    let mut options = PairOptions::seeded(17);
+    options.server.migration = false;
+    let mut world: World = with(options, MqttOptions::default());
+    world.connect();
+    world.run_for(Duration::from_millis(200));
+    world.publish(&AT_LEAST_ONCE);
+    let first = world.datagrams(Direction::Down) + 1;
+    for n in first..first + 40 {
+        world = world.drop_nth_from_server(n);
+    }
+    world.until(30, "fourth timeout", |world| world.client.stats().transport.pto_count >= 4);
+    assert!(!world.client.has(|event| *event == Event::MigrationWanted));
+    // Asked to all the same, it declines: its datagrams go on from where it is.
+    let now = world.now();
+    world.client.on_local_address_changed(now, device::client::PathChange::Port);
+    assert_eq!(world.client.stats().transport.migrations, 0);
+    let mut world = undrop(world);
+    world.until(10, "acknowledgement", |world| world.client.acknowledged() == 1);
+    assert_eq!((world.client.connections(), world.client.causes()), (1, vec![]));
 }
 
 /// Lets the rest of the announced losses pass.

@@ -118,6 +118,8 @@ impl Plan {
         if plan.broker.late_credit.is_some() {
             plan.server.streams = 0;
         }
+        // A server behind a load balancer that goes by addresses: who moves, or is moved by a NAT, has to connect again.
+        plan.server.migration = !random.once_in(12);
         plan
     }
 }
