@@ -36,6 +36,8 @@ pub(super) struct Quic<C: Crypto, const STREAMS: usize> {
     /// Whether the handshake under way uses the ticket.
     uses_ticket: bool,
     token: Vec<u8, TOKEN_LEN_MAX>,
+    /// Whose token it is: a digest of what the present or last connection was configured with.
+    token_scope: u64,
 }
 
 /// The stream of a slot.
@@ -80,6 +82,7 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
             ticket: None,
             uses_ticket: false,
             token: Vec::new(),
+            token_scope: 0,
         }
     }
 
@@ -150,8 +153,7 @@ impl<C: Crypto, const STREAMS: usize> Quic<C, STREAMS> {
                 None
             }
             // The stream itself keeps neither: the session asks how it ended after all of these are polled.
-            quic::Event::StreamReset { .. } => None,
- quic::Event::StreamStopped { id, code } => {
+            quic::Event::StreamStopped { id, code } | quic::Event::StreamReset { id, code } => {
                 if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == Some(id)) {
                     stream.code = Some(code);
                 }
@@ -307,11 +309,16 @@ impl<C: Crypto, const STREAMS: usize> Transport for View<'_, '_, C, STREAMS> {
         let configured = self.ctx.config.quic.initial_rtt;
         let initial_rtt = quic.connection.known_rtt().map_or(configured, |rtt| rtt.max(ASSUMED_RTT_MIN));
         let config = quic::Config { early_data, initial_rtt, ..self.ctx.config.quic };
+        // A token is for the server that gave it (RFC 9000 8.1.3).
+        let scope = tls::Scope::of::<C>(&self.ctx.config.tls).short();
+        if core::mem::replace(&mut quic.token_scope, scope) != scope {
+            quic.token.clear();
+        }
         let token = quic.token.clone();
         let result = quic.call(self.ctx, |connection, ctx| connection.connect(&config, ctx, &token));
         match result {
             Ok(()) => {
-                // A token is for one connection (RFC 9000 8.1.3).
+                // And for one connection.
                 quic.token.clear();
                 if quic.connection.is_early() {
                     quic.status = Status::Early;
@@ -439,27 +446,4 @@ const fn failure(reason: CloseReason) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::quic::{TransportCode, TransportError};
-
-    #[test]
-    fn each_end_is_told_as_the_fault_of_whoever_caused_it() {
-        let transport = |code| failure(CloseReason::Transport(TransportError::new(code, "why"))).kind;
-        assert_eq!(transport(TransportCode::INTERNAL_ERROR), FailureKind::Resource);
-        assert_eq!(transport(TransportCode::CRYPTO_BUFFER_EXCEEDED), FailureKind::Resource);
-        assert_eq!(transport(TransportCode::AEAD_LIMIT_REACHED), FailureKind::Resource);
-        assert_eq!(transport(TransportCode::FLOW_CONTROL_ERROR), FailureKind::PeerViolation);
-        assert_eq!(transport(TransportCode::KEY_UPDATE_ERROR), FailureKind::PeerViolation);
-        assert_eq!(transport(TransportCode::crypto(109)), FailureKind::PeerViolation);
-        let tls = |error| failure(CloseReason::Tls(error)).kind;
-        assert_eq!(tls(tls::Error::peer(tls::Alert::BAD_CERTIFICATE, "why")), FailureKind::Tls);
-        assert_eq!(tls(tls::Error::resource("why")), FailureKind::Resource);
-        assert_eq!(tls(tls::Error::caller("why")), FailureKind::Caller);
-        let peer = |code| failure(CloseReason::PeerTransport { code, frame_type: 0 }).kind;
-        assert_eq!(peer(TransportCode::INTERNAL_ERROR), FailureKind::PeerTransport);
-        assert_eq!(peer(TransportCode::crypto(42)), FailureKind::PeerTransport);
-        assert_eq!(connect_failure(ConnectError::Configuration("why")).kind, FailureKind::Caller);
-        assert_eq!(connect_failure(ConnectError::Busy).kind, FailureKind::Caller);
-    }
-}
+mod tests;

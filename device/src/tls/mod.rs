@@ -45,6 +45,7 @@ pub use config::{ClientAuth, Config};
 pub use error::{Alert, Error, Fault};
 pub use handshake::{EarlyData, Handshake, Level, Step, Transport, next_application_secret};
 pub(crate) use message::kind::{CERTIFICATE_REQUEST, NEW_SESSION_TICKET};
+pub(crate) use ticket::Scope;
 pub use ticket::{NewTicket, TICKET_APPLICATION_LEN_MAX, TICKET_LEN_MAX, Ticket, Tickets};
 
 pub use crate::crypto::key_exchange::NamedGroup;

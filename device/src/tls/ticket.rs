@@ -143,7 +143,7 @@ impl core::fmt::Debug for NewTicket<'_> {
 pub(crate) struct Scope([u8; 32]);
 
 impl Scope {
-    fn of<C: Crypto>(config: &Config<'_>) -> Self {
+    pub(crate) fn of<C: Crypto>(config: &Config<'_>) -> Self {
         let mut hash = C::Sha256::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u32).to_be_bytes());
@@ -160,6 +160,12 @@ impl Scope {
         let mut digest = [0; 32];
         hash.finish(&mut digest);
         Self(digest)
+    }
+
+    /// Enough of it to tell one's own configurations apart.
+    pub(crate) fn short(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
