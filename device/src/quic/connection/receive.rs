@@ -186,7 +186,7 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         let mut kept = Kept::Yes;
         let mut reader = crate::codec::Reader::new(payload);
         while !reader.is_empty() {
-            let (kind, frame) = Frame::decode(&mut reader).map_err(TransportError::from)?;
+            let (kind, frame) = Frame::decode(&mut reader)?;
             if space != Space::Application && !frame.is_allowed_in_handshake() {
                 return Err(TransportError::violation("a frame that its packet type forbids")
                     .in_frame(kind)

@@ -130,9 +130,10 @@ fn next_range(smallest: u64, r: &mut Reader<'_>) -> Result<RangeInclusive<u64>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quic::error::TransportError;
     use crate::quic::frame::Frame;
 
-    fn decode(bytes: &[u8]) -> Result<Ack<'_>, DecodeError> {
+    fn decode(bytes: &[u8]) -> Result<Ack<'_>, TransportError> {
         let mut reader = Reader::new(bytes);
         match Frame::decode(&mut reader)? {
             (_, Frame::Ack(ack)) => {
@@ -170,14 +171,14 @@ mod tests {
 
     #[test]
     fn ranges_below_zero_are_refused() {
-        assert_eq!(decode(&[0x02, 5, 0, 0, 6]).unwrap_err().field, "ack.first_range");
-        assert_eq!(decode(&[0x02, 5, 0, 1, 0, 4, 0]).unwrap_err().field, "ack.gap");
-        assert_eq!(decode(&[0x02, 5, 0, 1, 0, 0, 4]).unwrap_err().field, "ack.range_length");
+        assert_eq!(decode(&[0x02, 5, 0, 0, 6]).unwrap_err().reason, "ack.first_range");
+        assert_eq!(decode(&[0x02, 5, 0, 1, 0, 4, 0]).unwrap_err().reason, "ack.gap");
+        assert_eq!(decode(&[0x02, 5, 0, 1, 0, 0, 4]).unwrap_err().reason, "ack.range_length");
     }
 
     #[test]
     fn a_giant_range_count_ends_with_the_packet() {
         let bytes = [0x02, 5, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
-        assert_eq!(decode(&bytes).unwrap_err().field, "ack.gap");
+        assert_eq!(decode(&bytes).unwrap_err().reason, "ack.gap");
     }
 }

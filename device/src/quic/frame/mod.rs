@@ -23,6 +23,7 @@ pub use path::{PATH_DATA_LEN, PathChallenge, PathResponse};
 pub use stream::{ResetStream, StopSending, Stream};
 pub use token::NewToken;
 
+use super::error::TransportError;
 use crate::codec::{DecodeError, Reader};
 
 /// Frame types (RFC 9000 19, table 3).
@@ -128,14 +129,15 @@ impl<'a> Frame<'a> {
     /// Reads the frame at the start of `reader` and its type.
     ///
     /// # Errors
-    /// Names the field that is cut short or out of range; an unknown type is `frame.type`. All of
-    /// them are `FRAME_ENCODING_ERROR` to the peer.
-    pub fn decode(reader: &mut Reader<'a>) -> Result<(u64, Self), DecodeError> {
+    /// `FRAME_ENCODING_ERROR` names the field that is cut short or out of range; an unknown type is `frame.type`. A type in
+    /// a longer form than it needs is a `PROTOCOL_VIOLATION` (RFC 9000 12.4).
+    pub fn decode(reader: &mut Reader<'a>) -> Result<(u64, Self), TransportError> {
         let start = reader.position();
         let kind = reader.varint("frame.type")?;
         if reader.position() - start != crate::codec::varint_len(kind) {
-            // RFC 9000 12.4: a longer encoding of the type MAY be refused; so it is.
-            return Err(DecodeError { field: "frame.type" });
+            return Err(
+                TransportError::violation("a frame type in a longer form than it needs").in_frame(kind)
+            );
         }
         Ok((kind, Self::decode_body(kind, reader)?))
     }
@@ -266,13 +268,16 @@ mod tests {
     fn reserved_and_unknown_types_are_refused() {
         for bytes in [&[0x1f][..], &[0x21], &[0x40, 0x5f], &[0x30]] {
             let error = Frame::decode(&mut Reader::new(bytes)).unwrap_err();
-            assert_eq!(error.field, "frame.type");
+            assert_eq!((error.code, error.reason), (TransportCode::FRAME_ENCODING_ERROR, "frame.type"));
         }
     }
 
     #[test]
     fn a_type_in_a_longer_form_than_needed_is_refused() {
-        assert!(Frame::decode(&mut Reader::new(&[0x40, 0x01])).is_err());
+        for bytes in [&[0x40, 0x01][..], &[0x80, 0, 0, 0x01], &[0xc0, 0, 0, 0, 0, 0, 0, 0x01]] {
+            let error = Frame::decode(&mut Reader::new(bytes)).unwrap_err();
+            assert_eq!((error.code, error.frame_type), (TransportCode::PROTOCOL_VIOLATION, 1));
+        }
     }
 
     #[test]

@@ -155,6 +155,6 @@ mod tests {
         let mut bytes = [0xff; 11];
         bytes[0] = 0x0c;
         bytes[1] = 0x00;
-        assert_eq!(Frame::decode(&mut Reader::new(&bytes)).unwrap_err().field, "stream.offset");
+        assert_eq!(Frame::decode(&mut Reader::new(&bytes)).unwrap_err().reason, "stream.offset");
     }
 }

@@ -47,6 +47,36 @@ fn a_frame_cut_short_is_an_encoding_error_that_names_the_field() {
 }
 
 #[test]
+fn a_frame_type_in_a_longer_form_is_a_violation_that_names_it() {
+    let mut peer = Peer::confirmed();
+    peer.send(|w| w.put(&[0x40, kind::PING as u8]).expect("fits"));
+    peer.expect_code(TransportCode::PROTOCOL_VIOLATION);
+}
+
+#[test]
+fn packets_under_the_keys_before_an_update_are_dropped_and_change_nothing() {
+    let mut peer = Peer::confirmed();
+    let stale = |peer: &mut Peer, number: u64| {
+        let next = core::mem::replace(&mut peer.next[2], number);
+        let packet = peer.packet(|w| stream(w, THEIRS, 0, b"x", false));
+        peer.next[2] = next;
+        packet
+    };
+    let old = stale(&mut peer, 5);
+    let overtaken = stale(&mut peer, 0);
+    peer.next[2] = 1;
+    peer.keys.on_acked(0);
+    assert!(peer.keys.begin_update(1));
+    peer.send(|w| w.varint(kind::PING).expect("fits"));
+    assert_eq!(peer.events(), [Event::KeyUpdated]);
+    peer.deliver(old);
+    assert_eq!(peer.events(), [], "its stream was not opened");
+    assert_eq!(peer.connection.stats().packets_dropped, 1);
+    peer.deliver(overtaken);
+    assert!(peer.connection.is_active());
+}
+
+#[test]
 fn a_packet_without_frames_is_a_violation() {
     let mut peer = Peer::confirmed();
     peer.send(|_| ());
