@@ -2,6 +2,10 @@
 //!
 //! Beside the keys in use there is one more receiving key: the next one, derived ahead so that an update
 //! takes no longer than any other packet (RFC 9001 9.5), or for three PTOs after an update the previous one.
+//!
+//! `KEY_UPDATE_ERROR` does not occur. Previous keys are never tried on packets that came after the update, so none of these is
+//! processed with them (6.4): it is dropped. What a client may tolerate, it does: an update before the last one was
+//! acknowledged (6.1), and an acknowledgement under older keys than what it acknowledges (6.2).
 
 use crate::crypto::{BadTag, CipherSuite, Crypto, Secret, is_erased};
 use crate::time::{Duration, Instant};
@@ -341,6 +345,19 @@ mod tests {
         a.prepare_next();
         assert!(a.begin_update(2));
         assert_eq!(receive(&mut b, &send(&mut a, 2), NOW), Ok(Opened::PeerUpdated));
+    }
+
+    #[test]
+    fn old_keys_on_packets_after_an_update_open_nothing() {
+        let (mut a, mut b) = pair();
+        let mut stale = pair().0;
+        assert_eq!(receive(&mut b, &send(&mut a, 0), NOW), Ok(Opened::SamePhase));
+        a.on_acked(0);
+        assert!(a.begin_update(1));
+        assert_eq!(receive(&mut b, &send(&mut a, 1), NOW), Ok(Opened::PeerUpdated));
+        assert_eq!(receive(&mut b, &send(&mut stale, 2), NOW), Err(BadTag));
+        assert_eq!(b.phase(), 1);
+        assert_eq!(receive(&mut b, &send(&mut a, 3), NOW), Ok(Opened::SamePhase));
     }
 
     #[test]

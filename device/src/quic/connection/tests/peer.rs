@@ -77,7 +77,7 @@ pub(super) struct Peer {
     pub(super) now: Instant,
     pub(super) kept: Kept,
     entropy: Counting,
-    keys: OneRttKeys<Software>,
+    pub(super) keys: OneRttKeys<Software>,
     handshake: LevelKeys<Software>,
     /// Number of the next packet in each space.
     pub(super) next: [u64; 3],
