@@ -25,6 +25,9 @@ pub trait Congestion {
     /// The congestion window in bytes.
     fn window(&self) -> u32;
 
+    /// Whether the window grows by what is acknowledged.
+    fn is_in_slow_start(&self) -> bool;
+
     /// A packet of `bytes` sent at `sent` was acknowledged.
     fn on_acked(&mut self, sent: Instant, bytes: u32, utilisation: Utilisation);
 
@@ -76,6 +79,13 @@ impl NewReno {
         self.slow_start_threshold
     }
 
+    /// A window in congestion avoidance.
+    #[cfg(test)]
+    pub(super) const fn set_avoiding(&mut self, window: u32) {
+        self.window = window;
+        self.slow_start_threshold = window;
+    }
+
     fn in_recovery(&self, sent: Instant) -> bool {
         self.recovery_start.is_some_and(|start| sent <= start)
     }
@@ -86,11 +96,15 @@ impl Congestion for NewReno {
         self.window
     }
 
+    fn is_in_slow_start(&self) -> bool {
+        self.window < self.slow_start_threshold
+    }
+
     fn on_acked(&mut self, sent: Instant, bytes: u32, utilisation: Utilisation) {
         if utilisation == Utilisation::Limited || self.in_recovery(sent) {
             return;
         }
-        if self.window < self.slow_start_threshold {
+        if self.is_in_slow_start() {
             self.window = self.window.saturating_add(bytes);
             return;
         }

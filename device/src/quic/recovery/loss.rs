@@ -38,11 +38,12 @@ impl<T: Copy, const N: usize, C: Congestion> Recovery<T, N, C> {
         self.rtt.update(now, now.saturating_since(sent), delay);
     }
 
-    /// Growth needs a window in use: half of it in slow start, all but three datagrams of it afterwards.
+    /// Growth needs a window in use (RFC 9002 7.8): half of it in slow start, all but three datagrams of it afterwards.
     pub(super) fn utilisation(&self) -> Utilisation {
         let window = self.congestion.window();
         let spare = window.saturating_sub(self.bytes_in_flight);
-        if spare <= 3 * congestion::MAX_DATAGRAM_SIZE || spare <= window / 2 {
+        let half = if self.congestion.is_in_slow_start() { window / 2 } else { 0 };
+        if spare <= half.max(3 * congestion::MAX_DATAGRAM_SIZE) {
             Utilisation::Full
         } else {
             Utilisation::Limited

@@ -646,3 +646,25 @@ fn bytes_in_flight_never_drift_in_a_long_lossy_exchange() {
     assert_eq!(sender.recovery.poll_timeout(), None);
     assert_eq!(sender.recovery.tracked(), 0);
 }
+
+#[test]
+fn in_congestion_avoidance_half_a_window_does_not_grow_and_a_used_one_does() {
+    for (packets, grows) in [(6, false), (11, true)] {
+        let mut sender = Sender::confirmed();
+        // Out of slow start with a window of twelve datagrams: more than three are left of half of it.
+        sender.recovery.congestion.set_avoiding(12 * 1200);
+        let before = sender.recovery.congestion().window();
+        for _ in 0..4 {
+            let first = sender.next[Space::Application.index()];
+            sender.send_many(packets);
+            sender.wait_ms(100);
+            sender.ack(Space::Application, &[first..=first + packets as u64 - 1]);
+        }
+        assert_eq!(sender.recovery.congestion().window() > before, grows, "{packets} of twelve in flight");
+    }
+    let mut sender = Sender::confirmed();
+    sender.send_many(5);
+    sender.wait_ms(100);
+    sender.ack(Space::Application, &[0..=4]);
+    assert!(sender.recovery.congestion().window() > INITIAL_WINDOW, "in slow start half of it is enough");
+}
