@@ -8,6 +8,7 @@ use super::message::{extension, finish, kind, read_extensions, unexpected_extens
 use super::{Alert, CipherSuite, Config, Error, Step, Transport, record};
 use crate::codec::Reader;
 use crate::crypto::Crypto;
+use pki_types::ServerName;
 
 /// Handshake keys are in place.
 pub(super) struct ExpectEncryptedExtensions {
@@ -32,8 +33,8 @@ impl ExpectEncryptedExtensions {
         let mut alpn = false;
         read_extensions(&mut message.body.clone(), |id, mut value| {
             match id {
-                // Both are acknowledgements that say nothing more; the groups are a hint for next time.
-                extension::SERVER_NAME => {}
+                // An acknowledgement that says nothing more; the groups are a hint for next time.
+                extension::SERVER_NAME if is_name_sent(config) => {}
                 extension::SUPPORTED_GROUPS => return Ok(()),
                 extension::ALPN if !config.alpn.is_empty() => {
                     check_alpn(&mut value, config.alpn)?;
@@ -58,7 +59,7 @@ impl ExpectEncryptedExtensions {
                     self.check_early_data(common)?;
                     early_data_accepted = true;
                 }
-                extension::ALPN | extension::QUIC_TRANSPORT_PARAMETERS => {
+                extension::SERVER_NAME | extension::ALPN | extension::QUIC_TRANSPORT_PARAMETERS => {
                     return Err(unoffered("the server sent an extension that was not offered"));
                 }
                 _ => return Err(unexpected_extension(id)),
@@ -102,6 +103,11 @@ impl ExpectEncryptedExtensions {
             )),
         }
     }
+}
+
+/// Whether the ClientHello named the server: an IP address is no name (RFC 6066 3).
+fn is_name_sent(config: &Config<'_>) -> bool {
+    matches!(ServerName::try_from(config.server_name), Ok(ServerName::DnsName(_)))
 }
 
 /// The answer names exactly one protocol, which is the one that was offered (RFC 7301 3.1).

@@ -392,6 +392,16 @@ fn failed_handshake_stays_failed() {
 
 #[test]
 fn every_truncation_of_every_message_is_an_error_and_not_a_panic() {
+    let acknowledges_a_name = || {
+        let mut script = Script::new(&authority);
+        script.encrypted_extensions.push((0, vec![]));
+        script
+    };
+    let (message, error) = acknowledges_a_name().play(&config).expect_err("no name was sent");
+    assert_eq!((message, error.alert), (ENCRYPTED_EXTENSIONS, Alert::UNSUPPORTED_EXTENSION));
+    let named = Config { server_name: NAME, ..config };
+    let (message, _) = acknowledges_a_name().play(&named).expect_err("the certificate is for an address");
+    assert_eq!(message, CERTIFICATE, "where a name was sent it may be acknowledged");
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let anchors = [authority.anchor()];
     let config = Config::new(&anchors, NAME, ALPN, now_s());
