@@ -102,7 +102,8 @@
 //! # Not supported
 //! * QUIC: version 2, ECN, DATAGRAM frames, unidirectional streams, the server's preferred address.
 //! * TLS: versions before 1.3, RSA signatures without the feature `rsa`, certificates with a compressed P-256 key, client
-//!   keys other than P-256, external pre-shared keys, CRLs and OCSP, 0-RTT over TCP.
+//!   keys other than P-256, external pre-shared keys, CRLs and OCSP, 0-RTT over TCP. An issuer has to be a CA by its basic
+//!   constraints; that its key usage permits signing certificates is not checked (webpki does not read it).
 //! * MQTT: extended authentication (AUTH is refused), subscription identifiers of our own, an identifier assigned
 //!   by the server, a session that outlives a reboot of the device.
 //! * Exactly-once delivery on EMQX's data streams holds for as long as the stream lives: the broker forgets them

@@ -2,7 +2,7 @@
 
 use crate::script::{
     CERTIFICATE, CERTIFICATE_REQUEST, CERTIFICATE_VERIFY, ENCRYPTED_EXTENSIONS, FINISHED, NEW_SESSION_TICKET,
-    SERVER_HELLO, Script, counted, extensions_of_hello, refused, signer, ticket,
+    RETRY, SERVER_HELLO, Script, counted, extensions_of_hello, refused, signer, ticket,
 };
 use crate::support::{ALPN, Authority, NAME, Seeded, now_s};
 use device::codec::Writer;
@@ -10,6 +10,7 @@ use device::crypto::Software;
 use device::entropy::Entropy;
 use device::tls::{Alert, Config, EarlyData, Error, Fault, Handshake, Level};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
+use std::cell::Cell;
 
 /// Asserts that a spoiled script fails at the given message with the given alert, and blames the peer.
 macro_rules! refuses {
@@ -24,16 +25,21 @@ macro_rules! refuses {
     )*};
 }
 
-/// SHA-256 of "HelloRetryRequest".
-const RETRY: [u8; 32] = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
-    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
-];
-
 fn retry_with(script: &mut Script, extensions: Vec<(u16, Vec<u8>)>) {
     script.random = RETRY;
     script.hello_extensions = extensions;
     script.order.insert(0, (SERVER_HELLO, Level::Initial));
+}
+
+/// A retry for the sake of a cookie, and then a ServerHello that `spoil` changes.
+fn after_retry(script: &mut Script, spoil: impl Fn(&mut [u8]) + 'static) {
+    retry_with(script, vec![version(), (44, counted(2, b"cookie"))]);
+    let hellos = Cell::new(0);
+    script.edit = Box::new(move |kind, message| {
+        if kind == SERVER_HELLO && hellos.replace(hellos.get() + 1) == 1 {
+            spoil(message);
+        }
+    });
 }
 
 /// supported_versions of TLS 1.3.
@@ -118,6 +124,12 @@ refuses! {
     };
     retry_with_an_unknown_extension: SERVER_HELLO, UNSUPPORTED_EXTENSION, |s| {
         retry_with(s, vec![version(), (51, vec![0, 23]), (0x0a0a, vec![])]);
+    };
+    second_retry: SERVER_HELLO, UNEXPECTED_MESSAGE, |s| {
+        after_retry(s, |second| second[6..38].copy_from_slice(&RETRY));
+    };
+    suite_changed_after_retry: SERVER_HELLO, ILLEGAL_PARAMETER, |s| {
+        after_retry(s, |second| second[39..41].copy_from_slice(&[0x13, 0x01]));
     };
     retry_without_version: SERVER_HELLO, PROTOCOL_VERSION, |s| retry_with(s, vec![(51, vec![0, 23])]);
 
@@ -331,6 +343,17 @@ fn ca_certificate_as_the_servers_own() {
 }
 
 #[test]
+fn certificate_issued_by_one_that_is_no_authority() {
+    for is_ca in [rcgen::IsCa::NoCa, rcgen::IsCa::ExplicitNoCa] {
+        let authority = Authority::with_intermediate(&PKCS_ECDSA_P256_SHA256, |params| params.is_ca = is_ca);
+        let anchors = [authority.anchor()];
+        let config = Config::new(&anchors, NAME, ALPN, now_s());
+        let (message, error) = Script::new(&authority).play(&config).expect_err("anybody could issue one");
+        assert_eq!((message, error.alert), (CERTIFICATE, Alert::BAD_CERTIFICATE), "{error}");
+    }
+}
+
+#[test]
 fn certificate_of_an_unknown_authority() {
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let stranger = Authority::with_root_name(&PKCS_ECDSA_P256_SHA256, "another root");
@@ -369,6 +392,16 @@ fn ip_address_is_checked_and_not_sent_as_a_name() {
     let other = Config { server_name: "10.77.0.3", ..config };
     let (_, error) = Script::new(&authority).play(&other).expect_err("it is not for that one");
     assert_eq!(error.alert, Alert::BAD_CERTIFICATE);
+    let acknowledges_a_name = || {
+        let mut script = Script::new(&authority);
+        script.encrypted_extensions.push((0, vec![]));
+        script
+    };
+    let (message, error) = acknowledges_a_name().play(&config).expect_err("no name was sent");
+    assert_eq!((message, error.alert), (ENCRYPTED_EXTENSIONS, Alert::UNSUPPORTED_EXTENSION));
+    let named = Config { server_name: NAME, ..config };
+    let (message, _) = acknowledges_a_name().play(&named).expect_err("the certificate is for an address");
+    assert_eq!(message, CERTIFICATE, "where a name was sent it may be acknowledged");
 
     let mut buffer = [0; 1024];
     let mut out = Writer::new(&mut buffer);
@@ -392,16 +425,6 @@ fn failed_handshake_stays_failed() {
 
 #[test]
 fn every_truncation_of_every_message_is_an_error_and_not_a_panic() {
-    let acknowledges_a_name = || {
-        let mut script = Script::new(&authority);
-        script.encrypted_extensions.push((0, vec![]));
-        script
-    };
-    let (message, error) = acknowledges_a_name().play(&config).expect_err("no name was sent");
-    assert_eq!((message, error.alert), (ENCRYPTED_EXTENSIONS, Alert::UNSUPPORTED_EXTENSION));
-    let named = Config { server_name: NAME, ..config };
-    let (message, _) = acknowledges_a_name().play(&named).expect_err("the certificate is for an address");
-    assert_eq!(message, CERTIFICATE, "where a name was sent it may be acknowledged");
     let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
     let anchors = [authority.anchor()];
     let config = Config::new(&anchors, NAME, ALPN, now_s());

@@ -1,11 +1,72 @@
 //! Tickets, PSK resumption and 0-RTT.
 
+use crate::script::{CERTIFICATE, ENCRYPTED_EXTENSIONS, RETRY, SERVER_HELLO, Script};
 use crate::support::{ALPN, Authority, Completed, NAME, Seeded, connect, connect_with, now_s};
 use device::codec::Writer;
 use device::crypto::{CipherSuite, Software};
-use device::tls::{ClientAuth, Config, EarlyData, Handshake, NamedGroup, Ticket};
+use device::tls::{Alert, ClientAuth, Config, EarlyData, Fault, Handshake, NamedGroup, Ticket};
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use rustls::ServerConfig;
+
+/// Offers 0-RTT with a ticket of ChaCha20-Poly1305 to a server spoiled by `change`; returns where and how it is refused.
+fn refused(change: impl FnOnce(&mut Script)) -> (u8, Alert) {
+    let authority = Authority::new(&PKCS_ECDSA_P256_SHA256);
+    let (server, _) = authority.server();
+    let anchors = [authority.anchor()];
+    let config = Config::new(&anchors, NAME, ALPN, now_s());
+    let ticket = ticket(&config, &server);
+    let mut script = Script::new(&authority);
+    change(&mut script);
+    let offer = Config { ticket: Some(&ticket), ..config };
+    let (message, error) =
+        script.play_with(&offer, EarlyData::Offer).expect_err("the client must refuse this");
+    assert_eq!(error.fault, Fault::Peer, "{error}");
+    (message, error.alert)
+}
+
+#[test]
+fn psk_that_was_not_among_those_offered() {
+    for index in [1, 0xffff_u16] {
+        let change = |s: &mut Script| s.hello_extensions.push((41, index.to_be_bytes().to_vec()));
+        assert_eq!(refused(change), (SERVER_HELLO, Alert::ILLEGAL_PARAMETER));
+    }
+}
+
+#[cfg(feature = "aes256")]
+#[test]
+fn psk_of_another_hash_than_the_suites() {
+    let change = |s: &mut Script| {
+        s.suite = 0x1302;
+        s.hello_extensions.push((41, vec![0, 0]));
+    };
+    assert_eq!(refused(change), (SERVER_HELLO, Alert::ILLEGAL_PARAMETER));
+}
+
+#[test]
+fn psk_in_a_retry() {
+    let change = |s: &mut Script| {
+        s.random = RETRY;
+        s.hello_extensions = vec![(43, vec![3, 4]), (44, vec![0, 1, 7]), (41, vec![0, 0])];
+    };
+    assert_eq!(refused(change), (SERVER_HELLO, Alert::ILLEGAL_PARAMETER));
+}
+
+#[test]
+fn early_data_accepted_without_the_key_it_was_sent_under() {
+    let accept = |s: &mut Script| s.encrypted_extensions.push((42, vec![]));
+    assert_eq!(refused(accept), (ENCRYPTED_EXTENSIONS, Alert::ILLEGAL_PARAMETER), "without the ticket");
+    let other_suite = |s: &mut Script| {
+        s.suite = 0x1301;
+        s.hello_extensions.push((41, vec![0, 0]));
+        accept(s);
+    };
+    assert_eq!(refused(other_suite), (ENCRYPTED_EXTENSIONS, Alert::ILLEGAL_PARAMETER), "with another cipher");
+    let right = |s: &mut Script| {
+        s.hello_extensions.push((41, vec![0, 0]));
+        accept(s);
+    };
+    assert_eq!(refused(right).0, CERTIFICATE, "which a resumed handshake has not");
+}
 
 /// A first connection's last ticket.
 fn ticket(config: &Config<'_>, server: &ServerConfig) -> Ticket {

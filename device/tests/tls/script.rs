@@ -18,6 +18,12 @@ pub(crate) const CERTIFICATE_REQUEST: u8 = 13;
 pub(crate) const CERTIFICATE_VERIFY: u8 = 15;
 pub(crate) const FINISHED: u8 = 20;
 
+/// SHA-256 of "HelloRetryRequest".
+pub(crate) const RETRY: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
 /// Extensions by type, in order.
 pub(crate) type Extensions = Vec<(u16, Vec<u8>)>;
 
@@ -85,13 +91,17 @@ impl Script {
 
     /// Plays the script to a client with the given configuration, and says at which message it failed.
     pub(crate) fn play(self, config: &Config<'_>) -> Result<(), (u8, Error)> {
+        self.play_with(config, EarlyData::Omit)
+    }
+
+    /// The same, with 0-RTT if the configuration has a ticket for it.
+    pub(crate) fn play_with(self, config: &Config<'_>, early_data: EarlyData) -> Result<(), (u8, Error)> {
         let mut entropy = Seeded(5);
         let mut buffer = [0; 2048];
         let mut out = Writer::new(&mut buffer);
         let parameters = Some(CLIENT_PARAMETERS);
-        let mut client =
-            Handshake::<Software>::start(config, &mut entropy, parameters, EarlyData::Omit, &mut out)
-                .expect("the configuration is fine");
+        let mut client = Handshake::<Software>::start(config, &mut entropy, parameters, early_data, &mut out)
+            .expect("the configuration is fine");
         let mut server = Server::new(self, out.written());
         for (kind, level) in server.script.order.clone() {
             let message = server.message(kind);

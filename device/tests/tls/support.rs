@@ -60,24 +60,33 @@ impl Authority {
         algorithm: &'static rcgen::SignatureAlgorithm,
         adjust: impl FnOnce(&mut CertificateParams),
     ) -> Self {
-        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), "test root", adjust)
+        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), "test root", |_| {}, adjust)
+    }
+
+    /// The same, with an intermediate adjusted by `adjust`.
+    pub(crate) fn with_intermediate(
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), "test root", adjust, |_| {})
     }
 
     /// A chain in which every key is the given one, in PKCS#8.
     #[cfg(feature = "rsa")]
     pub(crate) fn with_key(pkcs8: &[u8]) -> Self {
-        Self::build(|| KeyPair::try_from(pkcs8).expect("a supported key"), "test root", |_| {})
+        Self::build(|| KeyPair::try_from(pkcs8).expect("a supported key"), "test root", |_| {}, |_| {})
     }
 
     /// A chain whose root has another name than that of the others.
     pub(crate) fn with_root_name(algorithm: &'static rcgen::SignatureAlgorithm, name: &str) -> Self {
-        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), name, |_| {})
+        Self::build(|| KeyPair::generate_for(algorithm).expect("a key"), name, |_| {}, |_| {})
     }
 
     fn build(
         new_key: impl Fn() -> KeyPair,
         root_name: &str,
-        adjust: impl FnOnce(&mut CertificateParams),
+        adjust_intermediate: impl FnOnce(&mut CertificateParams),
+        adjust_leaf: impl FnOnce(&mut CertificateParams),
     ) -> Self {
         let root_key = new_key();
         let root_params = ca_params(root_name);
@@ -85,7 +94,8 @@ impl Authority {
         let root_issuer = Issuer::from_params(&root_params, &root_key);
 
         let middle_key = new_key();
-        let middle_params = ca_params("test intermediate");
+        let mut middle_params = ca_params("test intermediate");
+        adjust_intermediate(&mut middle_params);
         let middle = middle_params.signed_by(&middle_key, &root_issuer).expect("an intermediate");
         let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
 
@@ -93,7 +103,7 @@ impl Authority {
         let mut leaf_params = CertificateParams::new(vec![NAME.to_owned()]).expect("a valid name");
         leaf_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf_params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        adjust(&mut leaf_params);
+        adjust_leaf(&mut leaf_params);
         let leaf = leaf_params.signed_by(&leaf_key, &middle_issuer).expect("a leaf");
         Self {
             root: root.der().clone(),
