@@ -158,14 +158,27 @@ async fn refused_connect_ends_the_connection_and_its_data_streams() {
 }
 
 #[tokio::test]
-async fn only_publish_to_unsuback_pass_on_a_data_stream() {
+async fn a_ping_on_a_data_stream_is_taken_without_an_answer_and_the_stream_lives() {
+    let broker = start(BrokerOptions::default()).await;
+    let session = Raw::new(&broker).session("c").await;
+    let mut stream = session.stream().await;
+    stream.subscribe("t", 1).await;
+    stream.send_packet(Packet::Pingreq).await;
+    // The next two packets are these: no PINGRESP came between, no reset.
+    stream.publish("other", b"after", 2).await;
+    stream.acked(2).await;
+    let mut publisher = session.stream().await;
+    publisher.publish("t", b"still subscribed", 1).await;
+    assert_eq!(stream.message().await.payload, b"still subscribed");
+    broker.shut_down().await;
+}
+
+#[tokio::test]
+async fn packets_that_open_or_end_a_client_end_a_data_stream() {
     let broker = start(BrokerOptions::default()).await;
     let mut session = Raw::new(&broker).session("c").await;
-    let forbidden = [
-        Connect::new(Version::V5, "c").encode(),
-        Packet::Pingreq.encode(Version::V5),
-        Packet::Disconnect { reason: 0 }.encode(Version::V5),
-    ];
+    let forbidden =
+        [Connect::new(Version::V5, "c").encode(), Packet::Disconnect { reason: 0 }.encode(Version::V5)];
     for bytes in forbidden {
         let mut stream = session.stream().await;
         stream.send(&bytes).await;

@@ -43,7 +43,9 @@ impl Bridge<'_> {
 
     async fn data_up(&self, source: &mut impl Source, core: &mut WriteHalf<DuplexStream>) -> Upward {
         let take = |frame: Frame, _: &mut [u8]| {
-            if on_data_streams(frame.kind) { Ok(()) } else { Err(reason::MALFORMED_PACKET) }
+            // EMQX sends no PINGRESP here, but takes the PINGREQ.
+            let taken = on_data_streams(frame.kind) || frame.kind == kind::PINGREQ;
+            if taken { Ok(()) } else { Err(reason::MALFORMED_PACKET) }
         };
         self.up(source, core, take).await
     }
@@ -78,7 +80,7 @@ impl Bridge<'_> {
     }
 }
 
-/// Packet types EMQX exchanges on data streams: PUBLISH to UNSUBACK.
+/// Packet types EMQX sends on data streams: PUBLISH to UNSUBACK.
 fn on_data_streams(kind: u8) -> bool {
     (kind::PUBLISH..=kind::UNSUBACK).contains(&kind)
 }
