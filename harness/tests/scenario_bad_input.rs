@@ -193,6 +193,37 @@ async fn a_transport_that_the_broker_lacks_is_refused_before_anything_starts() {
     broker.shut_down().await;
 }
 
+/// Who runs a broker gives it its certificates: a scenario that lives of others must neither pass nor blame the device.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_a_broker_cannot_be_given_are_refused_before_anything_starts() {
+    let bench = Bench::new();
+    let (broker, ca, url) = flawed(&bench, Flaw::None).await;
+    let known = tiny("", "").replace("[link.both]", "[connection]\nclient_certificate = true\n\n[link.both]");
+    let known = bench.file("known.toml", &known.replace("\"tiny\"", "\"known\""));
+    let leaf = tiny("", "").replace("[link.both]", "[broker]\nchain = \"leaf\"\n\n[link.both]");
+    let leaf = bench.file("leaf.toml", &leaf.replace("\"tiny\"", "\"leaf\""));
+    for (name, scenario, words) in [
+        ("mtls", "mtls", "refuse clients without a certificate"),
+        ("no-certificate", "no-certificate", "refuse clients without a certificate"),
+        ("bad-certificate", "bad-certificate", "show a certificate of an authority that nobody trusts"),
+        ("wrong-name", "wrong-name", "show a certificate of another name"),
+        ("expired-certificate", "expired-certificate", "show a certificate that is expired"),
+        ("known", &known, "know clients by certificates"),
+        ("leaf", &leaf, "show a certificate without an intermediate"),
+    ] {
+        let (wants, help) =
+            (format!("`{name}` wants the broker to {words}"), "help: run it with `--broker embedded`");
+        for arguments in [
+            &["scenario", scenario, "--transport", "quic", "--broker", &url, "--ca", &ca][..],
+            &["scenario", scenario, "--broker", "compose"],
+        ] {
+            bench.run(arguments).expect(2, &[&wants, "the harness did not start it", help]);
+        }
+    }
+    assert!(bench.reports().is_empty(), "nothing was started");
+    broker.shut_down().await;
+}
+
 /// The device's own check, with the main job: pointed at a wrong authority it must not connect.
 #[test]
 fn a_client_pointed_at_a_wrong_authority_fails_the_run_and_says_why() {

@@ -18,6 +18,17 @@ impl BrokerSpec {
             Self::Docker { .. } => in_container(fault, Product::Unknown),
         }
     }
+
+    /// Why a broker of this kind cannot be given certificates and an authority to know clients by; `None` if it can.
+    #[must_use]
+    pub fn why_no_credentials(&self) -> Option<&'static str> {
+        match self {
+            Self::Compose | Self::External(_) => {
+                Some("the harness did not start it, so it has the certificates it was started with")
+            }
+            Self::Embedded | Self::Auto | Self::Emqx { .. } | Self::Docker { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +47,7 @@ fn in_container(fault: &Fault, product: Product) -> Option<&'static str> {
             Some("only EMQX's commands to reload a certificate are known, and the image is another")
         }
         Fault::Kick { .. } | Fault::RotateCertificate(_) => None,
-        Fault::Limit(_) => Some("a container takes its limits from the settings it starts with"),
+        Fault::Limit(_) => Some("EMQX holds its QUIC clients to no number, and no other image is known to"),
         Fault::DropUdp | Fault::PassUdp => {
             Some("Docker connects or disconnects all ports of a container together, TCP with UDP")
         }

@@ -25,7 +25,7 @@ use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
 use crate::run::{BoardKind, Counted, Run, faults, flaw};
 use crate::scenario::{
-    Action, BoardName, Chain, ClientCertificates, Scenario, SessionState, Streams, library,
+    Action, BoardName, Certificate, Chain, ClientCertificates, Scenario, SessionState, Streams, library,
 };
 
 /// Arguments of `harness scenario`.
@@ -182,10 +182,33 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
 
 /// What a scenario asks of a broker that it cannot do, with the reason.
 fn unable(scenario: &Scenario, broker: &BrokerSpec) -> Option<String> {
-    faults(&scenario.steps).iter().find_map(|fault| {
-        let why = broker.why_not(fault)?;
-        Some(format!("`{}` wants the broker to {fault}, which {broker} cannot: {why}", scenario.name))
-    })
+    let fault = faults(&scenario.steps)
+        .into_iter()
+        .find_map(|fault| broker.why_not(&fault).map(|why| (fault.to_string(), why)));
+    let (wanted, why) = fault.or_else(|| Some((credentials(scenario)?, broker.why_no_credentials()?)))?;
+    Some(format!("`{}` wants the broker to {wanted}, which {broker} cannot: {why}", scenario.name))
+}
+
+/// What a scenario has a broker do with certificates that it does not do as it stands; `None` if it is content with the
+/// ones there are.
+fn credentials(scenario: &Scenario) -> Option<String> {
+    let options = &scenario.broker;
+    let wrong = match options.certificate {
+        Certificate::Valid => None,
+        Certificate::WrongName => Some("of another name"),
+        Certificate::Expired => Some("that is expired"),
+        Certificate::UnknownCa => Some("of an authority that nobody trusts"),
+    };
+    if let Some(wrong) = wrong {
+        return Some(format!("show a certificate {wrong}"));
+    }
+    if options.client_certificates == ClientCertificates::Required {
+        return Some("refuse clients without a certificate of the run's authority".into());
+    }
+    if scenario.variants.iter().any(|variant| variant.connection.client_certificate) {
+        return Some("know clients by certificates of the run's authority".into());
+    }
+    (options.chain == Chain::Leaf).then(|| "show a certificate without an intermediate one".into())
 }
 
 /// The board for one scenario; one on a cable was prepared before.
