@@ -1,5 +1,5 @@
 //! What the harness does with EMQX alone: how it knows that it is ready, its commands and its API, by an image of
-//! `support/emqx_stub.rs`, which does in their documented forms what is asked of EMQX, or fails to. Runs when
+//! `support/emqx_stub.rs`, which does in the forms that EMQX knows what is asked of it, or fails to. Runs when
 //! `HARNESS_DOCKER_IMAGE` names an image that `harness/docker/build-image.sh` made, as CI does on a machine with Docker.
 
 mod support;
@@ -153,7 +153,14 @@ async fn a_broker_that_runs_as_another_user_is_kicked_and_rotated_as_emqx_is() {
 #[tokio::test]
 async fn a_certificate_that_is_not_put_to_use_is_told() {
     for (name, flaws, words) in [
-        ("cache", "pem_cache_clean=1", "`/opt/emqx/bin/emqx ctl pem_cache clean`"),
+        ("cache", "pem_cache_clean_all=1", "`/opt/emqx/bin/emqx ctl pem_cache clean all`"),
+        ("form", "unknown=pem_cache_clean_all", "ctl pem_cache clean all` in the container of `emqx/emqx:"),
+        ("kept", "fails=pem_cache_clean_all", "does not say that it was done:\nPEM cache clean FAILED"),
+        (
+            "closed",
+            "fails=listeners_restart_quic:default",
+            "does not say that it was done:\nFailed to restart quic:default listener: eaddrinuse",
+        ),
         (
             "restart",
             "listeners_restart_ssl:default=3",

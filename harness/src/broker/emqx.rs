@@ -1,5 +1,5 @@
-//! What is particular to EMQX in a container: settings, paths, readiness, API. Read from EMQX 5.8.9's sources
-//! and documentation; the tests below hold the documented forms.
+//! What is particular to EMQX in a container: settings, paths, readiness, API, commands. Read from EMQX 5.8.9's
+//! sources and documentation; the tests below hold the forms found there.
 //!
 //! - A setting `listeners.quic.default.enable` is the variable `EMQX_LISTENERS__QUIC__DEFAULT__ENABLE`: upper
 //!   case, `__` for each dot.
@@ -8,11 +8,13 @@
 //! - Its entry point names the node after the container's address unless told otherwise, and EMQX keeps what is on its
 //!   disk under that name: a container that comes back with another address would find nothing.
 //! - It is ready when `GET :18083/status` answers 200; `emqx ctl listeners` then shows `quic:default`.
+//! - `emqx ctl COMMAND` ends with exit code 0 whenever the node hears it: that a command failed, or that its form is
+//!   unknown, is told by its output only.
 //! - API keys of a bootstrap file work from the first start on: one `KEY:SECRET:ROLE` per line.
 
 use std::path::PathBuf;
 
-use crate::broker::options::{BrokerOptions, ClientAuthentication, Durability, Overload};
+use crate::broker::options::{BrokerOptions, ClientAuthentication, Durability};
 
 /// The image without its tag.
 pub(super) const IMAGE: &str = "emqx/emqx";
@@ -88,12 +90,10 @@ pub(super) fn environment(options: &BrokerOptions) -> Vec<(String, String)> {
                 set(&format!("{listener}.ssl_options.fail_if_no_peer_cert"), "true");
             }
         }
-        if options.limits.overload == Overload::Reject {
-            set(&format!("{listener}.max_connections"), &options.limits.connections.to_string());
-        }
     }
     if let Some(timeout) = options.idle_timeout {
-        set("listeners.quic.default.idle_timeout", &format!("{}ms", timeout.as_millis()));
+        // Milliseconds without a unit. `idle_timeout`, which has one, is read and dropped since 5.1.
+        set("listeners.quic.default.idle_timeout_ms", &timeout.as_millis().to_string());
     }
     settings
 }
@@ -155,9 +155,9 @@ pub(super) fn client_path(client_id: &str) -> String {
 ///   listen_on       : 0.0.0.0:14567
 ///   acceptors       : 16
 ///   proxy_protocol  : undefined
+///   enbale          : true
 ///   running         : true
 ///   current_conn    : 0
-///   max_conns       : infinity
 /// ```
 pub(super) fn quic_runs(listeners: &str) -> bool {
     listeners
@@ -174,10 +174,16 @@ pub(super) const LISTENERS: [&str; 3] = [path::CTL, "ctl", "listeners"];
 /// Commands that put a changed certificate to use: forget cached PEM files, then open the listeners anew.
 pub(super) fn reload_commands() -> [Vec<&'static str>; 3] {
     [
-        vec![path::CTL, "ctl", "pem_cache", "clean"],
+        vec![path::CTL, "ctl", "pem_cache", "clean", "all"],
         vec![path::CTL, "ctl", "listeners", "restart", "quic:default"],
         vec![path::CTL, "ctl", "listeners", "restart", "ssl:default"],
     ]
+}
+
+/// Whether the output of one of [`reload_commands`] says that it was done: "PEM cache clean OK", "Restarted quic:default
+/// listener successfully." Whatever else it may say is a failure, whatever the exit code.
+pub(super) fn was_done(output: &str) -> bool {
+    output.lines().map(str::trim_end).any(|line| line.ends_with(" OK") || line.ends_with(" successfully."))
 }
 
 #[cfg(test)]
@@ -186,7 +192,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::broker::options::Limits;
+    use crate::broker::options::{Limits, Overload};
 
     fn variables(options: &BrokerOptions) -> HashMap<String, String> {
         let all = environment(options);
@@ -267,11 +273,14 @@ mod tests {
             ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__VERIFY", "verify_peer"),
             ("EMQX_LISTENERS__QUIC__DEFAULT__SSL_OPTIONS__CACERTFILE", "/opt/emqx/etc/certs/harness-ca.pem"),
             ("EMQX_LISTENERS__SSL__DEFAULT__SSL_OPTIONS__FAIL_IF_NO_PEER_CERT", "true"),
-            ("EMQX_LISTENERS__QUIC__DEFAULT__MAX_CONNECTIONS", "3"),
-            ("EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT", "2000ms"),
+            ("EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT_MS", "2000"),
             ("EMQX_DURABLE_SESSIONS__ENABLE", "true"),
         ] {
             assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        // EMQX reads the one and drops it, and holds QUIC clients to no number.
+        for name in ["EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT", "EMQX_LISTENERS__QUIC__DEFAULT__MAX_CONNECTIONS"] {
+            assert!(!variables.contains_key(name), "{name}");
         }
     }
 
@@ -299,16 +308,39 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_certificate_is_put_to_use_by_commands_in_their_documented_form() {
+    fn a_changed_certificate_is_put_to_use_by_commands_in_the_form_that_emqx_knows() {
         let commands: Vec<String> = reload_commands().iter().map(|command| command.join(" ")).collect();
         let form = [
             // The cache comes first: a listener that opens before it is clean reads the old file from there.
-            "/opt/emqx/bin/emqx ctl pem_cache clean",
+            "/opt/emqx/bin/emqx ctl pem_cache clean all",
             "/opt/emqx/bin/emqx ctl listeners restart quic:default",
             "/opt/emqx/bin/emqx ctl listeners restart ssl:default",
         ];
         assert_eq!(commands, form);
         assert_eq!(LISTENERS.join(" "), "/opt/emqx/bin/emqx ctl listeners");
+    }
+
+    /// Each of these comes with exit code 0.
+    #[test]
+    fn only_words_of_success_are_taken_for_it() {
+        for done in [
+            "PEM cache clean OK\n",
+            "WARNING: Default (insecure) Erlang cookie is in use.\nPEM cache clean OK\n",
+            "Restarted quic:default listener successfully.\n",
+        ] {
+            assert!(was_done(done), "{done}");
+        }
+        for failed in [
+            "",
+            "ok\n",
+            "PEM cache clean FAILED\ntimeout\n",
+            "Failed to restart quic:default listener: {listener_not_found,'quic:default'}\n",
+            "Invalid listener: <<\"quic:default\">>\n",
+            "pem_cache clean all         # Clears x509 certificate cache on all nodes\n\
+             pem_cache clean node <Node> # Clears x509 certificate cache on given node\n",
+        ] {
+            assert!(!was_done(failed), "{failed}");
+        }
     }
 
     #[test]

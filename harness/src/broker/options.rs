@@ -140,7 +140,7 @@ pub struct BrokerOptions {
     pub idle_timeout: Option<Duration>,
     /// Largest MQTT packet taken, in bytes.
     pub packet_size_max: u32,
-    /// Ceilings on clients.
+    /// Ceilings on clients, of the embedded broker only.
     pub limits: Limits,
     /// Longest a broker in a container may take to be ready. EMQX needs about ten seconds on two cores.
     pub ready_limit: Duration,

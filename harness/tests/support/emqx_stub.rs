@@ -1,15 +1,19 @@
 //! Stands in for EMQX in an image of its own: the embedded broker behind the settings, files, status endpoint, API and
-//! command line that the harness uses of EMQX, in the forms that EMQX documents.
+//! command line that the harness uses of EMQX, in the forms that EMQX 5.8.9 knows.
 //!
 //! Without arguments it serves. As `emqx ctl ...` it has the serving one do that, as EMQX's tool does:
 //!
 //! - `ctl listeners` lists the listeners;
-//! - `ctl pem_cache clean` forgets the certificates that were read;
+//! - `ctl pem_cache clean all` forgets the certificates that were read;
 //! - `ctl listeners restart NAME` opens a listener anew, with the certificates of the cache or else of the files.
 //!
+//! Like EMQX's, the tool ends with exit code 0 whenever the node hears it: whether a command was done is told by its
+//! words. A form that is not known brings the usage.
+//!
 //! The variable `EMQX_STUB` makes it fail: `status=CODE` is what the status endpoint answers, `quic=stopped` how the
-//! listener is shown, `deaf` has commands do nothing and say that all is well, and `WORDS=CODE` is the exit code of the
-//! command of those words (`_` between them).
+//! listener is shown, `deaf` has commands do nothing and say that all is well, `fails=WORDS` has the command of those words
+//! (`_` between them) say that it failed, `unknown=WORDS` has the node not know it, and `WORDS=CODE` is the exit code of a
+//! tool that reaches no node.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -53,31 +57,60 @@ fn control(words: &[String]) -> ExitCode {
         eprintln!("Node 'emqx@127.0.0.1' not responding to pings.");
         return ExitCode::from(code.parse::<u8>().expect("an exit code"));
     }
-    if flaw("deaf").is_some() && words.last().is_some_and(|word| word != "listeners") {
-        println!("ok");
+    let line = words.join(" ");
+    if flaw("deaf").is_some() && line != "listeners" {
+        println!("{}", success(&line));
+        return ExitCode::SUCCESS;
+    }
+    if flaw("fails").is_some_and(|failing| failing == words.join("_")) {
+        println!("{}", failure(&line, "eaddrinuse"));
+        return ExitCode::SUCCESS;
+    }
+    if flaw("unknown").is_some_and(|unknown| unknown == words.join("_")) {
+        print!("{}", usage(&line));
         return ExitCode::SUCCESS;
     }
     let asked = TcpStream::connect(CONTROL).and_then(|mut stream| {
-        writeln!(stream, "{}", words.join(" "))?;
+        writeln!(stream, "{line}")?;
         stream.shutdown(std::net::Shutdown::Write)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer)
     });
-    match asked.as_deref().map(|answer| answer.split_once('\n')) {
-        Ok(Some(("ok", rest))) => {
-            print!("{rest}");
+    match asked {
+        Ok(answer) => {
+            print!("{answer}");
             ExitCode::SUCCESS
         }
-        Ok(Some((_, rest))) => {
-            eprint!("{rest}");
-            ExitCode::FAILURE
-        }
-        Ok(None) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("no node answers: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What EMQX says of a command that it did.
+fn success(line: &str) -> String {
+    match line.strip_prefix("listeners restart ") {
+        Some(name) => format!("Restarted {name} listener successfully."),
+        None => "PEM cache clean OK".into(),
+    }
+}
+
+/// What EMQX says of a command that it could not do.
+fn failure(line: &str, reason: &str) -> String {
+    match line.strip_prefix("listeners restart ") {
+        Some(name) => format!("Failed to restart {name} listener: {reason}"),
+        None => format!("PEM cache clean FAILED\n{reason}"),
+    }
+}
+
+/// What EMQX says of a form that it does not know.
+fn usage(line: &str) -> String {
+    let commands: &[&str] = match line.split(' ').next() {
+        Some("pem_cache") => &["pem_cache clean all", "pem_cache clean node <Node>"],
+        _ => &["listeners", "listeners stop    <Identifier>", "listeners restart <Identifier>"],
+    };
+    commands.iter().map(|command| format!("{command} # as it is done\n")).collect()
 }
 
 /// The node: the broker, and the certificates it has read.
@@ -110,11 +143,7 @@ fn serve() -> ExitCode {
     for mut stream in commands.incoming().map_while(Result::ok) {
         let mut line = String::new();
         let _ = stream.read_to_string(&mut line);
-        let outcome = node.lock().expect("no holder panics").obey(line.trim());
-        let text = match outcome {
-            Ok(text) => format!("ok\n{text}"),
-            Err(text) => format!("error\n{text}\n"),
-        };
+        let text = node.lock().expect("no holder panics").obey(line.trim());
         let _ = stream.write_all(text.as_bytes());
     }
     ExitCode::SUCCESS
@@ -153,18 +182,18 @@ impl Node {
     }
 
     /// One line of `emqx ctl`.
-    fn obey(&mut self, line: &str) -> Result<String, String> {
+    fn obey(&mut self, line: &str) -> String {
         match line {
-            "listeners" => Ok(listeners()),
-            "pem_cache clean" => {
+            "listeners" => listeners(),
+            "pem_cache clean all" => {
                 self.cache.clear();
-                Ok("PEM cache cleaned\n".into())
+                success(line) + "\n"
             }
-            "listeners restart quic:default" | "listeners restart ssl:default" => {
-                self.open()?;
-                Ok(format!("Restarted {} listener successfully.\n", &line["listeners restart ".len()..]))
-            }
-            other => Err(format!("unknown command: {other}")),
+            "listeners restart quic:default" | "listeners restart ssl:default" => match self.open() {
+                Ok(()) => success(line) + "\n",
+                Err(reason) => failure(line, &reason) + "\n",
+            },
+            unknown => usage(unknown),
         }
     }
 
@@ -183,9 +212,11 @@ impl Node {
 fn listeners() -> String {
     let runs = flaw("quic").is_none_or(|state| state != "stopped");
     let one = |name: &str, port: u16, runs: bool| {
+        // The key is spelt so; QUIC has no limit to show.
+        let limit = if name.starts_with("quic") { "" } else { "  max_conns       : infinity\n" };
         format!(
             "{name}\n  listen_on       : 0.0.0.0:{port}\n  acceptors       : 16\n  proxy_protocol  : false\n  \
-             running         : {runs}\n  current_conn    : 0\n  max_conns       : infinity\n"
+             enbale          : true\n  running         : {runs}\n  current_conn    : 0\n{limit}"
         )
     };
     [one("ssl:default", 8883, true), one("quic:default", 14_567, runs), one("tcp:default", 1883, true)]

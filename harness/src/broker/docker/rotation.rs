@@ -41,7 +41,7 @@ impl Containerized {
             self.docker.upload_to_container(container.id(), Some(options), body_full(archive.into()));
         within(DAEMON_LIMIT, "copy the certificates into the container", upload).await?;
         for command in emqx::reload_commands() {
-            self.exec(&command).await?;
+            self.exec_done(&command, emqx::was_done).await?;
         }
         (self.options.certificate, self.files) = (flaw, files);
         for transport in [Transport::Quic, Transport::Tls] {
