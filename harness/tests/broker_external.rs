@@ -144,6 +144,29 @@ fn certificates_for_a_standing_broker_can_be_read_by_any_user_whatever_the_umask
     }
 }
 
+/// Docker makes one where it is told to mount a file that is not there yet.
+#[test]
+fn a_folder_in_the_place_of_a_certificate_is_named_with_its_remedy_and_nothing_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let in_the_way = folder.path().join("key.pem");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(["broker", "--issue"])
+        .arg(folder.path())
+        .output()
+        .expect("the harness");
+    assert_eq!(output.status.code(), Some(3));
+    // A long path is broken where the terminal ends.
+    let told: String =
+        String::from_utf8_lossy(&output.stderr).split_whitespace().filter(|word| *word != "│").collect();
+    let path = in_the_way.display();
+    for words in [format!("`{path}`cannotbewritten:itisafolder"), format!("`sudormdir{path}`")] {
+        assert!(told.contains(&words), "{words}: {told}");
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("it is there").collect();
+    assert_eq!(left.len(), 1, "a root without its key would be another puzzle: {left:?}");
+}
+
 #[test]
 fn a_standing_broker_that_is_not_there_comes_with_the_commands_that_start_it() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -89,6 +89,15 @@ fn the_reference_broker_stands_serves_a_scenario_and_leaves_nothing() {
     let services = standing.composed(&["config", "--services"]);
     assert!(services.contains("emqx") && services.contains("reference"), "{services}");
 
+    // Too early: it says what is missing, and leaves nothing in its way.
+    let early = standing.compose(&["up", "-d", "reference"]);
+    assert!(
+        !early.status.success() && told(&early).contains("reports/compose-broker/cert.pem"),
+        "{}",
+        told(&early)
+    );
+    assert!(!folder.join("reports").exists(), "{}", told(&early));
+
     let issued = harness(folder, &["broker", "--issue", "reports/compose-broker"]);
     assert_eq!(issued.status.code(), Some(0), "{}", told(&issued));
     let hello = ["scenario", "hello", "--repeat", "1", "--broker", "compose", "--format", "json"];

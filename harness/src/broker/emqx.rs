@@ -248,12 +248,13 @@ mod tests {
             }
         }
         assert!(compose.contains(&format!("image: {IMAGE}:{}\n", crate::broker::EMQX_TAG)));
-        assert!(compose.contains(&format!("127.0.0.1:{0}:{0}/udp\n", port::QUIC)));
+        let bind = "${HARNESS_BROKER_BIND:-127.0.0.1}";
+        assert!(compose.contains(&format!("{bind}:{0}:{0}/udp\n", port::QUIC)));
         for port in [port::TLS, port::TCP, port::API] {
-            assert!(compose.contains(&format!("127.0.0.1:{port}:{port}\n")), "{port}");
+            assert!(compose.contains(&format!("{bind}:{port}:{port}\n")), "{port}");
         }
         for path in [path::CERTIFICATE, path::KEY] {
-            assert!(compose.contains(&format!(":{path}:ro\n")), "{path}");
+            assert!(compose.contains(&format!("target: {path}\n")), "{path}");
         }
         let folder = crate::broker::COMPOSE_CA.strip_suffix("/ca.pem").expect("as `--issue` names it");
         assert!(compose.contains(&format!("--issue {folder} ")), "{folder}");
@@ -279,7 +280,9 @@ mod tests {
             assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
         }
         // EMQX reads the one and drops it, and holds QUIC clients to no number.
-        for name in ["EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT", "EMQX_LISTENERS__QUIC__DEFAULT__MAX_CONNECTIONS"] {
+        for name in
+            ["EMQX_LISTENERS__QUIC__DEFAULT__IDLE_TIMEOUT", "EMQX_LISTENERS__QUIC__DEFAULT__MAX_CONNECTIONS"]
+        {
             assert!(!variables.contains_key(name), "{name}");
         }
     }

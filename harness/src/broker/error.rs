@@ -58,6 +58,12 @@ pub enum BrokerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A folder is where a file is to be written.
+    #[error("`{path}` cannot be written: it is a folder", path = path.display())]
+    FolderInTheWay {
+        /// Where.
+        path: PathBuf,
+    },
     /// A file holds no certificate.
     #[error("`{path}` holds no certificate in PEM form", path = .0.display())]
     NoCertificate(PathBuf),
@@ -264,6 +270,11 @@ impl BrokerError {
                 "see who ended it (`dmesg` tells of want of memory); then run again".into()
             }
             Self::File { .. } => "check that the path is right and the file readable".into(),
+            Self::FolderInTheWay { path } => format!(
+                "remove it: `sudo rmdir {}`; Docker makes such a folder, as root, when it is told to mount a file that \
+                 does not exist yet",
+                path.display()
+            ),
             Self::NoCertificate(_) => {
                 "give the root certificate as PEM: a block that starts with -----BEGIN CERTIFICATE-----".into()
             }

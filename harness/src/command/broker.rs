@@ -72,16 +72,25 @@ fn environment(error: &BrokerError) -> Failure {
     Failure::environment(miette::miette!(help = error.remedy(), "{error}"))
 }
 
-/// Writes what a standing broker and its clients need.
+/// Writes what a standing broker and its clients need: all of it, or nothing where something is in the way.
 fn issue(certificates: &Certificates, folder: &Path) -> Result<(), BrokerError> {
-    let failed =
-        |source| BrokerError::File { what: "writing certificates into", path: folder.to_owned(), source };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| BrokerError::File { what: "writing", path, source }
+    };
     let server = certificates.server(Flaw::None)?;
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    for (name, text) in
-        [("ca.pem", certificates.root_pem()), ("cert.pem", server.chain_pem()), ("key.pem", server.key_pem())]
-    {
-        write_shared(&folder.join(name), &text).map_err(failed)?;
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let files = [
+        ("ca.pem", certificates.root_pem()),
+        ("cert.pem", server.chain_pem()),
+        ("key.pem", server.key_pem()),
+    ]
+    .map(|(name, text)| (folder.join(name), text));
+    if let Some((path, _)) = files.iter().find(|(path, _)| path.is_dir()) {
+        return Err(BrokerError::FolderInTheWay { path: path.clone() });
+    }
+    for (path, text) in files {
+        write_shared(&path, &text).map_err(failed(&path))?;
     }
     print(&format!("ca.pem, cert.pem and key.pem are in {}\n", folder.display()));
     Ok(())
