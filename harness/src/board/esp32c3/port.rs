@@ -54,7 +54,7 @@ impl Port {
     /// [`Fault::NoPort`], [`Fault::Busy`], [`Fault::NoPermission`] or [`Fault::Port`].
     pub fn open(path: &Path, product: Option<u16>) -> Result<Self, Fault> {
         let name = path.to_str().ok_or_else(|| Fault::NoPort { port: path.into() })?;
-        let builder = serialport::new(name, BAUD).timeout(READ_WAIT).dtr_on_open(false);
+        let builder = serialport::new(name, BAUD).timeout(READ_WAIT);
         let mut tty = TTYPort::open(&builder).map_err(|error| explain(path, &error))?;
         // A pseudo-terminal does not know the request.
         let wiring = match (tty.read_clear_to_send(), product) {
@@ -62,6 +62,9 @@ impl Port {
             (Ok(_), Some(USB_SERIAL_JTAG)) => Wiring::UsbSerialJtag,
             (Ok(_), _) => Wiring::Bridge,
         };
+        if wiring != Wiring::Bare {
+            release(&mut tty).map_err(|error| explain(path, &error))?;
+        }
         Ok(Self { path: path.into(), tty, wiring })
     }
 
@@ -102,35 +105,74 @@ impl Port {
     /// # Errors
     /// [`Fault::Pulled`] if the port is gone; [`Fault::Port`] where it has no lines.
     pub fn reset(&mut self, into: Into) -> Result<(), Fault> {
-        let steps: &[(bool, bool, u64)] = match (self.wiring, into) {
-            (Wiring::Bare, _) => {
-                return Err(Fault::Port { port: self.path.clone(), cause: "it has no control lines".into() });
-            }
-            (Wiring::UsbSerialJtag, Into::Firmware) => {
-                &[(false, false, 20), (false, true, 100), (false, false, 0)]
-            }
-            (Wiring::UsbSerialJtag, Into::Loader) => &[
-                (false, false, 100),
-                (true, false, 100),
-                (true, true, 0),
-                (false, true, 100),
-                (false, false, 0),
-            ],
-            (Wiring::Bridge, Into::Firmware) => &[(false, true, 100), (false, false, 0)],
-            (Wiring::Bridge, Into::Loader) => &[(false, true, 100), (true, false, 50), (false, false, 0)],
+        let Some(steps) = sequence(self.wiring, into) else {
+            return Err(Fault::Port { port: self.path.clone(), cause: "it has no control lines".into() });
         };
-        for (index, &(dtr, rts, pause_ms)) in steps.iter().enumerate() {
-            if index + 1 == steps.len() {
-                // Held in reset, the chip is silent: what is still here is of its life before.
-                self.forget_input();
-            }
-            let set =
-                self.tty.write_data_terminal_ready(dtr).and_then(|()| self.tty.write_request_to_send(rts));
-            set.map_err(|_| Fault::Pulled { port: self.path.clone() })?;
-            sleep(Duration::from_millis(pause_ms));
-        }
-        Ok(())
+        drive(&mut self.tty, steps).map_err(|_| Fault::Pulled { port: self.path.clone() })
     }
+}
+
+/// The two control lines of a port, which reach the chip one after the other.
+trait Lines {
+    fn dtr(&mut self, on: bool) -> serialport::Result<()>;
+    fn rts(&mut self, on: bool) -> serialport::Result<()>;
+    fn forget_input(&mut self);
+    fn pause(&mut self, time: Duration) {
+        sleep(time);
+    }
+}
+
+impl Lines for TTYPort {
+    fn dtr(&mut self, on: bool) -> serialport::Result<()> {
+        self.write_data_terminal_ready(on)
+    }
+
+    fn rts(&mut self, on: bool) -> serialport::Result<()> {
+        self.write_request_to_send(on)
+    }
+
+    fn forget_input(&mut self) {
+        // A port that is gone is found out by the next read.
+        let _ = self.clear(serialport::ClearBuffer::Input);
+    }
+}
+
+/// Lets go of both lines, which the kernel raises when a port is opened. RTS goes first: DTR alone off is what resets the
+/// chip, or holds it in reset.
+fn release(lines: &mut impl Lines) -> serialport::Result<()> {
+    lines.rts(false)?;
+    lines.dtr(false)
+}
+
+/// States of DTR and RTS, each with the milliseconds it is held.
+type Steps = &'static [(bool, bool, u64)];
+
+/// What resets the chip, beginning with both lines off; `None` where there are no lines.
+fn sequence(wiring: Wiring, into: Into) -> Option<Steps> {
+    Some(match (wiring, into) {
+        (Wiring::Bare, _) => return None,
+        (Wiring::UsbSerialJtag, Into::Firmware) => {
+            &[(false, false, 20), (false, true, 100), (false, false, 0)]
+        }
+        (Wiring::UsbSerialJtag, Into::Loader) => {
+            &[(false, false, 100), (true, false, 100), (true, true, 0), (false, true, 100), (false, false, 0)]
+        }
+        (Wiring::Bridge, Into::Firmware) => &[(false, true, 100), (false, false, 0)],
+        (Wiring::Bridge, Into::Loader) => &[(false, true, 100), (true, false, 50), (false, false, 0)],
+    })
+}
+
+fn drive(lines: &mut impl Lines, steps: Steps) -> serialport::Result<()> {
+    for (index, &(dtr, rts, pause_ms)) in steps.iter().enumerate() {
+        if index + 1 == steps.len() {
+            // Held in reset, the chip is silent: what is still here is of its life before.
+            lines.forget_input();
+        }
+        lines.dtr(dtr)?;
+        lines.rts(rts)?;
+        lines.pause(Duration::from_millis(pause_ms));
+    }
+    Ok(())
 }
 
 /// The fault behind an error of the port.
@@ -219,6 +261,88 @@ mod tests {
             assert_eq!(fault.to_string(), format!("{path} is no serial port"));
             assert!(!fault.is_recoverable(), "nothing would help");
         }
+    }
+
+    /// A chip on the two lines: as its USB-Serial-JTAG unit takes them, or as two transistors lead them to EN and BOOT.
+    struct Model {
+        wiring: Wiring,
+        dtr: bool,
+        rts: bool,
+        /// USB-Serial-JTAG: a reset would lead into the loader.
+        flag: bool,
+        /// Bridge: EN is low. It falls at once, and rises as its capacitor is charged, during a pause.
+        held: bool,
+        /// Where the resets led to.
+        started: Vec<Into>,
+    }
+
+    impl Model {
+        /// As the kernel opens a port: both lines on.
+        fn opened(wiring: Wiring) -> Self {
+            Self { wiring, dtr: true, rts: true, flag: false, held: false, started: Vec::new() }
+        }
+
+        fn changed(&mut self) {
+            match (self.wiring, self.dtr, self.rts) {
+                (Wiring::UsbSerialJtag, false, false) => self.flag = false,
+                (Wiring::UsbSerialJtag, true, false) => self.flag = true,
+                (Wiring::UsbSerialJtag, false, true) => {
+                    self.started.push(if self.flag { Into::Loader } else { Into::Firmware });
+                }
+                (Wiring::Bridge, false, true) => self.held = true,
+                _ => {}
+            }
+        }
+    }
+
+    impl Lines for Model {
+        fn dtr(&mut self, on: bool) -> serialport::Result<()> {
+            if std::mem::replace(&mut self.dtr, on) != on {
+                self.changed();
+            }
+            Ok(())
+        }
+
+        fn rts(&mut self, on: bool) -> serialport::Result<()> {
+            if std::mem::replace(&mut self.rts, on) != on {
+                self.changed();
+            }
+            Ok(())
+        }
+
+        fn forget_input(&mut self) {}
+
+        fn pause(&mut self, _: Duration) {
+            if self.held && (self.dtr, self.rts) != (false, true) {
+                self.held = false;
+                self.started.push(if self.dtr && !self.rts { Into::Loader } else { Into::Firmware });
+            }
+        }
+    }
+
+    #[test]
+    fn opening_a_port_neither_resets_nor_holds_its_board() {
+        for wiring in [Wiring::UsbSerialJtag, Wiring::Bridge] {
+            let mut chip = Model::opened(wiring);
+            release(&mut chip).unwrap();
+            assert!(!chip.held && chip.started.is_empty(), "{wiring:?}: it restarts");
+            assert!(!chip.dtr && !chip.rts, "{wiring:?}: its lines are let go");
+        }
+    }
+
+    #[test]
+    fn the_lines_lead_the_chip_once_to_where_it_is_reset_into() {
+        for wiring in [Wiring::UsbSerialJtag, Wiring::Bridge] {
+            for into in [Into::Firmware, Into::Loader, Into::Firmware] {
+                let mut chip = Model::opened(wiring);
+                release(&mut chip).unwrap();
+                drive(&mut chip, sequence(wiring, into).unwrap()).unwrap();
+                chip.pause(Duration::ZERO);
+                assert_eq!(chip.started, [into], "{wiring:?}");
+                assert!(!chip.held && !chip.dtr && !chip.rts, "{wiring:?}: it runs");
+            }
+        }
+        assert_eq!(sequence(Wiring::Bare, Into::Firmware), None);
     }
 
     #[test]
