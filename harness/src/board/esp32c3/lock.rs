@@ -1,7 +1,7 @@
 //! One process per board: an advisory file lock that the kernel lets go when its process ends, however it ends.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -54,10 +54,7 @@ impl Lock {
         let fail = |what: String| Fault::Lock { board: board.to_owned(), cause: what };
         let path = path(folder, board);
         prepare(folder).map_err(|error| fail(format!("{}: {error}", folder.display())))?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o666);
-        let mut file =
-            open(&mut options, &path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
+        let mut file = open_or_make(&path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
         match take_exclusively(&file) {
             Ok(true) => {}
             Ok(false) => {
@@ -65,7 +62,8 @@ impl Lock {
             }
             Err(error) => return Err(fail(format!("{}: {error}", path.display()))),
         }
-        let written = write_holder(&mut file);
+        let written =
+            open(OpenOptions::new().write(true), &path).and_then(|mut file| write_holder(&mut file));
         // The lock is what counts; its holder's name is a courtesy.
         if let Err(error) = written {
             tracing::warn!("cannot name the holder in {}: {error}", path.display());
@@ -89,6 +87,27 @@ impl Lock {
 /// Opens a lock's file. Others' links in a folder that everybody may write to are not followed.
 fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
     options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+}
+
+/// Opens the file of a lock, and makes it if nobody did before. One that is there is only read: a kernel that protects files in
+/// folders with a sticky bit lets nobody open another user's to create it, and a lock needs no more.
+fn open_or_make(path: &Path) -> std::io::Result<File> {
+    loop {
+        match open(OpenOptions::new().read(true), path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        match open(OpenOptions::new().read(true).write(true).create_new(true), path) {
+            // Somebody else was first.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Ok(file) => {
+                // Whoever has the board next writes its name there, whatever this process's mask is.
+                file.set_permissions(Permissions::from_mode(0o666))?;
+                return Ok(file);
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Takes the lock; `false` if it is held. A look at a lock is in its way for a moment: such a moment is waited out.
@@ -131,7 +150,7 @@ fn path(folder: &Path, board: &str) -> PathBuf {
 fn prepare(folder: &Path) -> std::io::Result<()> {
     match DirBuilder::new().mode(0o777).create(folder) {
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o1777)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -145,7 +164,6 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
         since_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
     file.write_all(serde_json::to_string(&holder)?.as_bytes())
 }
 
@@ -153,7 +171,9 @@ fn describe(file: &mut File) -> String {
     let mut text = String::new();
     // A holder that has just taken it may not have written its name yet.
     let _ = file.read_to_string(&mut text);
-    let Ok(holder) = serde_json::from_str::<Holder>(&text) else {
+    // Nor may one who could not write it have wiped out its predecessor's.
+    let lives = |holder: &Holder| Path::new("/proc").join(holder.pid.to_string()).exists();
+    let Some(holder) = serde_json::from_str::<Holder>(&text).ok().filter(lives) else {
         return "a process that did not say who it is".to_owned();
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -184,6 +204,32 @@ mod tests {
         drop(held);
         assert!(Lock::take_in(folder.path(), "7c:df:a1:00:00:01").is_ok());
         drop(inherited);
+    }
+
+    #[test]
+    fn a_board_that_one_user_had_is_free_for_another() {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+        let (folder, board) = (root.path().join("locks"), "7c:df:a1:00:00:01");
+        drop(Lock::take_in(&folder, board).unwrap());
+        let mode = fs::metadata(path(&folder, board)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666, "whoever has it next writes its name");
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let theirs = folder.clone();
+        let other = std::thread::spawn(move || {
+            // Of this thread alone.
+            let nobody = rustix::thread::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            Lock::take_in(&theirs, board).map(|held| (held, Lock::holder_in(&theirs, board)))
+        });
+        let (held, holder) = other.join().unwrap().unwrap();
+        assert!(holder.unwrap().contains(&format!("process {}", std::process::id())));
+        let fault = Lock::take_in(&folder, board).unwrap_err();
+        assert!(matches!(fault, Fault::Locked { .. }), "{fault}");
+        drop(held);
+        assert!(Lock::take_in(&folder, board).is_ok());
     }
 
     #[test]
