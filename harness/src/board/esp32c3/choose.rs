@@ -7,7 +7,7 @@ use super::discover::{Found, Roots, Scan, scan};
 use super::history::Archive;
 use super::lock::Lock;
 use super::mac::Mac;
-use super::map::{Entry, Map};
+use super::map::{Entry, Map, same_port};
 use super::port::USB_SERIAL_JTAG;
 use super::recovery::Means;
 
@@ -76,10 +76,9 @@ pub fn candidates(roots: &Roots, map: &Map) -> Scan {
     let mut scan = scan(roots);
     for entry in &map.board {
         let Some(port) = &entry.port else { continue };
-        let canonical = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-        let known = scan.boards.iter().any(|found| canonical(&found.port) == canonical(port));
+        let known = scan.boards.iter().any(|found| same_port(&found.port, port));
         if !known && port.exists() {
-            scan.others.retain(|other| canonical(other) != canonical(port));
+            scan.others.retain(|other| !same_port(other, port));
             scan.boards.push(Found { port: port.clone(), usb: None, mac: entry.mac });
         }
     }
@@ -111,9 +110,14 @@ pub fn choose(wish: &Wish, roots: &Roots, map: &Map, archive: &Archive) -> Resul
             Err(Fault::Several { boards: several.iter().map(describe).collect() })
         }
         several => {
-            let fit = several.iter().filter(|found| quarantine(found, map, archive).is_none());
-            let taken = fit.filter_map(|found| take(found.clone(), map).ok()).next();
-            taken.ok_or_else(|| Fault::NoneFree { boards: several.iter().map(describe).collect() })
+            for found in several.iter().filter(|found| quarantine(found, map, archive).is_none()) {
+                match take(found.clone(), map) {
+                    Err(Fault::Locked { .. }) => {}
+                    // Where locks cannot be made, none of the others' can.
+                    taken => return taken,
+                }
+            }
+            Err(Fault::NoneFree { boards: several.iter().map(describe).collect() })
         }
     }
 }
@@ -133,7 +137,7 @@ pub fn named(wish: &Wish, scan: &Scan, map: &Map) -> Result<Option<Found>, Fault
         let entry = entry.ok_or_else(|| absent(format!("`{name}` (no such name in boards.toml)")))?;
         let at_port = || {
             let port = entry.port.as_ref()?;
-            scan.boards.iter().find(|found| found.port == *port).cloned()
+            scan.boards.iter().find(|found| same_port(&found.port, port)).cloned()
         };
         let found = entry.mac.and_then(by_mac).or_else(at_port);
         return found.map(Some).ok_or_else(|| absent(format!("`{name}`")));
@@ -247,6 +251,18 @@ mod tests {
         assert_ne!(picked.found.mac, Some(mac));
         let named = Wish { name: Some("bad".into()), ..Wish::default() };
         assert_eq!(choose(&named, &roots, &map, &archive).unwrap().found.mac, Some(mac));
+    }
+
+    #[test]
+    fn a_board_is_found_by_the_name_of_a_link_to_its_port() {
+        let (root, ..) = bench();
+        let roots = plug(root.path(), "ttyUSB0", "1-1.3", ("10c4", "ea60"), "0001");
+        let link = root.path().join("by-path");
+        std::os::unix::fs::symlink(roots.dev.join("ttyUSB0"), &link).unwrap();
+        let map = Map::parse(&format!("[[board]]\nport = '{}'\nname = 'desk-1'", link.display())).unwrap();
+        let wish = Wish { name: Some("desk-1".into()), ..Wish::default() };
+        let found = named(&wish, &candidates(&roots, &map), &map).unwrap().unwrap();
+        assert_eq!(found.port, roots.dev.join("ttyUSB0"));
     }
 
     #[test]

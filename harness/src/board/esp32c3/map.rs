@@ -85,6 +85,7 @@ impl Map {
             let twice = |other: &Entry| {
                 (entry.mac.is_some() && other.mac == entry.mac)
                     || (entry.name.is_some() && other.name == entry.name)
+                    || matches!((&entry.port, &other.port), (Some(a), Some(b)) if same_port(a, b))
             };
             if earlier.iter().any(twice) {
                 return Err(format!("board {} is there twice", which()));
@@ -95,14 +96,15 @@ impl Map {
 
     /// What is known of the board with that address, or at that port.
     pub fn entry(&self, mac: Option<Mac>, port: &Path) -> Option<&Entry> {
-        let same = |path: &Path| {
-            path == port || matches!((path.canonicalize(), port.canonicalize()), (Ok(a), Ok(b)) if a == b)
-        };
-        self.board
-            .iter()
-            .find(|entry| mac.is_some() && entry.mac == mac)
-            .or_else(|| self.board.iter().find(|entry| entry.port.as_deref().is_some_and(same)))
+        self.board.iter().find(|entry| mac.is_some() && entry.mac == mac).or_else(|| {
+            self.board.iter().find(|entry| entry.port.as_deref().is_some_and(|own| same_port(own, port)))
+        })
     }
+}
+
+/// Whether `a` and `b` are one port, as a link of udev's and what it leads to are.
+pub(super) fn same_port(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// A path in the environment; an empty one is none, as a CI system passes a variable that is not set.
@@ -130,6 +132,8 @@ mod tests {
             ("[[board]]\nport = '/dev/x'\npower = 'y'", "power"),
             ("[[board]]\nport = '/dev/x'\npower-cycle = []", "empty"),
             ("[[board]]\nport='/a'\nname='x'\n[[board]]\nport='/b'\nname='x'", "twice"),
+            ("[[board]]\nport='/a'\nname='x'\n[[board]]\nport='/a'\nname='y'", "board y is there twice"),
+            ("[[board]]\nport='/dev/fd'\n[[board]]\nport='/proc/self/fd'", "number 2 is there twice"),
         ] {
             let error = Map::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
