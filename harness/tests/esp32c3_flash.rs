@@ -50,6 +50,31 @@ fn the_rom_loader_gets_a_byte_identical_image_and_then_nothing_more() {
 }
 
 #[test]
+fn a_smaller_flash_gets_a_partition_that_ends_with_it_or_nothing() {
+    let (state, firmware) = bench(20_000);
+    let rom = Rom::start(Chip { flash_len: 2 << 20, ..Chip::default() });
+    let (output, _) = timed(&mut flash(state.path(), &firmware, &rom, &["--loader", "rom"]));
+    assert!(output.status.success(), "{}", errors(&output));
+    let held = rom.flash();
+    // An entry of the table: magic, type, subtype, offset, length, name.
+    let entries = held[0x8000..0x8c00].chunks(32).filter(|entry| entry.starts_with(&[0xaa, 0x50]));
+    let number = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let ends: Vec<u32> = entries.map(|entry| number(&entry[4..8]) + number(&entry[8..12])).collect();
+    assert_eq!(ends.iter().max(), Some(&(2 << 20)), "{ends:x?}");
+
+    let ready = state.path().join("ready.bin");
+    let mut bytes = vec![0; 3 << 20];
+    (bytes[0], bytes[12]) = (0xe9, 5);
+    std::fs::write(&ready, bytes).expect("room");
+    let written = rom.written();
+    let (output, _) = timed(&mut flash(state.path(), &ready, &rom, &["--loader", "rom"]));
+    let told = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("takes 3145728 B, 2097152 B are there for it"), "{told}");
+    assert_eq!(rom.written(), written, "nothing of it");
+}
+
+#[test]
 fn the_stub_gets_a_byte_identical_image_compressed() {
     let (state, firmware) = bench(20_000);
     let rom = Rom::start(Chip::default());

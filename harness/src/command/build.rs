@@ -108,7 +108,12 @@ mod tests {
     #[test]
     fn regions_lie_at_their_addresses_in_the_merged_image() {
         let region = |address, byte| Region { address, bytes: vec![byte; 4] };
-        let image = Image { path: "fw".into(), regions: vec![region(8, 2), region(0, 1)], application: None };
+        let image = Image {
+            path: "fw".into(),
+            regions: vec![region(8, 2), region(0, 1)],
+            application: None,
+            layout: Layout::default(),
+        };
         assert_eq!(merged(&image), [1, 1, 1, 1, 0xff, 0xff, 0xff, 0xff, 2, 2, 2, 2]);
     }
 }

@@ -49,13 +49,21 @@ pub struct Chip {
     pub mac: [u8; 6],
     /// Silicon revision.
     pub revision: (u32, u32),
+    /// Bytes of its flash, a power of two.
+    pub flash_len: usize,
     /// What goes wrong.
     pub flaw: Flaw,
 }
 
 impl Default for Chip {
     fn default() -> Self {
-        Self { id: 5, mac: [0x02, 0, 0x4d, 0x51, 0xc3, 1], revision: (0, 4), flaw: Flaw::None }
+        Self {
+            id: 5,
+            mac: [0x02, 0, 0x4d, 0x51, 0xc3, 1],
+            revision: (0, 4),
+            flash_len: FLASH_LEN,
+            flaw: Flaw::None,
+        }
     }
 }
 
@@ -222,14 +230,15 @@ const BAD_CHECKSUM: u8 = 0x07;
 impl Loader {
     /// One with an erased flash.
     fn new(chip: Chip) -> Self {
+        let (flash_len, capacity) = (chip.flash_len, chip.flash_len.ilog2());
         Self {
             chip,
-            flash: Arc::new(Mutex::new(vec![0xff; FLASH_LEN])),
+            flash: Arc::new(Mutex::new(vec![0xff; flash_len])),
             written: Arc::default(),
             stub: false,
             left: false,
             download: None,
-            registers: Registers::default(),
+            registers: Registers { capacity, ..Registers::default() },
             at: 0,
         }
     }
@@ -384,6 +393,8 @@ impl Loader {
 /// The registers of the flash's SPI unit that reading its identity takes.
 #[derive(Default)]
 struct Registers {
+    /// Of the flash's bytes, the logarithm to base 2.
+    capacity: u32,
     command: u32,
     data: u32,
 }
@@ -392,8 +403,8 @@ impl Registers {
     fn write(&mut self, address: u32, value: u32) {
         match address {
             0x6000_2020 => self.command = value & 0xff,
-            // Started: a flash of 4 MB tells who it is.
-            0x6000_2000 if self.command == 0x9f => self.data = 0x0016_40ef,
+            // Started: the flash tells who it is.
+            0x6000_2000 if self.command == 0x9f => self.data = self.capacity << 16 | 0x40ef,
             0x6000_2058 => self.data = value,
             _ => {}
         }

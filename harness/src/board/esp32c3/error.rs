@@ -197,6 +197,20 @@ pub enum Fault {
         /// What is wrong with it.
         cause: String,
     },
+    /// An image without a bootloader is to go where one lies.
+    #[error("{} is an application alone: at address 0 it would lie where the bootloader belongs", path.display())]
+    #[diagnostic(
+        code("board::application-alone"),
+        help(
+            "`harness flash --board esp32c3 --firmware {} --address 0x10000` writes it behind the bootloader that is there (a scenario \
+         runs it with --no-flash then); or name its ELF, from which all of it is made",
+            path.display()
+        )
+    )]
+    ApplicationAlone {
+        /// The file.
+        path: PathBuf,
+    },
     /// The image does not fit.
     #[error("the image of {} takes {len} B, {room} B are there for it", path.display())]
     #[diagnostic(
@@ -312,6 +326,21 @@ pub enum Fault {
         bytes: usize,
         /// The first of them in hexadecimal.
         sample: String,
+        /// What was tried.
+        tried: Vec<Attempt>,
+    },
+    /// It runs our firmware, and no reset gets through to it.
+    #[error("the board on {} answers, but none of what should restart it does{}", port.display(), attempts_of(.tried))]
+    #[diagnostic(
+        code("board::no-restart"),
+        help(
+            "press RESET; behind a bridge DTR and RTS must lead to BOOT and EN. A power-cycle command in boards.toml lets the \
+         harness restart it without them"
+        )
+    )]
+    NoRestart {
+        /// The port.
+        port: PathBuf,
         /// What was tried.
         tried: Vec<Attempt>,
     },

@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use espflash::connection::{Connection, ResetAfterOperation, ResetBeforeOperation};
-use espflash::flasher::Flasher;
+use espflash::flasher::{FlashSize, Flasher};
 use espflash::image_format::Segment;
 use espflash::target::{Chip, ProgressCallbacks};
 use serde::Serialize;
@@ -128,6 +128,9 @@ pub struct Flashed {
     pub written: usize,
     /// Bytes that were right already.
     pub skipped: usize,
+    /// Length of the application, and of the room its partition has on this chip; `None` for a ready image.
+    #[serde(skip)]
+    pub application: Option<(u64, u64)>,
 }
 
 /// Writes `image` to the board at `port` and starts it. Blocks; `tell` hears each step.
@@ -254,9 +257,9 @@ impl Work {
 
     fn once(&mut self, image: Option<&Image>) -> Result<Flashed, Fault> {
         let mut flasher = self.connect()?;
-        let chip = self.identify(&mut flasher)?;
+        let (chip, size) = self.identify(&mut flasher)?;
         (self.tell)(Step::Chip(chip.clone()));
-        let mut flashed = Flashed { chip, written: 0, skipped: 0 };
+        let mut flashed = Flashed { chip, written: 0, skipped: 0, application: None };
         if flasher.chip() != Chip::Esp32c3 {
             return Err(Fault::WrongChip { port: self.path.clone(), found: flashed.chip.name() });
         }
@@ -264,6 +267,8 @@ impl Work {
             self.leave(flasher)?;
             return Ok(flashed);
         };
+        let image = &image.fitting(size)?;
+        flashed.application = image.application;
         // In one call: the library ends each with a restart of the chip.
         let segments: Vec<_> =
             image.regions.iter().map(|region| Segment::new(region.address, &region.bytes)).collect();
@@ -312,15 +317,16 @@ impl Work {
         })
     }
 
-    fn identify(&self, flasher: &mut Flasher) -> Result<ChipInfo, Fault> {
+    fn identify(&self, flasher: &mut Flasher) -> Result<(ChipInfo, FlashSize), Fault> {
         let info = flasher.device_info().map_err(|error| self.explain(&error, None))?;
-        Ok(ChipInfo {
+        let chip = ChipInfo {
             chip: info.chip.to_string(),
             revision: info.revision,
             mac: info.mac_address.and_then(|mac| mac.parse().ok()),
             flash: info.flash_size.to_string(),
             features: info.features,
-        })
+        };
+        Ok((chip, info.flash_size))
     }
 
     /// Starts the firmware. Without lines the end of the writing has done so.

@@ -15,7 +15,11 @@ const FLASH_WINDOWS: [std::ops::Range<u64>; 2] = [0x3c00_0000..0x3c80_0000, 0x42
 const IMAGE_MAGIC: u8 = 0xe9;
 /// Where such an image names its chip, and the C3's number.
 const CHIP_ID: (usize, u16) = (12, 5);
-/// Flash of the usual modules. A smaller one refuses what lies past its end.
+/// What the descriptor of an application begins with, and where: behind the headers of the image and of its first segment.
+const DESCRIPTOR: (usize, u32) = (32, 0xabcd_5432);
+/// Where the header of the first segment tells its address.
+const FIRST_SEGMENT: usize = 24;
+/// Flash of the usual modules: what an image is made for until its chip is asked.
 const FLASH_SIZE: FlashSize = FlashSize::_4Mb;
 
 /// Bytes for the flash, each region at its address.
@@ -27,6 +31,8 @@ pub struct Image {
     pub regions: Vec<Region>,
     /// Length of the application, and of the room its partition has; `None` for a ready image.
     pub application: Option<(u64, u64)>,
+    /// How it was made.
+    pub layout: Layout,
 }
 
 /// Bytes at an address.
@@ -39,7 +45,7 @@ pub struct Region {
 }
 
 /// How an image is made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// A partition table (CSV or binary) in place of the usual one.
     pub partition_table: Option<PathBuf>,
@@ -55,18 +61,34 @@ impl Image {
     /// # Errors
     /// [`Fault::WrongElf`] or [`Fault::TooLarge`].
     pub fn open(path: &Path, layout: &Layout) -> Result<Self, Fault> {
+        Self::sized(path, layout, FLASH_SIZE)
+    }
+
+    /// The same for a chip with so much flash: one with less wants a smaller partition, or has no room.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn fitting(&self, flash: FlashSize) -> Result<Self, Fault> {
+        if flash.size() < FLASH_SIZE.size() {
+            return Self::sized(&self.path, &self.layout, flash);
+        }
+        Ok(self.clone())
+    }
+
+    fn sized(path: &Path, layout: &Layout, flash: FlashSize) -> Result<Self, Fault> {
         let wrong = |cause: String| Fault::WrongElf { path: path.into(), cause };
         let bytes = std::fs::read(path).map_err(|error| wrong(format!("it cannot be read: {error}")))?;
         match bytes.first() {
             None => Err(wrong("it is empty".to_owned())),
-            Some(&IMAGE_MAGIC) => Self::ready(path, bytes, layout.address),
-            Some(_) if bytes.starts_with(b"\x7fELF") => Self::of_elf(path, &bytes, layout),
+            Some(&IMAGE_MAGIC) => Self::ready(path, bytes, layout, flash),
+            Some(_) if bytes.starts_with(b"\x7fELF") => Self::of_elf(path, &bytes, layout, flash),
             Some(_) => Err(wrong("it is neither an ELF nor an image that the chip boots".to_owned())),
         }
     }
 
     /// A ready image: an application, or everything merged into one file.
-    fn ready(path: &Path, bytes: Vec<u8>, address: u32) -> Result<Self, Fault> {
+    fn ready(path: &Path, bytes: Vec<u8>, layout: &Layout, flash: FlashSize) -> Result<Self, Fault> {
+        let address = layout.address;
         let wrong = |cause: String| Fault::WrongElf { path: path.into(), cause };
         let id = bytes.get(CHIP_ID.0..CHIP_ID.0 + 2).map(|id| u16::from_le_bytes([id[0], id[1]]));
         match id {
@@ -78,14 +100,18 @@ impl Image {
             }
             Some(_) => {}
         }
-        let (end, room) = (u64::from(address) + bytes.len() as u64, u64::from(FLASH_SIZE.size()));
+        if address == 0 && is_application(&bytes) {
+            return Err(Fault::ApplicationAlone { path: path.into() });
+        }
+        let (end, room) = (u64::from(address) + bytes.len() as u64, u64::from(flash.size()));
         if end > room {
             return Err(Fault::TooLarge { path: path.into(), len: end, room });
         }
-        Ok(Self { path: path.into(), regions: vec![Region { address, bytes }], application: None })
+        let layout = layout.clone();
+        Ok(Self { path: path.into(), regions: vec![Region { address, bytes }], application: None, layout })
     }
 
-    fn of_elf(path: &Path, bytes: &Vec<u8>, layout: &Layout) -> Result<Self, Fault> {
+    fn of_elf(path: &Path, bytes: &Vec<u8>, layout: &Layout, flash: FlashSize) -> Result<Self, Fault> {
         let wrong = |cause: String| Fault::WrongElf { path: path.into(), cause };
         let elf = Elf::open(path).map_err(|error| wrong(first_line(&error.to_string())))?;
         let sections = elf.sections().map_err(|error| wrong(first_line(&error.to_string())))?;
@@ -97,7 +123,7 @@ impl Image {
         check_idf_bootloader(bytes).map_err(|_| {
             wrong("it has no application descriptor, which the bootloader asks for".to_owned())
         })?;
-        let settings = FlashSettings::new(None, Some(FLASH_SIZE), None);
+        let settings = FlashSettings::new(None, Some(flash), None);
         let data = FlashData::new(settings, 0, None, Chip::Esp32c3, XtalFrequency::_40Mhz);
         let (table, bootloader) = (layout.partition_table.as_deref(), layout.bootloader.as_deref());
         let format = IdfBootloaderFormat::new(bytes, &data, table, bootloader, None, None);
@@ -113,7 +139,7 @@ impl Image {
             .flash_segments()
             .map(|segment| Region { address: segment.addr, bytes: padded(segment.data().to_vec()) })
             .collect();
-        Ok(Self { path: path.into(), regions, application })
+        Ok(Self { path: path.into(), regions, application, layout: layout.clone() })
     }
 
     /// Bytes of all regions.
@@ -125,6 +151,13 @@ impl Image {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Whether an image is what a bootloader starts, and no bootloader, which lies in RAM alone.
+fn is_application(bytes: &[u8]) -> bool {
+    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let mapped = |address: u32| FLASH_WINDOWS.iter().any(|window| window.contains(&u64::from(address)));
+    word(DESCRIPTOR.0) == Some(DESCRIPTOR.1) || word(FIRST_SEGMENT).is_some_and(mapped)
 }
 
 /// The loader writes whole words.
@@ -192,6 +225,22 @@ mod tests {
         ] {
             let fault = open(bytes).unwrap_err();
             assert!(matches!(fault, Fault::WrongElf { .. }) && fault.to_string().contains(part), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_application_alone_does_not_go_where_the_bootloader_lies() {
+        let (mut described, mut mapped) = (ready(5, 4096), ready(5, 4096));
+        described[32..36].copy_from_slice(&0xabcd_5432_u32.to_le_bytes());
+        mapped[24..28].copy_from_slice(&0x3c03_0020_u32.to_le_bytes());
+        for bytes in [described, mapped] {
+            let fault = open(&bytes).unwrap_err();
+            assert!(matches!(fault, Fault::ApplicationAlone { .. }), "{fault}");
+            assert!(fault.remedy().contains("--address 0x10000"), "{}", fault.remedy());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &bytes).unwrap();
+            let image = Image::open(file.path(), &Layout { address: 0x10000, ..Layout::default() }).unwrap();
+            assert_eq!(image.regions, [Region { address: 0x10000, bytes }]);
         }
     }
 
