@@ -4,13 +4,13 @@
 //! only what the board itself failed at counts against it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Runs that are looked at.
+/// Uses that are looked at.
 const WINDOW: usize = 10;
 /// Faults of the board among them that put it into quarantine.
 const FAULTS_MAX: usize = 3;
@@ -76,13 +76,10 @@ impl Archive {
 
     /// The history of `board`, named by its lock.
     pub fn read(&self, board: &str) -> History {
-        let lines = File::open(self.path(board)).map(BufReader::new).into_iter();
+        let text = fs::read(self.path(board)).unwrap_or_default();
         // A line that was cut short by a crash is left out.
-        let happenings = lines
-            .flat_map(|file| file.lines().map_while(Result::ok))
-            .filter_map(|line| serde_json::from_str(&line).ok())
-            .collect();
-        History(happenings)
+        let lines = text.split(|&byte| byte == b'\n');
+        History(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
     /// Notes what became of `board` now.
@@ -105,7 +102,12 @@ impl Archive {
             }
             file
         } else {
-            OpenOptions::new().create(true).append(true).open(&path)?
+            let torn = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&byte| byte != b'\n'));
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            if torn {
+                writeln!(file)?;
+            }
+            file
         };
         writeln!(file, "{}", serde_json::to_string(happening)?)
     }
@@ -121,12 +123,21 @@ impl Archive {
 pub struct History(pub Vec<Happening>);
 
 impl History {
-    /// What counts: the last happenings since the board last proved itself.
-    fn recent(&self) -> &[Happening] {
+    /// What counts: the last uses since the board last proved itself. A board that is flashed to be run is used once.
+    fn recent(&self) -> Vec<&Happening> {
         let proved = |happening: &Happening| happening.what == What::Verify && happening.fault.is_none();
         let start = self.0.iter().rposition(proved).map_or(0, |index| index + 1);
-        let since = &self.0[start..];
-        &since[since.len().saturating_sub(WINDOW)..]
+        let told: Vec<&Happening> = self.0[start..]
+            .iter()
+            .filter(|happening| !matches!(happening.what, What::Probe { .. }))
+            .collect();
+        let is_use = |at: usize| {
+            let then = told.get(at + 1).map(|next| &next.what);
+            let begins_a_run = matches!(then, Some(What::Run { .. } | What::Verify));
+            told[at].what != What::Flash || told[at].fault.is_some() || !begins_a_run
+        };
+        let mut uses: Vec<_> = (0..told.len()).filter(|&at| is_use(at)).map(|at| told[at]).collect();
+        uses.split_off(uses.len().saturating_sub(WINDOW))
     }
 
     /// Why the board should not be picked by itself; `None` if it may.
@@ -184,6 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn a_board_that_is_flashed_for_each_run_is_used_once_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::at(folder.path());
+        for number in 0..20 {
+            let probe = What::Probe { chip: "esp32c3 v0.4".into(), flash: "4MB".into() };
+            archive.note("x", probe, None).unwrap();
+            archive.note("x", What::Flash, None).unwrap();
+            archive.note("x", run(true), (number % 3 == 0).then(|| "silent".into())).unwrap();
+        }
+        let why = archive.read("x").quarantine().unwrap();
+        assert_eq!(why, "it failed at 3 of its last 10 uses, last: silent");
+        // What is flashed alone is a use, too: one that failed three times long ago is not kept out for ever.
+        for _ in 0..8 {
+            archive.note("x", What::Flash, None).unwrap();
+        }
+        assert_eq!(archive.read("x").quarantine(), None);
+    }
+
+    #[test]
     fn a_failed_expectation_is_no_fault_of_the_board() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::at(folder.path());
@@ -199,7 +229,9 @@ mod tests {
         let archive = Archive::at(folder.path());
         archive.note("x", run(true), None).unwrap();
         let path = archive.path("x");
-        fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"unix_s\":1,\"wh\n").unwrap();
+        // Within a letter of two bytes.
+        let torn = [fs::read(&path).unwrap(), b"{\"unix_s\":1,\"fault\":\"5 \xc2".to_vec()].concat();
+        fs::write(&path, torn).unwrap();
         archive.note("x", run(true), None).unwrap();
         assert_eq!(archive.read("x").runs(), (2, 2));
     }
