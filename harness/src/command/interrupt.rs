@@ -7,7 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::talk;
+use super::{Failure, talk};
+use crate::board::esp32c3::recovery;
 
 /// Ctrl-C, SIGTERM and SIGHUP, heard from its making on.
 pub struct Signals([std::io::Result<Signal>; 3]);
@@ -47,6 +48,7 @@ pub fn interrupt(cancel: CancellationToken) -> impl Future<Output = ()> {
         talk("interrupted: finishing with a partial report; once more ends at once");
         cancel.cancel();
         signals.any().await;
+        recovery::give_back();
         std::process::exit(INTERRUPTED);
     }
 }
@@ -72,4 +74,10 @@ pub fn end_after(undo: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     })?;
     // It fails only if the thread panicked, and then nobody listens.
     listens.blocking_recv().map_err(std::io::Error::other)
+}
+
+/// From now on a signal ends a command without a report, and leaves no board without its USB device.
+pub fn undo_when_interrupted() -> Result<(), Failure> {
+    end_after(recovery::give_back)
+        .map_err(|error| Failure::environment(miette::miette!("signals cannot be listened for: {error}")))
 }

@@ -178,7 +178,11 @@ impl Bench<'_> {
             boot_limit: self.scenario.limits.boot,
             command_limit: COMMAND_LIMIT,
         };
-        let board = self.board.start(plan.seed, options).await;
+        // A board that does not answer is brought up for more than a minute.
+        let board = tokio::select! {
+            board = self.board.start(plan.seed, options) => board,
+            () = cancel.cancelled() => return Err(TrialError::interrupted()),
+        };
         let mut board = board.map_err(|error| environment(&error.told()))?;
         let log = self.file("link", plan.number, "jsonl");
         let mut setup = self.setup(plan.seed, &log);

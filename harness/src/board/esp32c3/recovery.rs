@@ -9,9 +9,11 @@
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -87,13 +89,48 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Why not, in words.
 pub async fn reenumerate(device: &Path, port: &Path, mac: Option<Mac>) -> Result<String, String> {
     let switch = device.join("authorized");
-    let set = |value: &'static str| {
-        std::fs::write(&switch, value).map_err(|error| format!("cannot write {}: {error}", switch.display()))
-    };
-    set("0")?;
+    let fail = |error: std::io::Error| format!("cannot write {}: {error}", switch.display());
+    let taken = Taken::away(&switch).map_err(fail)?;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    set("1")?;
+    taken.back().map_err(fail)?;
     came_back(port, mac).await.map(|after| format!("the port came back after {} ms", after.as_millis()))
+}
+
+/// Switches of USB devices that were taken from their drivers and not given back yet.
+static TAKEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A USB device that is taken from its driver. It is given back whatever becomes of who took it: without that, only plugging it
+/// in again would help.
+struct Taken<'s> {
+    switch: &'s Path,
+}
+
+impl<'s> Taken<'s> {
+    fn away(switch: &'s Path) -> std::io::Result<Self> {
+        std::fs::write(switch, "0")?;
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(switch.into());
+        Ok(Self { switch })
+    }
+
+    fn back(self) -> std::io::Result<()> {
+        std::fs::write(self.switch, "1")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|switch| switch != self.switch);
+        // Once more does no harm.
+        let _ = std::fs::write(self.switch, "1");
+    }
+}
+
+/// Gives back every USB device that is taken at the moment: for a process that ends without unwinding.
+pub fn give_back() {
+    for switch in TAKEN.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = std::fs::write(switch, "1");
+    }
 }
 
 /// Runs the board's power-cycle command and waits for its port.
@@ -105,21 +142,34 @@ pub async fn power_cycle(command: &[String], port: &Path, mac: Option<Mac>) -> R
     let shown = command.join(" ");
     let fail = |cause: String| Fault::Power { command: shown.clone(), cause };
     let (program, arguments) = command.split_first().ok_or_else(|| fail("it is empty".to_owned()))?;
-    let child = Command::new(program)
+    // Whoever is interrupted meanwhile leaves it to its end, out of reach of the terminal's Ctrl-C: half of it is a board without
+    // power.
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .process_group(0)
         .spawn()
         .map_err(|error| fail(error.to_string()))?;
-    let output = timeout(POWER_LIMIT, child.wait_with_output())
-        .await
-        .map_err(|_| fail(format!("it did not end within {POWER_LIMIT:?}")))?
-        .map_err(|error| fail(error.to_string()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(fail(format!("{}: {}", output.status, said.lines().next().unwrap_or("it said nothing"))));
+    let mut said = Vec::new();
+    let stderr = child.stderr.take();
+    let ended = timeout(POWER_LIMIT, async {
+        if let Some(mut stderr) = stderr {
+            stderr.read_to_end(&mut said).await?;
+        }
+        child.wait().await
+    })
+    .await;
+    let Ok(ended) = ended else {
+        // It has ended meanwhile if that fails.
+        let _ = child.start_kill();
+        return Err(fail(format!("it did not end within {POWER_LIMIT:?}")));
+    };
+    let status = ended.map_err(|error| fail(error.to_string()))?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&said);
+        return Err(fail(format!("{status}: {}", said.lines().next().unwrap_or("it said nothing"))));
     }
     match came_back(port, mac).await {
         Ok(after) => Ok(format!("`{shown}` ran, the port was there after {} ms", after.as_millis())),
@@ -197,6 +247,23 @@ mod tests {
         // One that nothing is known of, or that is not there yet.
         assert_eq!(elsewhere(&first, None, &roots), None);
         assert_eq!(elsewhere(&first, Some(Mac([9; 6])), &roots), None);
+    }
+
+    #[tokio::test]
+    async fn a_device_whose_enumeration_is_broken_off_is_given_back() {
+        let device = tempfile::tempdir().unwrap();
+        let switch = device.path().join("authorized");
+        let state = || std::fs::read_to_string(&switch).unwrap();
+        let broken_off = reenumerate(device.path(), Path::new("/dev/ttyNOPE"), None);
+        let soon = timeout(Duration::from_millis(10), broken_off).await;
+        assert!(soon.is_err(), "it takes 300 ms and more");
+        assert_eq!(state(), "1");
+        // As at the end of a process, which drops nothing.
+        let taken = Taken::away(&switch).unwrap();
+        assert_eq!(state(), "0");
+        std::mem::forget(taken);
+        give_back();
+        assert_eq!(state(), "1");
     }
 
     fn words(command: &[&str]) -> Vec<String> {
