@@ -16,6 +16,7 @@ use bench_c3::device::Script;
 use bench_c3::pty::Pty;
 use bench_c3::rom::{self, Chip, assert_holds};
 use bench_c3::{elf, errors, harness, timed};
+use harness::board::esp32c3::history::Archive;
 use serde_json::Value;
 
 /// A log as the proof of concept writes it, with the figures of its README; written for this test. The board says it again
@@ -178,6 +179,32 @@ fn a_firmware_that_tells_of_a_connection_past_the_proxy_is_told_where_it_has_to_
     ];
     for part in parts {
         assert!(told.contains(&part), "`{part}` is missing in: {told}");
+    }
+}
+
+#[test]
+fn a_foreign_firmware_that_does_not_run_is_named_for_what_the_board_does_instead() {
+    let download = "rst:0x1 (POWERON),boot:0x4 (DOWNLOAD(USB/UART0/1))\r\nwaiting for download\r\n";
+    let empty = "rst:0x1 (POWERON),boot:0xc (SPI_FAST_FLASH_BOOT)\r\ninvalid header: 0xffffffff\r\n";
+    for (log, part, remedy) in [
+        (download, "is in download mode", "release BOOT"),
+        (empty, "has no firmware that boots: invalid header", "harness flash"),
+        ("\u{1}\u{1c}\u{e9}\u{7f}\u{2}A\u{5}\u{c}\u{f8}", "garbage on", "speed"),
+        ("", "is silent", "check that it has power"),
+    ] {
+        let state = tempfile::tempdir().expect("a folder");
+        let board = Foreign::start(Flash::Loaded, log);
+        let adapter = ["--no-flash", "--adapter", "log:esp32-quic"];
+        let output = board.run(state.path(), "'connections = 1'", &adapter);
+        let id = board.port.display().to_string();
+        board.end();
+        let told = errors(&output);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains(part) && told.contains(remedy), "`{part}`, `{remedy}`: {told}");
+        let history = Archive::at(&state.path().join("state/boards")).read(&id).0;
+        let fault = history.iter().find_map(|happening| happening.fault.as_deref());
+        // That another firmware was not there yet is not the board's fault.
+        assert_eq!(fault.is_some(), log != empty, "{fault:?}");
     }
 }
 

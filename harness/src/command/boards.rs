@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::interrupt::undo_when_interrupted;
 use super::tethered::{Which, failure, note};
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::esp32c3::choose::{self, Chosen, candidates, id, quarantine};
@@ -12,7 +13,7 @@ use crate::board::esp32c3::discover::{Found, Roots, Scan, kind};
 use crate::board::esp32c3::flash::{Loader, Options, probe};
 use crate::board::esp32c3::history::{Archive, What};
 use crate::board::esp32c3::map::{HELP, Map};
-use crate::board::esp32c3::{Lock, TetheredMachine};
+use crate::board::esp32c3::{Fault, Faults, Lock, TetheredMachine};
 use crate::board::{self, Board};
 
 /// Arguments of `harness boards`.
@@ -37,15 +38,24 @@ const PINGS: usize = 20;
 
 /// Lists the boards.
 pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
+    undo_when_interrupted()?;
     let (map, archive) = (arguments.which.map()?, Archive::of_user());
     let mut scan = candidates(&Roots::default(), &map);
     let wish = arguments.which.wish();
-    if let Some(found) = choose::named(&wish, &scan, &map).map_err(failure)? {
-        scan = Scan { boards: vec![found], others: Vec::new() };
-    }
+    let named = choose::named(&wish, &scan, &map).map_err(failure)?;
+    let named = match named {
+        Some(found) => {
+            scan = Scan { boards: vec![found], others: Vec::new() };
+            Named::One
+        }
+        None => Named::None,
+    };
     let mut exit = Exit::Passed;
     if arguments.probe || arguments.verify {
-        exit = examine(arguments, &mut scan, &map);
+        exit = examine(arguments, &mut scan, &map, named);
+    }
+    if scan.boards.is_empty() && (arguments.probe || arguments.verify) {
+        return Err(failure(Fault::None { others: scan.others }));
     }
     let rows: Vec<Row> = scan.boards.iter().map(|found| Row::of(found, &map, &archive)).collect();
     print(&match format {
@@ -59,12 +69,24 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Probes or verifies every board that is free.
-fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map) -> Exit {
+/// Whether a board was named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    None,
+    One,
+}
+
+/// Probes or verifies every board that is free, or the one that was named.
+fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map, named: Named) -> Exit {
     let mut exit = Exit::Passed;
     for found in &mut scan.boards {
-        let outcome = take(found, map)
-            .and_then(|chosen| if arguments.verify { verify(&chosen) } else { ask(&chosen, found) });
+        let outcome = match take(found, map) {
+            // It is at work, which is what it is there for; the list tells who has it.
+            Err(Fault::Locked { .. }) if named == Named::None => Ok(()),
+            Err(fault) => Err(fault.told()),
+            Ok(chosen) if arguments.verify => verify(&chosen),
+            Ok(chosen) => ask(&chosen, found),
+        };
         if let Err(why) = outcome {
             talk(&format!("{}: {why}", found.port.display()));
             exit = Exit::Environment;
@@ -73,9 +95,9 @@ fn examine(arguments: &Arguments, scan: &mut Scan, map: &Map) -> Exit {
     exit
 }
 
-fn take(found: &Found, map: &Map) -> Result<Chosen, String> {
+fn take(found: &Found, map: &Map) -> Result<Chosen, Fault> {
     let wish = choose::Wish { port: Some(found.port.clone()), ..choose::Wish::default() };
-    choose::choose(&wish, &Roots::default(), map, &Archive::of_user()).map_err(|fault| fault.told())
+    choose::choose(&wish, &Roots::default(), map, &Archive::of_user())
 }
 
 fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
@@ -101,9 +123,13 @@ fn ask(chosen: &Chosen, found: &mut Found) -> Result<(), String> {
 /// Starts the board again and again and talks to it.
 fn verify(chosen: &Chosen) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(|error| error.to_string())?.block_on(tries(chosen));
-    let fault = outcome.as_ref().err().and_then(|why| why.lines().next()).map(str::to_owned);
-    note(&chosen.id(), What::Verify, fault);
+    let faults = Faults::default();
+    let outcome = runtime.map_err(|error| error.to_string())?.block_on(tries(chosen, &faults));
+    let fault = faults.take();
+    // A board that cannot be tried, for another program has its port or its firmware is not ours, neither passed nor failed.
+    if outcome.is_ok() || fault.is_some() {
+        note(&chosen.id(), What::Verify, fault.filter(|_| outcome.is_err()));
+    }
     if outcome.is_ok() && chosen.entry.quarantine.is_some() {
         talk(&format!(
             "{} passed; its quarantine stands in the hardware map until you take it out",
@@ -113,10 +139,12 @@ fn verify(chosen: &Chosen) -> Result<(), String> {
     outcome
 }
 
-async fn tries(chosen: &Chosen) -> Result<(), String> {
-    let machine = TetheredMachine::new(chosen).with_listener(std::sync::Arc::new(|attempt| {
-        talk(&format!("recovery: {attempt}"));
-    }));
+async fn tries(chosen: &Chosen, faults: &Faults) -> Result<(), String> {
+    let machine = TetheredMachine::new(chosen).with_faults(faults.clone()).with_listener(
+        std::sync::Arc::new(|attempt| {
+            talk(&format!("recovery: {attempt}"));
+        }),
+    );
     let options = board::Options {
         boot_limit: crate::board::esp32c3::Limits::default().ladder(),
         ..board::Options::default()
@@ -176,7 +204,7 @@ impl Row {
 
 fn human(rows: &[Row], scan: &Scan) -> String {
     if rows.is_empty() {
-        let fault = crate::board::esp32c3::Fault::None { others: scan.others.clone() };
+        let fault = Fault::None { others: scan.others.clone() };
         return format!("{}\n", fault.told());
     }
     let mut text = String::new();

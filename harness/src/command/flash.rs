@@ -7,8 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::build::build_with_talk;
+use super::interrupt::undo_when_interrupted;
 use super::tethered::{Which, failure, note};
-use super::{Exit, Failure, Format, print, talk};
+use super::{Exit, Failure, Format, print, seconds, talk};
+use crate::board::esp32c3::Fault;
 use crate::board::esp32c3::choose::Chosen;
 use crate::board::esp32c3::flash::{self, Flashed, Loader, Options, Same, Step};
 use crate::board::esp32c3::history::What;
@@ -46,7 +48,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = BAUD)]
     baud: u32,
     /// Seconds that all of it may take.
-    #[arg(long, value_name = "SECONDS", default_value_t = flash::LIMIT.as_secs())]
+    #[arg(long, value_name = "SECONDS", default_value_t = flash::LIMIT.as_secs(), value_parser = seconds())]
     limit: u64,
 }
 
@@ -60,6 +62,7 @@ enum Board {
 /// Writes the firmware and tells what was written.
 pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     let Board::Esp32c3 = arguments.board;
+    undo_when_interrupted()?;
     let file = match &arguments.firmware {
         Some(file) => file.clone(),
         None => build_with_talk(Firmware::Esp32c3)?,
@@ -80,7 +83,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
     };
     let flashed = write(&chosen, &image, &options)?;
     print(&match format {
-        Format::Human => human(&chosen, &image, &flashed),
+        Format::Human => human(&chosen, &flashed),
         Format::Json => {
             let port = chosen.found.port.display().to_string();
             format!(
@@ -109,7 +112,11 @@ pub fn write(chosen: &Chosen, image: &Image, options: &Options) -> Result<Flashe
             Ok(flashed)
         }
         Err(fault) => {
-            note(&id, What::Flash, Some(first_line(&fault.to_string())));
+            // Somebody who gives it less time than usual learns nothing of the board.
+            let hurried = matches!(fault, Fault::TimeLimit { .. }) && options.limit < flash::LIMIT;
+            if let Some(told) = fault.of_board().filter(|_| !hurried) {
+                note(&id, What::Flash, Some(told));
+            }
             Err(failure(fault))
         }
     }
@@ -132,21 +139,17 @@ fn show(bar: &ProgressBar, step: &Step) {
     }
 }
 
-fn human(chosen: &Chosen, image: &Image, flashed: &Flashed) -> String {
+fn human(chosen: &Chosen, flashed: &Flashed) -> String {
     let mut text = format!("{} on {}: ", flashed.chip.name(), chosen.found.port.display());
     text.push_str(&match (flashed.written, flashed.skipped) {
         (0, skipped) => format!("{skipped} B are there already, nothing was written\n"),
         (written, 0) => format!("{written} B written and verified\n"),
         (written, skipped) => format!("{written} B written and verified, {skipped} B were there already\n"),
     });
-    if let Some((len, room)) = image.application {
+    if let Some((len, room)) = flashed.application {
         text.push_str(&format!("application: {len} of {room} B\n"));
     }
     text
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn address(text: &str) -> Result<u32, String> {

@@ -208,6 +208,11 @@ fn start_logging(verbose: u8) {
         .try_init();
 }
 
+/// Seconds that somebody waits for: one to a day.
+fn seconds() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=86_400)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

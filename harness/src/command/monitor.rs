@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::interrupt::Signals;
 use super::tethered::{Which, failure};
-use super::{Exit, Failure, talk};
+use super::{Exit, Failure, seconds, talk};
 use crate::board::esp32c3::port::{Into, Port};
 use crate::board::esp32c3::rom::{Origin, Sorter, annotate};
 use crate::board::esp32c3::{Fault, Incoming, Session};
@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long)]
     reset: bool,
     /// End after so many seconds.
-    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds())]
     duration: Option<u64>,
 }
 

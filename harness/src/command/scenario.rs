@@ -360,7 +360,7 @@ async fn one(
         talk("the broker did not end in time; the next run sweeps what may be left of a container");
     }
     if let BoardKind::Esp32c3(board) = board {
-        tethered::note_run(board, &record);
+        tethered::note_run(board, &record, &scenario.steps);
     }
     conclude(Conclusion { scenario, baseline, write_baseline, folder: &folder, format }, record)
 }

@@ -23,6 +23,7 @@ use crate::firmware::elf::Elf;
 use crate::measure::adapter::{ESP32_QUIC, Rules};
 use crate::measure::record::RunRecord;
 use crate::run::{Impaired, Lan, Parts, Tethered};
+use crate::scenario::{Action, Step};
 
 /// Which tethered board.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -215,10 +216,13 @@ impl BoardArguments {
     }
 }
 
-/// Notes a run in the board's history: what the board failed at counts against it, a failed expectation does not.
-pub fn note_run(board: &Tethered, record: &RunRecord) {
+/// Notes a run in the board's history: what the board failed at counts against it, a failed expectation does not, nor what it
+/// was told to fail at.
+pub fn note_run(board: &Tethered, record: &RunRecord, steps: &[Step]) {
     let passed = record.ending.is_completed();
-    note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, board.take_fault());
+    let told = steps.iter().any(|step| matches!(step.action, Action::CrashBoard(_)));
+    let fault = board.take_fault().filter(|_| !told);
+    note(&board.id(), What::Run { scenario: record.scenario.name.clone(), passed }, fault);
 }
 
 fn adapter(text: &str) -> Result<Adapter, String> {
@@ -242,6 +246,7 @@ pub fn failure(fault: Fault) -> Failure {
     match fault {
         Fault::WrongElf { .. }
         | Fault::TooLarge { .. }
+        | Fault::ApplicationAlone { .. }
         | Fault::Map { .. }
         | Fault::NotSerial { .. }
         | Fault::Several { .. }

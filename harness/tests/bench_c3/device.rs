@@ -102,6 +102,8 @@ pub struct Script {
     pub pulled_after: Option<Duration>,
     /// The firmware panics so long after the network was joined, and the chip starts again.
     pub panics_after: Option<Duration>,
+    /// The core stands still so long after the network was joined.
+    pub hangs_after: Option<Duration>,
     /// Noise between the firmware's words.
     pub noisy: bool,
     /// Its deepest stack so far in bytes; [`STACK_MAX`] if nothing is said.
@@ -259,7 +261,7 @@ fn live(pty: &mut Pty, script: &Script, service: SocketAddrV4, life: u32, stop: 
             pty.say(PANIC);
             return End::Reset;
         }
-        if board.hangs {
+        if board.hangs || board.is_due(script.hangs_after) {
             return hang(pty, stop);
         }
         if board.is_pulled() {

@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use super::Fault;
 use super::choose::Chosen;
 use super::debugger::Debugger;
+use super::diagnose::{diagnose, told_by_rom};
 use super::port::{self, Port, Wiring};
 use super::recovery::{Attempt, Means, Rung, power_cycle, reenumerate, reopen};
-use super::rom::{Banner, decode_crash, invalid_header};
+use super::rom::{Banner, decode_crash};
 use super::stream::{Evidence, Incoming, Memory, Session, command};
 use super::wifi;
 use crate::board::{Autopsy, BoardError, BoxFuture, Connection, Machine, Place};
@@ -52,10 +53,13 @@ pub struct Faults(Arc<Mutex<Vec<String>>>);
 
 impl Faults {
     fn note(&self, fault: &Fault) {
-        if fault.is_of_board() {
-            let line = fault.to_string().lines().next().unwrap_or_default().to_owned();
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        if let Some(line) = fault.of_board() {
+            self.note_line(line);
         }
+    }
+
+    fn note_line(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     /// The first since this was asked last.
@@ -217,6 +221,21 @@ impl TetheredMachine {
         Ok(incoming)
     }
 
+    /// What is wrong with a board that said that much and no more.
+    pub fn diagnose(&self, evidence: &Evidence) -> Fault {
+        diagnose(&self.path, self.elf.as_deref(), evidence)
+    }
+
+    /// What the ROM said that keeps any firmware from running.
+    pub fn told_by_rom(&self, evidence: &Evidence) -> Option<Fault> {
+        told_by_rom(&self.path, &evidence.text)
+    }
+
+    /// Notes what the board failed at.
+    pub fn note(&self, fault: &Fault) {
+        self.faults.note(fault);
+    }
+
     /// Its port.
     pub fn port(&self) -> &Path {
         &self.path
@@ -363,38 +382,6 @@ impl TetheredMachine {
         }
     }
 
-    /// What is wrong with a board that said that much and no more.
-    fn diagnose(&self, evidence: &Evidence) -> Fault {
-        let (port, tried) = (self.path.clone(), Vec::new());
-        let text = &evidence.text;
-        let waits = Banner::last_in(text).is_some_and(|banner| banner.is_download());
-        let last_line = || {
-            let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-            line.map_or_else(|| "nothing".to_owned(), str::to_owned)
-        };
-        if waits || text.contains("waiting for download") {
-            return Fault::DownloadMode { port, tried };
-        }
-        if let Some(said) = invalid_header(text) {
-            return Fault::NoFirmware { port, said: said.to_owned(), tried };
-        }
-        let crash = decode_crash(self.elf.as_deref(), text);
-        if !crash.is_empty() {
-            return Fault::Crashes { port, report: crash };
-        }
-        match (evidence.heard, evidence.reports) {
-            (0, _) => Fault::Silent { port, tried },
-            (_, 1..) => {
-                Fault::NoFirmware { port, said: "it answers, but does not start again".to_owned(), tried }
-            }
-            _ if !text.trim().is_empty() => Fault::Foreign { port, said: last_line(), tried },
-            (bytes, 0) => {
-                let sample: Vec<_> = evidence.first.iter().map(|byte| format!("{byte:02x}")).collect();
-                Fault::Garbage { port, bytes, sample: sample.join(" "), tried }
-            }
-        }
-    }
-
     /// What `fault` is in a few words, with the place of a core that says nothing if it can be seen.
     async fn brief(&self, fault: &Fault) -> String {
         let place = match (fault, &self.debugger) {
@@ -424,10 +411,8 @@ impl TetheredMachine {
                 .map(|why| format!("its port takes nothing any more; {why}"))
                 .unwrap_or_default();
         }
-        let cause = || {
-            Banner::last_in(&memory.last_words())
-                .map_or_else(String::new, |b| format!(", reset cause {}", b.reset))
-        };
+        let banner = Banner::last_in(&memory.last_words());
+        let cause = || banner.as_ref().map_or_else(String::new, |b| format!(", reset cause {}", b.reset));
         let pulled = || Fault::Pulled { port: self.path.clone() };
         let status = match memory.end() {
             None if memory.restarted() => Some(format!("the chip restarted by itself{}", cause())),
@@ -438,6 +423,13 @@ impl TetheredMachine {
         let remedy = memory.end().map(|_| pulled().remedy());
         if remedy.is_some() {
             self.faults.note(&pulled());
+        } else if memory.restarted() {
+            // A firmware that crashed restarts it, too: that is not the board's fault.
+            if banner.as_ref().is_some_and(Banner::is_of_board) {
+                self.faults.note_line(format!("it restarted by itself in a run{}", cause()));
+            }
+        } else {
+            self.faults.note_line("its port took nothing any more in a run".to_owned());
         }
         self.session = None;
         Autopsy { status, errors: crash, backtrace, remedy, ..Autopsy::default() }
@@ -466,6 +458,8 @@ impl Machine for TetheredMachine {
     }
 
     fn locate(&mut self) -> BoxFuture<'_, Place> {
+        // Asked for when a command was not answered in time.
+        self.faults.note_line("it fell silent in a run".to_owned());
         Box::pin(async { self.debugger.look(self.elf.as_deref()).await })
     }
 }
@@ -476,6 +470,7 @@ fn brief(fault: &Fault) -> String {
         Fault::Silent { .. } => "it stays silent".to_owned(),
         Fault::Garbage { bytes, .. } => format!("{bytes} bytes of garbage"),
         Fault::DownloadMode { .. } => "it stays in download mode".to_owned(),
+        Fault::NoRestart { .. } => "it answers, but does not start again".to_owned(),
         Fault::Pulled { .. } => "the port vanished".to_owned(),
         other => other.to_string(),
     }
@@ -490,6 +485,7 @@ fn with_attempts(fault: Fault, attempts: Vec<Attempt>) -> Fault {
         Fault::Silent { port, .. } => Fault::Silent { port, tried: attempts },
         Fault::Garbage { port, bytes, sample, .. } => Fault::Garbage { port, bytes, sample, tried: attempts },
         Fault::DownloadMode { port, .. } => Fault::DownloadMode { port, tried: attempts },
+        Fault::NoRestart { port, .. } => Fault::NoRestart { port, tried: attempts },
         other => other,
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod choose;
 pub mod debugger;
+mod diagnose;
 pub mod discover;
 mod error;
 pub mod flash;
@@ -35,4 +36,4 @@ pub use error::Fault;
 pub use lock::Lock;
 pub use mac::Mac;
 pub use machine::{Faults, Limits, TetheredMachine};
-pub use stream::{Incoming, Memory, Outgoing, Session};
+pub use stream::{Evidence, Incoming, Memory, Outgoing, Session};

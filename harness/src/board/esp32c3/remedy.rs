@@ -10,6 +10,7 @@ impl Fault {
             Self::Silent { .. }
                 | Self::Garbage { .. }
                 | Self::DownloadMode { .. }
+                | Self::NoRestart { .. }
                 | Self::Pulled { .. }
                 | Self::NoPort { .. }
                 | Self::Port { .. }
@@ -25,6 +26,11 @@ impl Fault {
                 self,
                 Self::Crashes { .. } | Self::TimeLimit { .. } | Self::Verify { .. } | Self::Flash { .. }
             )
+    }
+
+    /// What counts against the board, in a line.
+    pub fn of_board(&self) -> Option<String> {
+        self.is_of_board().then(|| self.to_string().lines().next().unwrap_or_default().to_owned())
     }
 
     /// The remedy.

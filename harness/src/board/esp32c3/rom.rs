@@ -33,6 +33,11 @@ impl Banner {
         Some(Self { reset: first_name(&reset), mode: mode.trim_end().trim_end_matches(')').to_owned() })
     }
 
+    /// Whether a chip in a run starts like that for a reason of its board's, or of a core that stood still.
+    pub fn is_of_board(&self) -> bool {
+        ["POWERON", "BROWN", "WDT", "GLITCH"].iter().any(|cause| self.reset.contains(cause))
+    }
+
     /// Whether the chip waits for a download.
     pub fn is_download(&self) -> bool {
         self.mode.starts_with("DOWNLOAD") || self.mode.contains("USB_BOOT")
@@ -186,6 +191,18 @@ mod tests {
             ("USB_UART_CHIP_RESET", "SPI_FAST_FLASH_BOOT")
         );
         assert!(!banner.is_download());
+    }
+
+    #[test]
+    fn a_start_without_power_or_by_a_watchdog_is_the_board_s_and_one_by_command_is_not() {
+        for (reset, of_board) in [
+            ("rst:0xf (BROWN_OUT_RST),boot:0xc (SPI_FAST_FLASH_BOOT)", true),
+            ("rst:0x7 (TG0WDT_SYS_RST),boot:0xc (SPI_FAST_FLASH_BOOT)", true),
+            ("rst:0x3 (RTC_SW_SYS_RST),boot:0xc (SPI_FAST_FLASH_BOOT)", false),
+            ("rst:0x15 (USB_UART_CHIP_RESET),boot:0xc (SPI_FAST_FLASH_BOOT)", false),
+        ] {
+            assert_eq!(Banner::last_in(reset).unwrap().is_of_board(), of_board, "{reset}");
+        }
     }
 
     #[test]

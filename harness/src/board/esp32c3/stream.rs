@@ -302,6 +302,8 @@ pub struct Evidence {
     decoder: Decoder<FRAME_MAX>,
     /// All text so far.
     pub text: String,
+    /// How many bytes of it came.
+    pub text_bytes: usize,
     /// The first bytes, as they came.
     pub first: Vec<u8>,
     /// How many bytes came.
@@ -337,6 +339,7 @@ impl Default for Evidence {
             unconfirmed: false,
             decoder,
             text,
+            text_bytes: 0,
             first,
             heard: 0,
             reports: 0,
@@ -363,6 +366,7 @@ impl Evidence {
                     // Noise has some bytes that look like text; text has next to none that do not.
                     if printable * 10 >= text.len() * 9 {
                         self.text.push_str(&String::from_utf8_lossy(text));
+                        self.text_bytes += text.len();
                     }
                 }
                 Piece::Damaged(_) => {}
