@@ -20,6 +20,7 @@ struct Told {
 
 impl Told {
     fn confirmed(suite: CipherSuite) -> Self {
+        memory::scrub_stack();
         let secrets = Arc::new(Secrets::default());
         let mut options = PairOptions::seeded(3);
         options.server.secrets = Some(Arc::clone(&secrets));
@@ -43,7 +44,7 @@ impl Told {
             };
             look("secret", secret.as_bytes());
             for (name, len) in [("key", self.suite.key_len()), ("iv", 12), ("hp", self.suite.key_len())] {
-                let mut bytes = vec![0; len];
+                let mut bytes = memory::Bytes::from(vec![0; len]);
                 let label = format!("quic {name}");
                 hkdf::expand_label::<Software>(self.suite.hash(), &secret, label.as_bytes(), &[], &mut bytes);
                 look(name, &bytes);

@@ -5,7 +5,7 @@ extern crate std;
 use std::string::String;
 use std::vec::Vec;
 
-use simulate::memory;
+use simulate::memory::{self, Bytes};
 
 use super::super::State;
 use super::Peer;
@@ -18,15 +18,15 @@ use crate::time::Duration;
 use crate::tls::{Transport, next_application_secret};
 
 /// What must not be found, by name.
-type Needles = Vec<(String, Vec<u8>)>;
+type Needles = Vec<(String, Bytes)>;
 
 /// A traffic secret and what is derived of it.
 fn material(name: &str, secret: &Secret) -> Needles {
-    let mut needles = std::vec![(std::format!("{name}: secret"), secret.as_bytes().to_vec())];
+    let mut needles = std::vec![(std::format!("{name}: secret"), secret.as_bytes().to_vec().into())];
     for (label, len) in [("quic key", SUITE.key_len()), ("quic iv", 12), ("quic hp", SUITE.key_len())] {
         let mut bytes = std::vec![0; len];
         hkdf::expand_label::<Software>(SUITE.hash(), secret, label.as_bytes(), &[], &mut bytes);
-        needles.push((std::format!("{name}: {label}"), bytes));
+        needles.push((std::format!("{name}: {label}"), bytes.into()));
     }
     needles
 }
@@ -40,6 +40,7 @@ fn found(peer: &Peer, needles: &Needles) -> Vec<String> {
 
 /// A confirmed connection and all it keeps secret: 0-RTT keys too, as if the server's answer were still to come.
 fn confirmed() -> (Peer, Needles) {
+    memory::scrub_stack();
     let mut peer = Peer::confirmed();
     peer.connection.keys.early = Some(Direction::derive(SUITE, &secret(9)));
     let next = next_application_secret::<Software>(Transport::Quic, SUITE, &secret(2));
@@ -48,28 +49,30 @@ fn confirmed() -> (Peer, Needles) {
     // Only the key of what is needed ahead, or of 0-RTT, is kept.
     needles.extend(material("next", &next).drain(1..3));
     needles.extend(material("early", &secret(9)).drain(1..));
-    needles.push(("resumption".into(), secret(3).as_bytes().to_vec()));
+    needles.push(("resumption".into(), secret(3).as_bytes().to_vec().into()));
     (peer, needles)
 }
 
 /// A connection with Handshake keys.
 fn handshaking() -> (Peer, Needles) {
+    memory::scrub_stack();
     // First: what derives the needles leaves traces on the stack, and from there they get into undefined bytes of what
     // is made on it later.
     let peer = Peer::handshaking();
     let needles = [material("local", &secret(3)), material("remote", &secret(4))].concat();
     // The secrets themselves are TLS's.
-    let is_kept = |(name, _): &(String, Vec<u8>)| !name.ends_with(": secret");
+    let is_kept = |(name, _): &(String, Bytes)| !name.ends_with(": secret");
     (peer, needles.into_iter().filter(is_kept).collect())
 }
 
 /// A connection whose ClientHello is out: the private half of its key share is secret.
 fn opening() -> (Peer, Needles) {
+    memory::scrub_stack();
     let mut peer = Peer::with(Config::new());
     peer.connection.abandon();
     peer.call(|connection, ctx| connection.connect(&Config::new(), ctx, &[])).expect("starts");
     // `Counting` counts: the identifier's eight bytes, four of grease, then the key.
-    (peer, std::vec![("private key".into(), (13..13 + 32).collect())])
+    (peer, std::vec![("private key".into(), (13..13 + 32).collect::<Vec<u8>>().into())])
 }
 
 #[track_caller]
