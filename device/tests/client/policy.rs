@@ -11,9 +11,9 @@ use device::quic::TransportCode;
 use link::units::Time;
 use link::{Blackout, Direction};
 use simulate::identity::Identity;
-use simulate::{ClientSide, MqttOptions, PairOptions, Told};
+use simulate::{BrokerOptions, ClientSide, MqttOptions, PairOptions, Told};
 
-use crate::world::{Play, World, with, world};
+use crate::world::{Play, World, with, with_broker, world};
 
 const AT_LEAST_ONCE: Publication<'_> = Publication::new("a/b", b"payload").qos(Qos::AtLeastOnce);
 
@@ -566,8 +566,9 @@ fn a_dead_path_is_left_by_migration_then_by_a_resumed_takeover_each_step_told_wi
 
 #[test]
 fn more_messages_in_flight_than_3_1_1_can_limit_come_once_and_in_order() {
-    let mut world: World =
-        with(PairOptions::seeded(17), MqttOptions { version: Version::V3_1_1, ..MqttOptions::default() });
+    let mqtt = MqttOptions { version: Version::V3_1_1, ..MqttOptions::default() };
+    let broker = BrokerOptions { in_flight_max: 100, ..BrokerOptions::default() };
+    let mut world: World = with_broker(PairOptions::seeded(17), mqtt, broker);
     world.connect();
     world.subscribe(Slot::CONTROL, "a/#", Qos::ExactlyOnce);
     for number in 0..100 {

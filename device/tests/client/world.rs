@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use device::client::{Publication, Slot};
 use device::mqtt::{Filter, Qos};
-use simulate::{Broker, ClientOptions, MqttClient, MqttOptions, Pair, PairOptions, Server};
+use simulate::{Broker, BrokerOptions, ClientOptions, MqttClient, MqttOptions, Pair, PairOptions, Server};
 
 pub(crate) type World<const STREAMS: usize = 1> = Pair<MqttClient<STREAMS>, Broker>;
 
@@ -14,8 +14,16 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 pub(crate) fn with<const STREAMS: usize>(options: PairOptions, mqtt: MqttOptions) -> World<STREAMS> {
+    with_broker(options, mqtt, BrokerOptions::default())
+}
+
+pub(crate) fn with_broker<const STREAMS: usize>(
+    options: PairOptions,
+    mqtt: MqttOptions,
+    broker: BrokerOptions,
+) -> World<STREAMS> {
     let client = MqttClient::new(ClientOptions { ..options.client }, mqtt, options.seed);
-    let server = Server::new(options.server, options.seed, Broker::default());
+    let server = Server::new(options.server, options.seed, Broker::new(broker));
     Pair::new(client, server, &options.link, options.seed)
 }
 
