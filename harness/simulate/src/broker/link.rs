@@ -14,6 +14,8 @@ pub(super) struct ClientLink {
     pub(super) v5: bool,
     /// What the client takes on each stream by itself, as EMQX counts.
     pub(super) receive_maximum: u16,
+    /// What the broker said in CONNACK that it takes.
+    pub(super) promised: u16,
     pub(super) streams: BTreeMap<StreamId, Stream>,
     /// When reading goes on, if the last time left something.
     pub(super) next_read: Option<Clock>,

@@ -33,6 +33,8 @@ const CLOSE_DELAY: Duration = Duration::from_millis(100);
 pub struct BrokerOptions {
     /// How many QoS 1 and 2 messages it takes at a time (5.0).
     pub receive_maximum: u16,
+    /// The same on every second connection, as of another node of a cluster.
+    pub receive_maximum_again: u16,
     /// Topic aliases it takes.
     pub topic_alias_maximum: u16,
     /// QoS 1 and 2 messages it has under way to a client on each stream, whatever more the client takes: EMQX's
@@ -56,6 +58,7 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             receive_maximum: 32,
+            receive_maximum_again: 32,
             topic_alias_maximum: 16,
             in_flight_max: 32,
             acknowledge_after: Duration::ZERO,
@@ -357,7 +360,9 @@ impl Broker {
         link.receive_maximum = connect.receive_maximum;
         link.client_id = Some(connect.client_id);
         link.answers_at = Some(now + self.options.connack_delay);
-        let BrokerOptions { receive_maximum, topic_alias_maximum, .. } = self.options;
+        let BrokerOptions { receive_maximum, receive_maximum_again, topic_alias_maximum, .. } = self.options;
+        let receive_maximum = if self.connects % 2 == 1 { receive_maximum } else { receive_maximum_again };
+        link.promised = receive_maximum;
         if let Some(stream) = link.streams.get_mut(&id) {
             stream.output.extend(packet::connack(connect.v5, present, receive_maximum, topic_alias_maximum));
         }
@@ -483,7 +488,7 @@ fn limits(options: &BrokerOptions, link: &ClientLink) -> Limits {
     Limits {
         v5: link.v5,
         window: options.in_flight_max.min(link.receive_maximum),
-        receive_maximum: options.receive_maximum,
+        receive_maximum: link.promised,
         alias_maximum: options.topic_alias_maximum,
     }
 }

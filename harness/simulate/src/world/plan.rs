@@ -242,6 +242,7 @@ fn broker(random: &mut Random) -> BrokerOptions {
         reading: random
             .once_in(5)
             .then(|| (random.between(50, 500) as usize, Duration::from_millis(random.between(10, 200)))),
+        receive_maximum_again: random.pick(&[1, 2, 8, 32]),
         ..BrokerOptions::default()
     }
 }
