@@ -26,5 +26,14 @@ ldd "$binary" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
 done
+# What looks names up is loaded by the C library when it is first needed, which ldd does not see (before glibc 2.34).
+libc=$(ldd "$binary" | sed -n 's/.*libc\.so\.6 => \(\/[^ ]*\).*/\1/p')
+for name in libnss_files.so.2 libnss_dns.so.2 libresolv.so.2; do
+    library=$(dirname "$libc")/$name
+    if [ -n "$libc" ] && [ -e "$library" ]; then
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    fi
+done
 cp "$here/Dockerfile" "$context/Dockerfile"
 DOCKER_BUILDKIT=0 docker build --quiet --tag "$image" "$context"
