@@ -185,6 +185,8 @@ async fn a_broker_that_never_is_ready_is_given_up_with_what_was_missing() {
     for (name, flaws, words) in [
         ("status", "status=503", "the status endpoint answers 503"),
         ("quic", "quic=stopped", "does not show quic:default running"),
+        // The time it has as a whole ends the wait for a command that has more.
+        ("hung", "hangs=listeners", "it was still being asked"),
         ("ctl", "listeners=1", "`/opt/emqx/bin/emqx ctl listeners` in the container"),
     ] {
         let Some(image) = Image::build(name, flaws, 0o755) else { return };

@@ -12,7 +12,7 @@
 //!
 //! The variable `EMQX_STUB` makes it fail: `status=CODE` is what the status endpoint answers, `quic=stopped` how the
 //! listener is shown, `deaf` has commands do nothing and say that all is well, `fails=WORDS` has the command of those words
-//! (`_` between them) say that it failed, `unknown=WORDS` has the node not know it, and `WORDS=CODE` is the exit code of a
+//! (`_` between them) say that it failed, `unknown=WORDS` has the node not know it, `hangs=WORDS` has the tool wait for ever, and `WORDS=CODE` is the exit code of a
 //! tool that reaches no node.
 
 use std::collections::HashMap;
@@ -65,6 +65,11 @@ fn control(words: &[String]) -> ExitCode {
     if flaw("fails").is_some_and(|failing| failing == words.join("_")) {
         println!("{}", failure(&line, "eaddrinuse"));
         return ExitCode::SUCCESS;
+    }
+    if flaw("hangs").is_some_and(|hanging| hanging == words.join("_")) {
+        loop {
+            std::thread::park();
+        }
     }
     if flaw("unknown").is_some_and(|unknown| unknown == words.join("_")) {
         print!("{}", usage(&line));

@@ -7,7 +7,7 @@ use testcontainers::bollard::query_parameters::{KillContainerOptionsBuilder, Log
 use testcontainers::{ContainerAsync, GenericImage};
 
 use super::engine::{DAEMON_LIMIT, docker_text, within};
-use super::{Containerized, LOG_MAX, State};
+use super::{Containerized, State};
 use crate::broker::emqx;
 use crate::broker::error::BrokerError;
 use crate::broker::fault::{Fault, SessionState};
@@ -126,10 +126,7 @@ impl Containerized {
                 LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).since(since).build();
             let mut lines = docker.logs(&id, Some(options));
             while let Some(Ok(line)) = lines.next().await {
-                let mut log = log.lock().expect("no holder of this lock panics");
-                if log.len() < LOG_MAX {
-                    log.extend_from_slice(&line.into_bytes());
-                }
+                log.lock().expect("no holder of this lock panics").push(&line.into_bytes());
             }
         });
     }

@@ -7,6 +7,7 @@ mod command;
 mod engine;
 mod faults;
 mod leftovers;
+mod log;
 mod loss;
 mod ready;
 mod rotation;
@@ -32,6 +33,7 @@ use self::engine::{DAEMON_LIMIT, connect, digest, ensure_image, split_reference,
 pub use self::engine::{DockerEngine, docker_engine};
 pub(super) use self::leftovers::sweep_quickly;
 use self::leftovers::{Unclaimed, label, owner_labels, remove_labelled, sweep};
+use self::log::Log;
 use self::loss::{Lookout, is_gone};
 use super::emqx::{self, port};
 use super::error::BrokerError;
@@ -44,8 +46,6 @@ use crate::measure::Transport;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest it may take to remove one.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
-/// Bytes of log kept.
-const LOG_MAX: usize = 8 << 20;
 /// Attempts at finding free ports: another process may take them before Docker does.
 const PORT_ATTEMPTS: usize = 3;
 
@@ -59,7 +59,7 @@ pub(super) struct Containerized {
     ports: HostPorts,
     docker: Docker,
     digest: Option<String>,
-    log: Arc<Mutex<Vec<u8>>>,
+    log: Arc<Mutex<Log>>,
     state: State,
     lookout: Lookout,
 }
@@ -79,6 +79,21 @@ struct HostPorts {
     tls: u16,
     tcp: u16,
     api: u16,
+}
+
+impl HostPorts {
+    /// The port that Docker complains of, and who was to listen there; the API is plain TCP.
+    fn named_in(&self, reason: &str) -> (Transport, u16) {
+        let all = [
+            (Transport::Quic, self.quic),
+            (Transport::Tls, self.tls),
+            (Transport::Tcp, self.tcp),
+            (Transport::Tcp, self.api),
+        ];
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+        let named: Vec<String> = reason.split(':').skip(1).map(digits).collect();
+        all.into_iter().find(|(_, port)| named.contains(&port.to_string())).unwrap_or(all[0])
+    }
 }
 
 impl Containerized {
@@ -140,7 +155,7 @@ impl Containerized {
 
     /// What the broker wrote so far.
     pub(super) fn log(&self) -> String {
-        String::from_utf8_lossy(&self.log.lock().expect("no holder of this lock panics")).into_owned()
+        self.log.lock().expect("no holder of this lock panics").text()
     }
 
     /// Creates and starts a container, and waits until it serves.
@@ -173,10 +188,7 @@ impl Containerized {
         let (name, tag) = split_reference(&self.image);
         let log = Arc::clone(&self.log);
         let consumer = move |frame: &LogFrame| {
-            let mut log = log.lock().expect("no holder of this lock panics");
-            if log.len() < LOG_MAX {
-                log.extend_from_slice(frame.bytes());
-            }
+            log.lock().expect("no holder of this lock panics").push(frame.bytes());
         };
         let bindings = self.bindings();
         let mut request = GenericImage::new(name, tag)
@@ -222,13 +234,7 @@ impl Containerized {
     fn start_error(&self, error: &TestcontainersError) -> BrokerError {
         let reason = with_causes(error);
         if reason.contains("port is already allocated") || reason.contains("address already in use") {
-            let taken = [
-                (Transport::Quic, self.ports.quic),
-                (Transport::Tls, self.ports.tls),
-                (Transport::Tcp, self.ports.tcp),
-            ];
-            let named = taken.into_iter().find(|(_, port)| reason.contains(&format!(":{port}")));
-            let (transport, port) = named.unwrap_or(taken[0]);
+            let (transport, port) = self.ports.named_in(&reason);
             let address = SocketAddr::new(self.options.bind, port);
             return BrokerError::PortInUse { transport, address };
         }
@@ -251,7 +257,7 @@ impl Containerized {
                 if let Err(error) = removed
                     && !is_gone(&self.docker, &id).await
                 {
-                    tracing::warn!("{error}; `docker rm -f {id}` removes it, and so does the next run");
+                    tracing::warn!("{error}; `docker rm -fv {id}` removes it, and so does the next run");
                 }
             }
             State::Gone => {}
@@ -308,6 +314,26 @@ fn random_token() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_that_docker_complains_of_is_named_whole() {
+        let ports = HostPorts { quic: 14_567, tls: 8_883, tcp: 1_883, api: 18_830 };
+        let told = |port: &str| {
+            format!(
+                "driver failed programming external connectivity: Bind for 127.0.0.1:{port} failed: port is already allocated"
+            )
+        };
+        for (port, named) in [
+            ("14567", (Transport::Quic, 14_567)),
+            ("1883", (Transport::Tcp, 1_883)),
+            ("18830", (Transport::Tcp, 18_830)),
+            ("8883", (Transport::Tls, 8_883)),
+        ] {
+            assert_eq!(ports.named_in(&told(port)), named);
+        }
+        let listen = "listen tcp4 127.0.0.1:18830: bind: address already in use";
+        assert_eq!(ports.named_in(listen), (Transport::Tcp, 18_830));
+    }
 
     #[test]
     fn free_ports_differ_and_wanted_ones_are_taken() {

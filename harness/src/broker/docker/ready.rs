@@ -30,12 +30,17 @@ impl Containerized {
         let mut last = None;
         while Instant::now() < deadline {
             self.check_alive().await?;
-            match self.try_once(certificates).await {
-                Ok(()) => {
+            // One try has limits of its own, which add up to more than what may be left.
+            match tokio::time::timeout_at(deadline, self.try_once(certificates)).await {
+                Ok(Ok(())) => {
                     self.look_out();
                     return Ok(());
                 }
-                Err(reason) => last = Some(reason),
+                Ok(Err(reason)) => last = Some(reason),
+                Err(_) => {
+                    let before = last.map_or_else(String::new, |reason| format!("; before that: {reason}"));
+                    last = Some(format!("it was still being asked{before}"));
+                }
             }
             tokio::time::sleep(READY_PAUSE).await;
         }
