@@ -276,6 +276,9 @@ impl Bench<'_> {
         let summary = link.stop();
         trial.duration_us = clock.now_us();
         trial.notes.push(format!("the proxy was at {proxy}, for a firmware that was built to connect there"));
+        trial.notes.push(
+            "it sends with its own transmit power; this project's firmware sends at 5 dBm, ESP-IDF's default is 20 dBm".to_owned(),
+        );
         trial.notes.extend(path.notes());
         LinkLog::read_into(trial, &log, offset_us, summary, 0..trial.duration_us);
         result.and_then(|()| came_by(came, proxy, trial))
