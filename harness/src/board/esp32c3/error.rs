@@ -83,7 +83,7 @@ pub enum Fault {
     #[diagnostic(
         code("board::quarantine"),
         help(
-            "`harness boards --verify --mac MAC` tries it again and lifts a quarantine that its history put on it; one in \
+            "`harness boards --verify` with its --mac, --port or --name tries it again and lifts a quarantine that its history put on it; one in \
          boards.toml is lifted there"
         )
     )]
@@ -216,7 +216,7 @@ pub enum Fault {
     #[diagnostic(
         code("board::too-large"),
         help(
-            "`harness size --board esp32c3` tells what takes them; --partition-table FILE gives the application more room"
+            "`harness size --board esp32c3` tells what takes them; `harness flash --partition-table FILE` gives the application more room"
         )
     )]
     TooLarge {
@@ -263,7 +263,9 @@ pub enum Fault {
     #[error("flashing over {} failed: {cause}", port.display())]
     #[diagnostic(
         code("board::flash"),
-        help("flash again; a shorter cable or a lower --baud helps against a noisy line")
+        help(
+            "flash again; against a noisy line a shorter cable helps, and behind a bridge `harness flash --baud 57600`"
+        )
     )]
     Flash {
         /// The port.
@@ -275,7 +277,9 @@ pub enum Fault {
     #[error("{what} took longer than {limit:?} on {}", port.display())]
     #[diagnostic(
         code("board::time"),
-        help("reset the board by hand and start again; --limit changes the time for flashing")
+        help(
+            "reset the board by hand and start again; `harness flash --limit SECONDS` gives flashing more time"
+        )
     )]
     TimeLimit {
         /// What.
@@ -316,7 +320,7 @@ pub enum Fault {
     #[diagnostic(
         code("board::garbage"),
         help(
-            "over a bridge the speed is wrong: the firmware's console and --baud must agree; over USB-Serial-JTAG flash again"
+            "over a bridge the speed of its console is wrong, 115200 baud are expected; over USB-Serial-JTAG flash again"
         )
     )]
     Garbage {
