@@ -8,10 +8,10 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bench_c3::bench::Bench;
-use bench_c3::device::{Script, Start};
+use bench_c3::device::{Script, Scripted, Start};
 use bench_c3::pty::Pty;
 use bench_c3::rom::{Chip, Flaw, Rom};
-use bench_c3::{elf, errors, harness, timed};
+use bench_c3::{Usb, elf, errors, harness, timed};
 use harness::board::esp32c3::history::{Archive, What};
 
 #[track_caller]
@@ -133,4 +133,63 @@ fn ctrl_c_ends_a_run_whose_board_is_being_brought_up() {
     let told = told.join("\n");
     assert!(told.contains("interrupted") && !told.contains("power cycle"), "{told}");
     assert!(!told.contains("is silent; tried"), "{told}");
+}
+
+#[test]
+fn what_a_demo_cannot_use_is_refused_before_a_board_is_touched() {
+    let state = tempfile::tempdir().expect("a folder");
+    let demo = |more: &[&str]| {
+        let mut demo = harness(state.path());
+        // Nothing is there, and nothing is asked of it.
+        demo.args(["demo", "--no-flash", "--port", "/dev/ttyNOPE", "--broker"]).args(more);
+        demo.env("HARNESS_WIFI_SSID", "bench").env("HARNESS_WIFI_PASSWORD", "correct horse");
+        timed(&mut demo).0
+    };
+    for option in [["--listen", "127.0.0.1"], ["--advertise", "192.0.2.1"], ["--adapter", "log:esp32-quic"]] {
+        let output = demo(&[&["quic://192.0.2.1:1"][..], &option].concat());
+        assert_ends(&output, 2, &[option[0], "has no effect here"]);
+    }
+    for host in ["localhost", "127.0.0.1"] {
+        let output = demo(&[&format!("quic://{host}:1")]);
+        assert_ends(&output, 2, &["the board would look for a broker at", host]);
+    }
+    let output = demo(&["mqtts://192.0.2.1:1", "--ca", "no-such.pem"]);
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert!(errors(&output).contains("no-such.pem"), "{}", errors(&output));
+}
+
+#[test]
+fn an_address_that_is_not_this_machine_s_is_refused_before_a_board_is_touched() {
+    let bench = Bench::new(Script::default());
+    let run = |more: &[&str]| {
+        let mut command = harness(bench.state.path());
+        command.args(["scenario", "hello", "--board", "esp32c3", "--no-flash", "--port", "/dev/ttyNOPE"]);
+        command.env("HARNESS_WIFI_SSID", "bench").env("HARNESS_WIFI_PASSWORD", "correct horse");
+        timed(command.args(more)).0
+    };
+    assert_ends(&run(&["--listen", "0.0.0.0"]), 2, &["no address that the board can be told", "--advertise"]);
+    assert_ends(&run(&["--listen", "192.0.2.77"]), 3, &["no address that the board can reach", "192.0.2.77"]);
+}
+
+#[test]
+fn ctrl_c_in_a_usb_enumeration_leaves_the_device_to_its_driver() {
+    let state = tempfile::tempdir().expect("a folder");
+    let nowhere = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
+    let board = Scripted::start(Script { start: Start::Silence, ..Script::default() }, nowhere);
+    let usb = Usb::plug(state.path(), board.port());
+    std::fs::write(usb.authorized(), "1").expect("room");
+    let mut command = harness(state.path());
+    command.args(["boards", "--verify", "--mac", Usb::MAC]);
+    usb.show(&mut command);
+    let mut run = command.spawn().expect("the harness was built");
+    let switch = || std::fs::read_to_string(usb.authorized()).unwrap_or_default();
+    let start = Instant::now();
+    while switch() != "0" {
+        assert!(start.elapsed() < Duration::from_secs(60), "the ladder was not climbed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let id = run.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().is_ok_and(|status| status.success()));
+    assert_eq!(run.wait().expect("it ends").code(), Some(130));
+    assert_eq!(switch(), "1");
 }

@@ -366,7 +366,7 @@ fn ca(bench: &Bench) -> PathBuf {
 fn demo(bench: &Bench, password: &str, more: &[&str]) -> Command {
     let mut demo = harness(bench.state.path());
     demo.args(["demo", "--no-flash", "--broker"]).arg(format!("quic://{}", bench.listen));
-    demo.args(["--listen", "127.0.0.1", "--port"]).arg(bench.board.port()).args(more);
+    demo.arg("--port").arg(bench.board.port()).args(more);
     if ca(bench).exists() {
         demo.arg("--ca").arg(ca(bench));
     }

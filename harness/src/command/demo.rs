@@ -1,7 +1,8 @@
 //! `harness demo`: the proof of concept's walk-through as one command. The board joins Wi-Fi, connects, subscribes,
 //! publishes, and what came back is told, with the heap at each step.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +12,12 @@ use device::control::{
     Subscription, Topic, Transport, Workload,
 };
 
+use super::interrupt::take_over;
 use super::{Exit, Failure, print, tethered};
 use crate::board::esp32c3::Fault;
 use crate::board::esp32c3::wifi::{Lost, words};
 use crate::board::{Board, BoardError, Options, Output};
-use crate::broker::{Broker, BrokerOptions, BrokerSpec, sweep_leftovers};
+use crate::broker::{Broker, BrokerError, BrokerOptions, BrokerSpec, sweep_leftovers};
 use crate::certificates::Certificates;
 use crate::measure::record;
 use crate::run::describe;
@@ -71,26 +73,64 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(ca) = &arguments.ca {
         spec = spec.with_ca(ca.clone()).map_err(|error| Failure::usage(miette::Report::msg(error)))?;
     }
-    let board = arguments.tethered.prepare()?;
+    let tethered = arguments.tethered.without_link()?;
+    check_host(&external.host, tethered.which.port.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::environment(miette::miette!("no runtime: {error}")))?;
-    runtime.block_on(async {
+    // First what needs no board: a broker that is not there shows before one is flashed.
+    let broker = runtime.block_on(async {
         sweep_leftovers().await;
         let certificates =
             Certificates::generate().map_err(|error| Failure::environment(miette::Report::msg(error)))?;
-        let broker = Broker::start(spec, Arc::new(certificates), BrokerOptions::default())
-            .await
-            .map_err(|error| Failure::environment(miette::miette!(help = error.remedy(), "{error}")))?;
+        let broker = Broker::start(spec, Arc::new(certificates), BrokerOptions::default()).await;
+        broker.map_err(|error| {
+            let told = miette::miette!(help = error.remedy(), "{error}");
+            match error {
+                // What --ca names.
+                BrokerError::File { .. } | BrokerError::NoCertificate(_) => Failure::usage(told),
+                _ => Failure::environment(told),
+            }
+        })
+    })?;
+    let board = match tethered.prepare() {
+        Ok(board) => board,
+        Err(failure) => {
+            runtime.block_on(broker.shut_down());
+            return Err(failure);
+        }
+    };
+    runtime.block_on(async {
+        let mut signals = take_over();
         print("resetting the board and joining Wi-Fi\n");
         let network = board.network().unwrap_or_default().to_owned();
-        let board = board.start(Options::default()).await.map_err(Failure::environment)?;
+        let interrupted = || Failure::environment(miette::miette!("interrupted"));
+        let board = tokio::select! {
+            board = board.start(Options::default()) => board.map_err(Failure::environment)?,
+            () = signals.any() => return Err(interrupted()),
+        };
         let mut walk = Walk { board, start: Instant::now(), down: 0, network, lost: None };
-        let walked = walk.through(&broker, transport, arguments.count).await;
+        let walked = tokio::select! {
+            walked = walk.through(&broker, transport, arguments.count) => walked.map_err(Failure::environment),
+            () = signals.any() => Err(interrupted()),
+        };
         walk.board.kill().await;
         broker.shut_down().await;
-        walked.map_err(Failure::environment)?;
+        walked?;
         Ok(Exit::Passed)
     })
+}
+
+/// That a board can reach `host`: its own loopback is not this machine. One behind a pseudo-terminal is a program here.
+fn check_host(host: &str, port: Option<&Path>) -> Result<(), Failure> {
+    let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    if loopback && !port.is_some_and(|port| port.starts_with("/dev/pts")) {
+        return Err(Failure::usage(miette::miette!(
+            help =
+                "name this machine by its address in the board's network, and have the broker listen there",
+            "the board would look for a broker at `{host}` on itself"
+        )));
+    }
+    Ok(())
 }
 
 struct Walk {

@@ -41,8 +41,7 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 /// The first Ctrl-C, SIGTERM or SIGHUP ends the run with a partial report; the second ends the process. Signals are heard
 /// from the call on, whenever the future is polled first: what is started afterwards is never left behind by one.
 pub fn interrupt(cancel: CancellationToken) -> impl Future<Output = ()> {
-    RUNNING.store(true, Ordering::Relaxed);
-    let mut signals = Signals::listen();
+    let mut signals = take_over();
     async move {
         signals.any().await;
         talk("interrupted: finishing with a partial report; once more ends at once");
@@ -53,7 +52,13 @@ pub fn interrupt(cancel: CancellationToken) -> impl Future<Output = ()> {
     }
 }
 
-/// From now until [`interrupt`] takes over, a signal calls `undo` and ends the process, as one that is not listened for
+/// Signals as they come, for a command that ends in order by itself from now on.
+pub fn take_over() -> Signals {
+    RUNNING.store(true, Ordering::Relaxed);
+    Signals::listen()
+}
+
+/// From now until [`interrupt`] or [`take_over`] takes over, a signal calls `undo` and ends the process, as one that is not listened for
 /// would: a process that once listened never gets the system's own answer back.
 ///
 /// # Errors

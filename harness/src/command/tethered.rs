@@ -1,6 +1,6 @@
 //! What the commands for a tethered board have in common: which one, and how errors are told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use clap::ValueEnum as _;
 use device::control::PowerMode;
 
 use super::build::build_with_talk;
+use super::interrupt::undo_when_interrupted;
 use super::replay::CommandLine;
 use super::{Failure, prompt, talk};
 use crate::board::esp32c3::choose::{self, Choice, Chosen, Wish};
@@ -157,6 +158,28 @@ impl BoardArguments {
         line.option("impaired-device", self.impaired_device.as_ref());
     }
 
+    /// The same for a board that reaches its broker by itself, without a link.
+    ///
+    /// # Errors
+    /// If an option was given that has no effect there.
+    pub fn without_link(&self) -> Result<Self, Failure> {
+        let given = [
+            ("--adapter", self.adapter.is_some()),
+            ("--listen", self.listen.is_some()),
+            ("--advertise", self.advertise.is_some()),
+            ("--impaired-device", self.impaired_device.is_some()),
+        ];
+        if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(Failure::usage(miette::miette!(
+                help = "leave it out; `harness scenario --board esp32c3` has a link, and knows it",
+                "{option} has no effect here: the board connects to the broker by itself"
+            )));
+        }
+        // Nothing will listen there, and a machine without a route has no address to find.
+        let nowhere = Ipv4Addr::LOCALHOST.into();
+        Ok(Self { listen: Some(SocketAddr::new(nowhere, 0)), ..self.clone() })
+    }
+
     /// Picks, locks and flashes the board, and finds its network.
     pub fn prepare(&self) -> Result<Tethered, Failure> {
         // What needs no board first: a slip shows at once.
@@ -175,6 +198,7 @@ impl BoardArguments {
             Some(listen) => Lan { listen, advertise: self.advertise },
             None => Lan { advertise: self.advertise, ..Lan::by_route().map_err(failure)? },
         };
+        check_lan(&lan)?;
         let impaired = self.impaired_device.as_deref().map(Impaired::find).transpose().map_err(failure)?;
         let (elf, chosen, chip) = self.flash()?;
         let listener = Arc::new(|attempt: &Attempt| talk(&format!("recovery: {attempt}")));
@@ -195,6 +219,7 @@ impl BoardArguments {
 
     /// Picks and locks the board and writes the firmware, if it is not there already.
     pub fn flash(&self) -> Result<(Option<Elf>, Chosen, Option<ChipInfo>), Failure> {
+        undo_when_interrupted()?;
         let open = |path: &std::path::Path| {
             let wrong = |cause: String| failure(Fault::WrongElf { path: path.into(), cause });
             Elf::open(path).map_err(|error| wrong(error.to_string()))
@@ -213,6 +238,22 @@ impl BoardArguments {
         let flashed = super::flash::write(&chosen, &image, &options)?;
         // A ready image has no symbols.
         Ok((Elf::open(&path).ok(), chosen, Some(flashed.chip)))
+    }
+}
+
+/// That the proxy can listen there, and the board be told of it: before anything is flashed.
+fn check_lan(lan: &Lan) -> Result<(), Failure> {
+    let address = lan.listen.ip();
+    if address.is_unspecified() && lan.advertise.is_none() {
+        return Err(Failure::usage(miette::miette!(
+            help = "add --advertise ADDRESS, that of this machine in the board's network",
+            "--listen {address} is no address that the board can be told"
+        )));
+    }
+    // The port is the trial's to take.
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failure(Fault::NoAddress { cause: format!("{address}: {error}") })),
     }
 }
 
