@@ -193,3 +193,20 @@ fn ctrl_c_in_a_usb_enumeration_leaves_the_device_to_its_driver() {
     assert_eq!(run.wait().expect("it ends").code(), Some(130));
     assert_eq!(switch(), "1");
 }
+
+#[test]
+fn what_a_firmware_file_leaves_without_effect_is_refused() {
+    let state = tempfile::tempdir().expect("a folder");
+    let nowhere = Path::new("/dev/ttyNOPE");
+    let of_elf = flash(state.path(), nowhere, &["--address", "0x10000"]);
+    assert_ends(&of_elf, 2, &["--address has no effect on an ELF", "image (.bin)"]);
+    let ready = state.path().join("ready.bin");
+    let mut bytes = vec![0; 4096];
+    (bytes[0], bytes[12]) = (0xe9, 5);
+    std::fs::write(&ready, bytes).expect("room");
+    for option in ["--partition-table", "--bootloader"] {
+        let mut command = harness(state.path());
+        command.args(["flash", "--board", "esp32c3", "--port", "/dev/ttyNOPE", "--firmware"]).arg(&ready);
+        assert_ends(&timed(command.args([option, "x"])).0, 2, &[option, "has no effect on a ready image"]);
+    }
+}

@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         address: arguments.address,
     };
     let image = Image::open(&file, &layout).map_err(failure)?;
+    check_layout(arguments, &image)?;
     let chosen = arguments.which.choose()?;
     let options = Options {
         loader: arguments.loader,
@@ -93,6 +94,25 @@ pub fn run(arguments: &Arguments, format: Format) -> Result<Exit, Failure> {
         }
     });
     Ok(Exit::Passed)
+}
+
+/// That no option was given that the file leaves without effect.
+fn check_layout(arguments: &Arguments, image: &Image) -> Result<(), Failure> {
+    let ready = image.application.is_none();
+    let (kind, other, options) = if ready {
+        let given = [arguments.partition_table.is_some(), arguments.bootloader.is_some()];
+        ("a ready image", "ELF", [("--partition-table", given[0]), ("--bootloader", given[1])])
+    } else {
+        ("an ELF", "image (.bin)", [("--address", arguments.address != 0), ("--address", false)])
+    };
+    match options.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(Failure::usage(miette::miette!(
+            help = format!("leave it out, or name the firmware's {other}"),
+            "{option} has no effect on {kind}, which {} is",
+            image.path.display()
+        ))),
+    }
 }
 
 /// Flashes with progress on stderr, and notes it in the board's history.
