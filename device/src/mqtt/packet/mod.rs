@@ -24,6 +24,7 @@ pub use auth::Auth;
 pub use connack::Connack;
 pub use connect::Connect;
 pub use disconnect::Disconnect;
+pub(super) use properties::Place;
 pub use properties::{Properties, Property};
 pub use publish::{Delivery, Publish};
 pub use subscribe::{Filters, Suback, Subscribe};
@@ -108,6 +109,9 @@ impl PacketType {
         (self as u8) << 4 | self.fixed_flags()
     }
 }
+
+/// The whole packet (3.12).
+pub(super) const PINGREQ: [u8; 2] = [PacketType::Pingreq.first_byte(), 0];
 
 /// Longest fixed header in bytes.
 pub const FIXED_HEADER_MAX: usize = 5;
@@ -222,7 +226,7 @@ impl<'a> Packet<'a> {
             Self::Suback(suback) => suback.encode(version, w),
             Self::Unsubscribe(unsubscribe) => unsubscribe.encode(version, w),
             Self::Unsuback(unsuback) => unsuback.encode(version, w),
-            Self::Pingreq => framed(w, PacketType::Pingreq.first_byte(), 0, |_| Ok(())),
+            Self::Pingreq => w.put(&PINGREQ),
             Self::Pingresp => framed(w, PacketType::Pingresp.first_byte(), 0, |_| Ok(())),
             Self::Disconnect(disconnect) => disconnect.encode(version, w),
             Self::Auth(auth) => auth.encode(w),

@@ -69,6 +69,20 @@ pub enum Property<'a> {
     SharedSubscriptionAvailable(u8),
 }
 
+/// Where properties stand: a place, or several of which each has to allow a property.
+#[derive(Clone, Copy)]
+pub(in crate::mqtt) struct Place(u16);
+
+impl Place {
+    /// CONNECT.
+    pub(in crate::mqtt) const CONNECT: Self = Self(CONNECT);
+    /// The will in CONNECT.
+    pub(in crate::mqtt) const WILL: Self = Self(WILL);
+    /// A PUBLISH of the application's. A will has neither of what is not the application's to choose: the topic alias and
+    /// the subscription identifier.
+    pub(in crate::mqtt) const PUBLICATION: Self = Self(PUBLISH | WILL);
+}
+
 /// Where a property may stand: packet types by their bit, and the will by bit 0.
 const WILL: u16 = 1;
 const CONNECT: u16 = PacketType::Connect.bit();
@@ -318,26 +332,26 @@ impl<'a> Properties<'a> {
     }
 
     /// Reads the properties of a `packet`.
-    pub(in crate::mqtt) fn decode(r: &mut Reader<'a>, packet: PacketType) -> Result<Self, Error> {
-        Self::decode_at(r, packet.bit(), matches!(packet, PacketType::Publish))
+    pub(super) fn decode(r: &mut Reader<'a>, packet: PacketType) -> Result<Self, Error> {
+        Self::decode_at(r, Place(packet.bit()))
     }
 
     /// Reads the properties of a will.
     pub(super) fn decode_will(r: &mut Reader<'a>) -> Result<Self, Error> {
-        Self::decode_at(r, WILL, false)
+        Self::decode_at(r, Place::WILL)
     }
 
-    fn decode_at(r: &mut Reader<'a>, place: u16, repeats_subscription: bool) -> Result<Self, Error> {
+    fn decode_at(r: &mut Reader<'a>, place: Place) -> Result<Self, Error> {
         let len = varint::decode(r, "properties.length")?;
         let bytes = r.take(len as usize, "properties.length")?;
         let mut values = Reader::new(bytes);
         let mut seen = 0_u64;
         while !values.is_empty() {
             let id = Property::decode(&mut values)?.id();
-            if places(id) & place == 0 {
+            if places(id) & place.0 != place.0 {
                 return Err(Error::protocol("properties.identifier"));
             }
-            let repeats = id == 0x26 || (id == 0x0b && repeats_subscription);
+            let repeats = id == 0x26 || (id == 0x0b && place.0 == PUBLISH);
             if seen & 1 << id != 0 && !repeats {
                 return Err(Error::protocol("properties.duplicate"));
             }
@@ -346,8 +360,22 @@ impl<'a> Properties<'a> {
         Ok(Self(Source::Wire(bytes)))
     }
 
+    /// Judges properties that are to be sent as their receiver does, by what `buffer` shows of them then.
+    ///
+    /// # Errors
+    /// `NoSpace` if `buffer` does not hold them, else what the receiver would object to.
+    pub(in crate::mqtt) fn check(
+        &self,
+        place: Place,
+        buffer: &mut [u8],
+    ) -> Result<Result<(), Error>, NoSpace> {
+        let mut w = Writer::new(buffer);
+        self.encode(&mut w)?;
+        Ok(Properties::decode_at(&mut Reader::new(w.written()), place).map(drop))
+    }
+
     /// Writes the values with their length in front.
-    pub(in crate::mqtt) fn encode(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
+    pub(super) fn encode(&self, w: &mut Writer<'_>) -> Result<(), NoSpace> {
         self.encode_after(None, w)
     }
 

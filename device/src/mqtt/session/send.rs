@@ -7,12 +7,11 @@ use super::{
     BeginError, Excess, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot,
     State, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
 };
-use crate::codec::{Reader, Writer};
+use crate::codec::{NoSpace, Writer};
 use crate::mqtt::packet::{
-    Ack, AckKind, Connect, Delivery, FixedHeader, Packet, PacketType, Properties, Property, Publish,
-    Subscribe, Unsubscribe,
+    Ack, AckKind, Connect, Delivery, PINGREQ, Place, Properties, Property, Publish, Subscribe, Unsubscribe,
 };
-use crate::mqtt::{Duplicate, Error, Filter, Qos, ReasonCode, Retain, Version, topic};
+use crate::mqtt::{Duplicate, Filter, Qos, ReasonCode, Retain, Version, topic};
 use crate::time::{Duration, Instant};
 
 /// Properties of CONNECT: four of the session's, the rest the caller's.
@@ -34,7 +33,7 @@ impl Session {
         streams: &mut dyn Streams,
         rx: &mut PacketBuffer,
     ) -> Result<(), BeginError> {
-        check_connect_properties(options)?;
+        check_connect(options, rx).map_err(BeginError::Options)?;
         let mut list = heapless::Vec::<Property<'_>, CONNECT_PROPERTIES_MAX>::new();
         let own = [
             Property::SessionExpiryInterval(options.session_expiry_s),
@@ -58,7 +57,6 @@ impl Session {
         // Nothing is read before CONNECT is written, so the buffer is free.
         let mut w = Writer::new(rx);
         connect.encode(&mut w).map_err(|_| BeginError::Options("fixed_header.remaining_length"))?;
-        check_connect(w.written()).map_err(|error| BeginError::Options(error.field))?;
         if streams.writable(Slot::CONTROL) < w.len() {
             return Err(BeginError::Blocked);
         }
@@ -320,7 +318,7 @@ impl Session {
                 continue;
             }
             while let Some((index, token, kind, reason)) = self.incoming.due(slot) {
-                if !put(Packet::Ack(kind, Ack::new(token.id, reason)), self.version, slot, streams) {
+                if !put_ack(kind, Ack::new(token.id, reason), self.version, slot, streams) {
                     break;
                 }
                 self.incoming.on_written(index);
@@ -399,8 +397,8 @@ impl Session {
                 continue;
             }
             if entry.phase == Phase::PubrelDue {
-                let ack = Packet::Ack(AckKind::Pubrel, Ack::new(entry.token.id, ReasonCode::SUCCESS));
-                if put(ack, self.version, slot, streams) {
+                let ack = Ack::new(entry.token.id, ReasonCode::SUCCESS);
+                if put_ack(AckKind::Pubrel, ack, self.version, slot, streams) {
                     self.store.on_written(index);
                     self.on_sent(now, slot);
                 } else {
@@ -469,7 +467,7 @@ impl Session {
         }
         let is_asking = self.excess == Excess::Noted && !self.incoming.has_due();
         let is_due = is_asking || (!self.keep_alive.is_zero() && now >= self.last_sent + self.keep_alive);
-        if is_due && put(Packet::Pingreq, self.version, Slot::CONTROL, streams) {
+        if is_due && put(&PINGREQ, Slot::CONTROL, streams) {
             self.on_sent(now, Slot::CONTROL);
             self.answer_due = Some(now + self.answer_timeout);
             self.stats.pings_sent += 1;
@@ -484,8 +482,10 @@ impl Session {
     }
 }
 
-/// The caller's properties are none of the session's own, and none of extended authentication.
-fn check_connect_properties(options: &Options<'_>) -> Result<(), BeginError> {
+/// Judges what CONNECT is made of as a server does, which would end this connection and each one after it. Names the
+/// field that breaks a rule.
+fn check_connect(options: &Options<'_>, buffer: &mut [u8]) -> Result<(), &'static str> {
+    // The others are the session's own, or of extended authentication.
     let may_stand = |property: Property<'_>| {
         options.version == Version::V5
             && matches!(
@@ -495,28 +495,45 @@ fn check_connect_properties(options: &Options<'_>) -> Result<(), BeginError> {
                     | Property::UserProperty(..)
             )
     };
-    if options.properties.iter().all(may_stand) {
-        Ok(())
-    } else {
-        Err(BeginError::Options("connect.properties"))
+    if !options.properties.iter().all(may_stand) {
+        return Err("connect.properties");
+    }
+    if options.version == Version::V3_1_1 && options.password.is_some() && options.user_name.is_none() {
+        return Err("connect.flags");
+    }
+    if options.client_id.contains('\0') {
+        return Err("connect.client_id");
+    }
+    if options.user_name.is_some_and(|name| name.contains('\0')) {
+        return Err("connect.user_name");
+    }
+    check_connect_properties(options.properties, Place::CONNECT, buffer)?;
+    let Some(will) = &options.will else { return Ok(()) };
+    if !topic::is_topic_name(will.topic) {
+        return Err("connect.will_topic");
+    }
+    match options.version {
+        Version::V3_1_1 => Ok(()),
+        Version::V5 => check_connect_properties(will.properties, Place::WILL, buffer),
     }
 }
 
-/// Judges a CONNECT as a server does: it would end the connection, and each one after it.
-fn check_connect(packet: &[u8]) -> Result<(), Error> {
-    let header_len = FixedHeader::peek(packet)?.map_or(0, |header| header.header_len);
-    Connect::decode(&packet[header_len..]).map(drop)
+fn check_connect_properties(
+    properties: Properties<'_>,
+    place: Place,
+    buffer: &mut [u8],
+) -> Result<(), &'static str> {
+    match properties.check(place, buffer) {
+        Ok(judged) => judged.map_err(|error| error.field),
+        Err(NoSpace) => Err("fixed_header.remaining_length"),
+    }
 }
 
 /// Judges a publication's properties as their receiver does. A stored one would end each connection anew.
 fn check_properties(version: Version, properties: Properties<'_>) -> Result<(), RequestError> {
-    let mut bytes = [0; HEAD_MAX];
-    let mut w = Writer::new(&mut bytes);
-    properties.encode(&mut w).map_err(|_| RequestError::TooLarge)?;
-    let may_stand =
-        |property| !matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_));
-    match Properties::decode(&mut Reader::new(w.written()), PacketType::Publish) {
-        Ok(decoded) if version == Version::V5 && decoded.iter().all(may_stand) => Ok(()),
+    let judged = properties.check(Place::PUBLICATION, &mut [0; HEAD_MAX]);
+    match judged.map_err(|NoSpace| RequestError::TooLarge)? {
+        Ok(()) if version == Version::V5 => Ok(()),
         _ => Err(RequestError::PropertyInvalid),
     }
 }
@@ -524,13 +541,18 @@ fn check_properties(version: Version, properties: Properties<'_>) -> Result<(), 
 /// After how long a PINGREQ that found no room is tried again.
 const PING_RETRY: Duration = Duration::from_millis(250);
 
-/// Writes a small packet if there is room for all of it.
-fn put(packet: Packet<'_>, version: Version, slot: Slot, streams: &mut dyn Streams) -> bool {
+/// Writes an acknowledgement if there is room for all of it.
+fn put_ack(kind: AckKind, ack: Ack<'_>, version: Version, slot: Slot, streams: &mut dyn Streams) -> bool {
     let mut bytes = [0; 16];
     let mut w = Writer::new(&mut bytes);
-    let fits = packet.encode(version, &mut w).is_ok() && streams.writable(slot) >= w.len();
+    ack.encode(kind, version, &mut w).is_ok() && put(w.written(), slot, streams)
+}
+
+/// Writes a packet if there is room for all of it.
+fn put(packet: &[u8], slot: Slot, streams: &mut dyn Streams) -> bool {
+    let fits = streams.writable(slot) >= packet.len();
     if fits {
-        streams.write(slot, w.written(), &[]);
+        streams.write(slot, packet, &[]);
     }
     fits
 }
