@@ -295,7 +295,6 @@ fn framed(
 }
 
 /// Writes what `body` writes behind its length plus `extra`, as a variable byte integer.
-#[expect(clippy::indexing_slicing, reason = "the length was written there")]
 fn with_length(
     w: &mut Writer<'_>,
     extra: usize,
@@ -305,6 +304,13 @@ fn with_length(
     // Almost always fewer than 128 bytes: room for one byte, widened afterwards when needed.
     w.u8(0)?;
     body(w)?;
+    put_length(w, start, extra)
+}
+
+/// Writes the length of what stands behind the byte at `start`, plus `extra`, into that byte, or into more of them.
+#[expect(clippy::indexing_slicing, reason = "the length was written there")]
+#[inline(never)] // Every packet ends here: one copy.
+fn put_length(w: &mut Writer<'_>, start: usize, extra: usize) -> Result<(), NoSpace> {
     let body_len = w.len() - start - 1;
     let len = u32::try_from(body_len + extra).map_err(|_| NoSpace)?;
     let widen = varint::len(len as usize) - 1;
