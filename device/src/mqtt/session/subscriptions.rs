@@ -104,12 +104,14 @@ impl Subscriptions {
     /// `FilterInvalid`, also for a filter that is named twice, or `Full` without room or while an earlier request about a
     /// filter is unanswered.
     pub(super) fn subscribe(&mut self, token: Token, filters: &[Filter<'_>]) -> Result<(), RequestError> {
-        Self::check(filters.iter().map(|filter| filter.filter))?;
         if filters.iter().any(|filter| filter.no_local && filter.filter.starts_with("$share/")) {
             return Err(RequestError::FilterInvalid);
         }
-        let requests = filters.iter().map(|filter| (filter.filter, filter.options(crate::mqtt::Version::V5)));
-        self.request(token, requests, State::SubscribeDue)
+        let request = |index| {
+            let filter: &Filter<'_> = filters.get(index)?;
+            Some((filter.filter, filter.options(crate::mqtt::Version::V5)))
+        };
+        self.request(token, &request, State::SubscribeDue)
     }
 
     /// Notes an UNSUBSCRIBE.
@@ -117,28 +119,26 @@ impl Subscriptions {
     /// # Errors
     /// As for [`Self::subscribe`].
     pub(super) fn unsubscribe(&mut self, token: Token, filters: &[&str]) -> Result<(), RequestError> {
-        Self::check(filters.iter().copied())?;
-        self.request(token, filters.iter().map(|filter| (*filter, UNKNOWN)), State::UnsubscribeDue)
+        let request = |index| filters.get(index).map(|filter: &&str| (*filter, UNKNOWN));
+        self.request(token, &request, State::UnsubscribeDue)
     }
 
-    fn check<'f>(mut filters: impl ExactSizeIterator<Item = &'f str>) -> Result<(), RequestError> {
-        let is_valid = |filter: &str| topic::is_topic_filter(filter) && filter.len() <= FILTER_MAX;
-        if filters.len() == 0 || !filters.all(is_valid) {
-            return Err(RequestError::FilterInvalid);
-        }
-        Ok(())
-    }
-
+    /// `request` gives the filters and their options by their place.
     fn request<'f>(
         &mut self,
         token: Token,
-        requests: impl Iterator<Item = (&'f str, u8)> + Clone,
+        request: &dyn Fn(usize) -> Option<(&'f str, u8)>,
         state: State,
     ) -> Result<(), RequestError> {
+        let requests = || (0..).map_while(request);
+        let is_valid = |filter: &str| topic::is_topic_filter(filter) && filter.len() <= FILTER_MAX;
+        if request(0).is_none() || !requests().all(|(filter, _)| is_valid(filter)) {
+            return Err(RequestError::FilterInvalid);
+        }
         let mut needed = 0;
-        for (filter, _) in requests.clone() {
+        for (filter, _) in requests() {
             // One code answers each, and there is one record to keep it in.
-            if requests.clone().filter(|(other, _)| *other == filter).count() > 1 {
+            if requests().filter(|(other, _)| *other == filter).count() > 1 {
                 return Err(RequestError::FilterInvalid);
             }
             match self.find(token.slot, filter) {
@@ -150,7 +150,7 @@ impl Subscriptions {
         if self.len + needed > BYTES {
             return Err(RequestError::Full);
         }
-        for (filter, mut options) in requests {
+        for (filter, mut options) in requests() {
             // Behind the others even if it is there already: the codes come in the order of the request.
             if let Some(record) = self.find(token.slot, filter) {
                 self.remove(record.position);
