@@ -195,13 +195,16 @@ async fn a_transport_that_the_broker_lacks_is_refused_before_anything_starts() {
 
 /// Who runs a broker gives it its certificates: a scenario that lives of others must neither pass nor blame the device.
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_that_a_broker_cannot_be_given_are_refused_before_anything_starts() {
+async fn what_a_broker_cannot_be_given_is_refused_before_anything_starts() {
     let bench = Bench::new();
     let (broker, ca, url) = flawed(&bench, Flaw::None).await;
     let known = tiny("", "").replace("[link.both]", "[connection]\nclient_certificate = true\n\n[link.both]");
     let known = bench.file("known.toml", &known.replace("\"tiny\"", "\"known\""));
     let leaf = tiny("", "").replace("[link.both]", "[broker]\nchain = \"leaf\"\n\n[link.both]");
     let leaf = bench.file("leaf.toml", &leaf.replace("\"tiny\"", "\"leaf\""));
+    let late =
+        tiny("", "").replace("[link.both]", "[broker]\nstream_credit = \"after-handshake\"\n\n[link.both]");
+    let late = bench.file("late.toml", &late.replace("\"tiny\"", "\"late\""));
     for (name, scenario, words) in [
         ("mtls", "mtls", "refuse clients without a certificate"),
         ("no-certificate", "no-certificate", "refuse clients without a certificate"),
@@ -210,6 +213,7 @@ async fn certificates_that_a_broker_cannot_be_given_are_refused_before_anything_
         ("expired-certificate", "expired-certificate", "show a certificate that is expired"),
         ("known", &known, "know clients by certificates"),
         ("leaf", &leaf, "show a certificate without an intermediate"),
+        ("late", &late, "grant streams only after the handshake"),
     ] {
         let (wants, help) =
             (format!("`{name}` wants the broker to {words}"), "help: run it with `--broker embedded`");

@@ -49,6 +49,30 @@ fn every_message_is_accounted_for_by_device_and_reference_client() {
     }
 }
 
+/// The client asks for more than it may use at first: a stream for CONNECT in 0-RTT, and one for each topic.
+#[test]
+fn a_client_waits_for_stream_credit_that_comes_after_the_handshake() {
+    for (stream_credit, early) in [("in-handshake", true), ("after-handshake", false)] {
+        let expect = r#", "connections = 2", "connections.zero_rtt = 1", "connect.failures = 0", "disconnects = 0",
+"delivery.ratio = 100 %", "acknowledged.ratio = 100 %""#;
+        let more = format!(
+            "\n[connection]\nstreams = \"per-topic\"\nresumption = \"early-data\"\n\
+             \n[broker]\nstream_credit = \"{stream_credit}\"\n\
+             \n[[step]]\ndo = \"reconnect\"\nat = \"250 ms\"\n"
+        );
+        let bench = Bench::new();
+        // What comes down at that moment is lost with the streams and the session; this is about what goes up.
+        let down = "[workload.down]\nsize = \"64 B\"\ncount = 10\ninterval = \"50 ms\"\n";
+        let text = tiny(expect, &more).replace(down, "").replace("count = 10", "count = 20\ntopics = 3");
+        let path = bench.file("tiny.toml", &text);
+        bench.run(&["scenario", &path]).expect(0, &["PASSED"]);
+        let report = bench.report();
+        let marks = report["record"]["trials"][0]["connections"][1]["marks"].as_array().expect("marks");
+        let nth = |phase| marks.iter().position(|mark| mark["phase"] == phase).expect(phase);
+        assert_eq!(nth("connect-sent") < nth("handshake-complete"), early, "{stream_credit}: {marks:?}");
+    }
+}
+
 /// The link's log of each trial.
 fn logs(folder: &Path) -> Vec<Vec<LogLine>> {
     let text = std::fs::read_to_string(folder.join("link.jsonl")).expect("a log");

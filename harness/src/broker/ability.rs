@@ -29,6 +29,16 @@ impl BrokerSpec {
             Self::Embedded | Self::Auto | Self::Emqx { .. } | Self::Docker { .. } => None,
         }
     }
+
+    /// Why a broker of this kind cannot be told when to grant streams; `None` if it can.
+    #[must_use]
+    pub fn why_no_stream_credit(&self) -> Option<&'static str> {
+        match self {
+            Self::Embedded | Self::Auto => None,
+            Self::Compose | Self::External(_) => Some("the harness did not start it"),
+            Self::Emqx { .. } | Self::Docker { .. } => Some("its version decides on that, and no setting"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +93,11 @@ mod tests {
             for fault in unable {
                 assert!(spec(broker).why_not(fault).is_some(), "{broker}: {fault}");
             }
+        }
+        for (broker, able) in
+            [("embedded", true), ("emqx", false), ("docker:a/b:1", false), ("compose", false)]
+        {
+            assert_eq!(spec(broker).why_no_stream_credit().is_none(), able, "{broker}");
         }
         assert!(spec("emqx").why_not(&Fault::Limit(Limits::default())).is_some());
         assert_eq!(spec("docker:other/broker:1").why_not(&Fault::Start(SessionState::Kept)), None);

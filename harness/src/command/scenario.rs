@@ -15,7 +15,7 @@ use super::tethered;
 use super::{Exit, Failure, Format, print, talk};
 use crate::board::qemu;
 use crate::broker::{
-    Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Trust, read_certificates,
+    self, Broker, BrokerOptions, BrokerSpec, ClientAuthentication, Durability, Trust, read_certificates,
     sweep_leftovers,
 };
 use crate::certificates::{Certificates, Depth, SERVER_NAME};
@@ -25,7 +25,8 @@ use crate::report::baseline::Baseline;
 use crate::report::{Folder, Report, terminal};
 use crate::run::{BoardKind, Counted, Run, faults, flaw};
 use crate::scenario::{
-    Action, BoardName, Certificate, Chain, ClientCertificates, Scenario, SessionState, Streams, library,
+    Action, BoardName, Certificate, Chain, ClientCertificates, Scenario, SessionState, StreamCredit, Streams,
+    library,
 };
 
 /// Arguments of `harness scenario`.
@@ -160,9 +161,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
         });
     }
     for scenario in &mut scenarios {
-        if let Some(why) = unable(scenario, &arguments.broker) {
-            return Err(Failure::usage(miette::miette!(help = "run it with `--broker embedded`", "{why}")));
-        }
+        refuse_unable(scenario, &arguments.broker)?;
         if !scenario.boards.contains(&board) {
             let boards: Vec<_> = scenario.boards.iter().map(|board| board.name()).collect();
             return Err(Failure::usage(miette::miette!(
@@ -180,12 +179,19 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Failure> {
     Ok(scenarios)
 }
 
+fn refuse_unable(scenario: &Scenario, broker: &BrokerSpec) -> Result<(), Failure> {
+    let Some(why) = unable(scenario, broker) else { return Ok(()) };
+    Err(Failure::usage(miette::miette!(help = "run it with `--broker embedded`", "{why}")))
+}
+
 /// What a scenario asks of a broker that it cannot do, with the reason.
 fn unable(scenario: &Scenario, broker: &BrokerSpec) -> Option<String> {
     let fault = faults(&scenario.steps)
         .into_iter()
         .find_map(|fault| broker.why_not(&fault).map(|why| (fault.to_string(), why)));
-    let (wanted, why) = fault.or_else(|| Some((credentials(scenario)?, broker.why_no_credentials()?)))?;
+    let credentials = || Some((credentials(scenario)?, broker.why_no_credentials()?));
+    let credit = || Some((stream_credit(scenario)?, broker.why_no_stream_credit()?));
+    let (wanted, why) = fault.or_else(credentials).or_else(credit)?;
     Some(format!("`{}` wants the broker to {wanted}, which {broker} cannot: {why}", scenario.name))
 }
 
@@ -209,6 +215,12 @@ fn credentials(scenario: &Scenario) -> Option<String> {
         return Some("know clients by certificates of the run's authority".into());
     }
     (options.chain == Chain::Leaf).then(|| "show a certificate without an intermediate one".into())
+}
+
+/// When a scenario has a broker grant streams; `None` if it is content with any moment.
+fn stream_credit(scenario: &Scenario) -> Option<String> {
+    let late = scenario.broker.stream_credit == StreamCredit::AfterHandshake;
+    late.then(|| "grant streams only after the handshake".into())
 }
 
 /// The board for one scenario; one on a cable was prepared before.
@@ -316,6 +328,10 @@ async fn one(
     format: Format,
 ) -> Result<Exit, Failure> {
     let Prepared { spec, baseline, write_baseline, trust } = prepare(arguments, scenario)?;
+    if spec == BrokerSpec::Auto {
+        let (settled, _) = broker::settle(spec.clone()).await;
+        refuse_unable(scenario, &settled)?;
+    }
     let board = &board(arguments, scenario, tethered)?;
     let secrets = Secrets::of(arguments.pcap, &spec).await?;
     let Some(mut broker) = start_broker(spec, scenario, &secrets, cancel).await? else {
@@ -452,6 +468,10 @@ fn broker_options(scenario: &Scenario) -> BrokerOptions {
         client_authentication: match scenario.broker.client_certificates {
             ClientCertificates::Ignored => ClientAuthentication::None,
             ClientCertificates::Required => ClientAuthentication::Required,
+        },
+        stream_credit: match scenario.broker.stream_credit {
+            StreamCredit::InHandshake => broker::StreamCredit::InTransportParameters,
+            StreamCredit::AfterHandshake => broker::StreamCredit::AfterHandshake,
         },
         durability: if restarts_with_sessions(scenario) { Durability::Disk } else { Durability::Memory },
         ..BrokerOptions::default()

@@ -21,7 +21,8 @@ pub use answer::Answer;
 pub use error::ScenarioError;
 pub use spec::{
     Alert, Anchor, BoardFault, BoardName, BrokerOptions, Certificate, Chain, Cipher, ClientCertificates,
-    KeyExchange, Manner, MqttVersion, Reconnect, Refusal, RefusedBy, Resumption, SessionState, Streams,
+    KeyExchange, Manner, MqttVersion, Reconnect, Refusal, RefusedBy, Resumption, SessionState, StreamCredit,
+    Streams,
 };
 
 /// A scenario that makes sense.

@@ -218,6 +218,9 @@ pub struct BrokerOptions {
     /// Whether it asks clients for a certificate.
     #[serde(default)]
     pub client_certificates: ClientCertificates,
+    /// When a client may open its first stream.
+    #[serde(default)]
+    pub stream_credit: StreamCredit,
 }
 
 /// Certificate of the broker.
@@ -255,6 +258,17 @@ pub enum ClientCertificates {
     Ignored,
     /// It refuses clients without one from the run's CA.
     Required,
+}
+
+/// When a client may open its first stream of a QUIC connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamCredit {
+    /// The transport parameters allow it, so 0-RTT may use it.
+    #[default]
+    InHandshake,
+    /// The transport parameters allow no stream; MAX_STREAMS comes in a 1-RTT packet, as from EMQX 5.8.
+    AfterHandshake,
 }
 
 /// The ending a scenario wants: a connection that is refused.

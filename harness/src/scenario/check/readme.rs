@@ -73,6 +73,7 @@ fn every_choice_is_documented() {
         "[broker]\ncertificate = \"zzz\"",
         "[broker]\nchain = \"zzz\"",
         "[broker]\nclient_certificates = \"zzz\"",
+        "[broker]\nstream_credit = \"zzz\"",
         "[[step]]\ndo = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nafter = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nsession = \"zzz\"",
