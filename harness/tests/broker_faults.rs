@@ -19,6 +19,7 @@ use harness::peer::{Client, ConnectError, Connector, Target};
 use harness::wire::{Connect, Packet, Qos, Version};
 use support::raw::{End, Raw, close_code};
 use support::{TestClient, options, resuming, start, target, within};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UdpSocket};
 
 /// RFC 8446 6.
@@ -100,19 +101,35 @@ async fn idle_connection_is_closed_silently_when_the_broker_has_an_idle_timeout(
 }
 
 #[tokio::test]
-async fn overload_is_accepted_or_rejected_as_told() {
+async fn clients_beyond_the_limit_are_let_in_closed_or_refused_as_told() {
     let mut broker = start(BrokerOptions::default()).await;
     let raw = Raw::new(&broker);
     let first = raw.session("a").await;
     let limit = |overload| Fault::Limit(Limits { connections: 1, overload });
+    let full = |overload| Fault::Limit(Limits { connections: 2, overload });
     broker.apply(&limit(Overload::Accept)).await.expect("it runs");
     let second = raw.session("b").await;
-    broker.apply(&limit(Overload::Reject)).await.expect("it runs");
+    broker.apply(&full(Overload::Close)).await.expect("it runs");
     let third = raw.connect().await;
     assert_eq!(close_code(&third).await, 2);
     let error = refusal(target(&broker, Transport::Tcp)).await;
     assert!(matches!(error, ConnectError::Closed { .. }), "{error}");
-    drop((first, second));
+
+    broker.apply(&full(Overload::Refuse)).await.expect("it runs");
+    let refused = within("the refusal", raw.connecting()).await.expect_err("a refusal");
+    let quinn::ConnectionError::ConnectionClosed(close) = refused else { panic!("{refused}") };
+    assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+    let mut tcp =
+        TcpStream::connect(target(&broker, Transport::Tcp).address).await.expect("the system accepts");
+    let read = within("the reset", tcp.read(&mut [0])).await;
+    assert_eq!(read.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+
+    // The number counts: one more fits, and no second.
+    let room = Limits { connections: 3, overload: Overload::Refuse };
+    broker.apply(&Fault::Limit(room)).await.expect("it runs");
+    let fits = raw.session("c").await;
+    assert!(within("the refusal", raw.connecting()).await.is_err());
+    drop((first, second, fits));
     broker.shut_down().await;
 }
 

@@ -107,6 +107,27 @@ fn an_overloaded_broker_turns_the_board_away_until_it_has_room() {
 }
 
 #[test]
+fn an_overloaded_broker_has_room_for_so_many_and_turns_the_board_away_in_either_manner() {
+    // The peer, the connection that the board has forgotten without a word, and the new one.
+    for (connections, turned_away) in [(3, false), (2, true)] {
+        for (turn_away, failure) in
+            [("close", "ClosedByApplication (code 0x2)"), ("refuse", "CONNECTION_REFUSED")]
+        {
+            let steps = format!(
+                "\n[[step]]\ndo = \"overload\"\nat = \"300 ms\"\nfor = \"1 s\"\nconnections = {connections}\n\
+                 turn_away = \"{turn_away}\"\n\
+                 \n[[step]]\ndo = \"reconnect\"\nat = \"500 ms\"\nmanner = \"abrupt\"\n"
+            );
+            let failures = if turned_away { "connect.failures >= 1" } else { "connect.failures = 0" };
+            let (ended, report) = act_out(&steps, &[failures, "connections = 2", "delivery.ratio = 100 %"]);
+            ended.expect(0, &["PASSED"]);
+            let attempts = report["record"]["trials"][0]["connections"].to_string();
+            assert_eq!(attempts.contains(failure), turned_away, "{attempts}");
+        }
+    }
+}
+
+#[test]
 fn a_new_certificate_is_accepted_and_a_bad_one_refused_until_it_is_mended() {
     let steps = "\n[[step]]\ndo = \"rotate-certificate\"\nat = \"200 ms\"\n\
                  \n[[step]]\ndo = \"reconnect\"\nat = \"400 ms\"\n\

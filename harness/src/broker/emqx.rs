@@ -264,7 +264,7 @@ mod tests {
     fn options_reach_their_settings() {
         let options = BrokerOptions {
             client_authentication: ClientAuthentication::Required,
-            limits: Limits { connections: 3, overload: Overload::Reject },
+            limits: Limits { connections: 3, overload: Overload::Close },
             idle_timeout: Some(Duration::from_secs(2)),
             durability: Durability::Disk,
             ..BrokerOptions::default()

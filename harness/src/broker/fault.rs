@@ -64,7 +64,8 @@ impl fmt::Display for Fault {
                 limits.connections,
                 match limits.overload {
                     super::options::Overload::Accept => "accepting more",
-                    super::options::Overload::Reject => "rejecting more",
+                    super::options::Overload::Close => "closing more",
+                    super::options::Overload::Refuse => "refusing more",
                 }
             ),
             Self::RotateCertificate(Flaw::None) => f.write_str("present a new certificate"),

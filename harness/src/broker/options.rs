@@ -72,8 +72,10 @@ pub enum Overload {
     /// They are let in.
     #[default]
     Accept,
-    /// Their connection is closed with application code 2 (QUIC), or at once (TCP).
-    Reject,
+    /// Their connection is accepted and closed: with application code 2 (QUIC), or at once (TCP).
+    Close,
+    /// Their connection is not accepted: CONNECTION_REFUSED (QUIC), or a reset (TCP).
+    Refuse,
 }
 
 /// Ceilings a broker holds clients to.

@@ -114,10 +114,14 @@ fn tasks(action: Action, client_id: &str) -> Vec<(Duration, Task)> {
         Action::RotateCertificate(certificate) => {
             now(Task::Fault(Fault::RotateCertificate(flaw(certificate)), None))
         }
-        Action::Overload(length) => {
-            let closed = Limits { connections: 0, overload: Overload::Reject };
+        Action::Overload { length, connections, turn_away } => {
+            let overload = match turn_away {
+                scenario::TurnAway::Close => Overload::Close,
+                scenario::TurnAway::Refuse => Overload::Refuse,
+            };
+            let connections = usize::try_from(connections).expect("32 bits fit");
             for_a_while(
-                Fault::Limit(closed),
+                Fault::Limit(Limits { connections, overload }),
                 length,
                 Fault::Limit(Limits::default()),
                 ImpairmentKind::Degraded,

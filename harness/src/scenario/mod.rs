@@ -22,7 +22,7 @@ pub use error::ScenarioError;
 pub use spec::{
     Alert, Anchor, BoardFault, BoardName, BrokerOptions, Certificate, Chain, Cipher, ClientCertificates,
     KeyExchange, Manner, MqttVersion, Reconnect, Refusal, RefusedBy, Resumption, SessionState, StreamCredit,
-    Streams,
+    Streams, TurnAway,
 };
 
 /// A scenario that makes sense.
@@ -176,8 +176,15 @@ pub enum Action {
     TakeOver,
     /// The broker changes its certificate.
     RotateCertificate(Certificate),
-    /// The broker refuses new connections for a while.
-    Overload(Duration),
+    /// The broker turns new connections away for a while.
+    Overload {
+        /// For how long.
+        length: Duration,
+        /// Connections it has room for; those it has already stay.
+        connections: u32,
+        /// What becomes of further ones.
+        turn_away: TurnAway,
+    },
 }
 
 /// Longest time each phase of a trial may take.

@@ -342,6 +342,10 @@ pub(super) struct StepEntry {
     pub certificate: Option<Certificate>,
     #[serde(default)]
     pub fault: Option<BoardFault>,
+    #[serde(default)]
+    pub connections: Option<u32>,
+    #[serde(default)]
+    pub turn_away: Option<TurnAway>,
 }
 
 /// The moment a step counts from.
@@ -421,6 +425,17 @@ pub enum SessionState {
     Keep,
     /// Sessions are forgotten.
     Lose,
+}
+
+/// How an overloaded broker turns a client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TurnAway {
+    /// It accepts the connection, and closes it.
+    #[default]
+    Close,
+    /// It refuses the connection at its first packet.
+    Refuse,
 }
 
 /// How the client leaves its connection for a new one.

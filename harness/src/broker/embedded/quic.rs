@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bridge::{Accepted, Activity, Bridge, Broken, Ending, Sink, Source, Stopped};
-use super::shared::Shared;
+use super::shared::{Shared, TurnAway};
 use super::socket::FaultySocket;
 use crate::broker::event::BrokerEventKind;
 use crate::broker::options::{AddressValidation, BrokerOptions, ClientAuthentication, StreamCredit};
@@ -134,9 +134,15 @@ pub(super) async fn accept_loop(shared: Arc<Shared>, endpoint: Endpoint, policy:
 /// One connection, from its first packet to its end.
 async fn serve(shared: Arc<Shared>, incoming: Incoming, policy: QuicPolicy) {
     let client = incoming.remote_address();
+    let turned_away = BrokerEventKind::TurnedAway { transport: Transport::Quic, client };
     let admission = shared.admit();
+    if matches!(admission, Err(TurnAway::Refuse)) {
+        shared.events.record(turned_away);
+        incoming.refuse();
+        return;
+    }
     // Its close code arrives only after the handshake (RFC 9000 10.2.3), so that is waited for.
-    let early = admission.is_some() && policy.authentication == ClientAuthentication::None;
+    let early = admission.is_ok() && policy.authentication == ClientAuthentication::None;
     let connection = match establish(&shared, incoming, policy, early).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -149,8 +155,8 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, policy: QuicPolicy) {
             return;
         }
     };
-    if admission.is_none() {
-        shared.events.record(BrokerEventKind::TurnedAway { transport: Transport::Quic, client });
+    if admission.is_err() {
+        shared.events.record(turned_away);
         connection.close(close::OVERLOADED, b"overloaded");
         return;
     }

@@ -88,12 +88,16 @@ impl Shared {
         *self.limits.lock().expect("no holder of this lock panics") = limits;
     }
 
-    /// Counts a connection in, or says that there are too many.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Admission> {
+    /// Counts a connection in, or says how to turn it away.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, TurnAway> {
         let limits = *self.limits.lock().expect("no holder of this lock panics");
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let admission = Admission(Arc::clone(self));
-        (before < limits.connections || limits.overload == Overload::Accept).then_some(admission)
+        match limits.overload {
+            Overload::Close if before >= limits.connections => Err(TurnAway::Close),
+            Overload::Refuse if before >= limits.connections => Err(TurnAway::Refuse),
+            Overload::Accept | Overload::Close | Overload::Refuse => Ok(admission),
+        }
     }
 
     /// Enters a connection in the list of those that can be kicked.
@@ -126,6 +130,15 @@ impl Shared {
     fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Client>> {
         self.clients.lock().expect("no holder of this lock panics")
     }
+}
+
+/// What becomes of a connection that there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TurnAway {
+    /// It is accepted, and closed.
+    Close,
+    /// It is not accepted.
+    Refuse,
 }
 
 /// A counted connection; uncounted when dropped.

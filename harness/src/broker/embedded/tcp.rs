@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::bridge::{Activity, Bridge, Ending, Plain};
-use super::shared::Shared;
+use super::shared::{Shared, TurnAway};
 use crate::broker::event::BrokerEventKind;
 use crate::measure::Transport;
 use crate::peer::received_alert;
@@ -47,9 +47,18 @@ pub(super) async fn accept_loop(shared: Arc<Shared>, listener: TcpListener, tls:
 
 async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, tls: Option<TlsSlot>) {
     let transport = if tls.is_some() { Transport::Tls } else { Transport::Tcp };
-    let Some(_admission) = shared.admit() else {
-        shared.events.record(BrokerEventKind::TurnedAway { transport, client });
-        return;
+    let _admission = match shared.admit() {
+        Ok(admission) => admission,
+        Err(turn_away) => {
+            shared.events.record(BrokerEventKind::TurnedAway { transport, client });
+            // The system has completed the TCP handshake already; a reset is as near to a refusal as it gets.
+            if turn_away == TurnAway::Refuse
+                && let Err(error) = stream.set_zero_linger()
+            {
+                tracing::debug!("SO_LINGER: {error}");
+            }
+            return;
+        }
     };
     // Without it, acknowledgements wait for one another (Nagle), which is not what is to be measured.
     if let Err(error) = stream.set_nodelay(true) {

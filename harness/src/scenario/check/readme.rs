@@ -79,6 +79,7 @@ fn every_choice_is_documented() {
         "[[step]]\ndo = \"kick\"\nsession = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nmanner = \"zzz\"",
         "[[step]]\ndo = \"kick\"\nfault = \"zzz\"",
+        "[[step]]\ndo = \"kick\"\nturn_away = \"zzz\"",
         "[refusal]\nalerts = [\"zzz\"]",
         "[refusal]\nalerts = []\nby = \"zzz\"",
     ];

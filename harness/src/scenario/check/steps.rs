@@ -67,9 +67,12 @@ impl Check<'_> {
             ("manner", entry.manner.is_some()),
             ("certificate", entry.certificate.is_some()),
             ("fault", entry.fault.is_some()),
+            ("connections", entry.connections.is_some()),
+            ("turn_away", entry.turn_away.is_some()),
         ];
         let taken: &[&str] = match entry.action {
-            A::StopBroker | A::KillBroker | A::FreezeBroker | A::DropUdp | A::Overload => &["for"],
+            A::StopBroker | A::KillBroker | A::FreezeBroker | A::DropUdp => &["for"],
+            A::Overload => &["for", "connections", "turn_away"],
             A::RestartBroker => &["session"],
             A::Reconnect => &["manner"],
             A::RotateCertificate => &["certificate"],
@@ -100,7 +103,11 @@ impl Check<'_> {
             A::KillBroker => Action::KillBroker(length()?),
             A::FreezeBroker => Action::FreezeBroker(length()?),
             A::DropUdp => Action::DropUdp(length()?),
-            A::Overload => Action::Overload(length()?),
+            A::Overload => Action::Overload {
+                length: length()?,
+                connections: entry.connections.unwrap_or(0),
+                turn_away: entry.turn_away.unwrap_or_default(),
+            },
             A::RestartBroker => Action::RestartBroker(entry.session.unwrap_or(SessionState::Keep)),
             A::Reconnect => Action::Reconnect(entry.manner.unwrap_or(Manner::Graceful)),
             A::RotateCertificate => Action::RotateCertificate(entry.certificate.unwrap_or_default()),
