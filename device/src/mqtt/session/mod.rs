@@ -109,6 +109,8 @@ struct SlotState {
     is_wanted: bool,
     /// How often its stream was closed since something was achieved on it, during this connection.
     closures: u8,
+    /// When its data stream was last opened.
+    opened_at: Instant,
     /// Whether the server forgot what was in flight here.
     is_forgotten: bool,
     next_id: PacketId,
@@ -120,6 +122,7 @@ impl SlotState {
         is_open: false,
         is_wanted: false,
         closures: 0,
+        opened_at: Instant::ZERO,
         is_forgotten: false,
         next_id: FIRST_ID,
         frame: receive::Frame::START,
@@ -132,8 +135,13 @@ impl SlotState {
 }
 
 /// How often in a row a data stream is opened anew during one connection: a server that closes it each time is not
-/// asked for ever. A publication that was acknowledged, or a message that was published while it was open, ends a row.
+/// asked for ever. A publication that was acknowledged, or a message that was published while it was open, ends a row, and
+/// so does [`STEADY_AFTER`].
 const REOPENED_MAX: u8 = 8;
+
+/// How long after it was opened the end of a data stream is the first in a row again: a server that closes a quiet one
+/// now and then is not burdened by opening it anew.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
 
 const FIRST_ID: PacketId = PacketId::new(1).expect("not zero");
 

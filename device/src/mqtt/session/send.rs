@@ -2,7 +2,7 @@
 
 use super::alias::Naming;
 use super::store::Phase;
-use super::subscriptions::{self, Codes, State as RequestState};
+use super::subscriptions::{self, Codes, State as RequestState, Subscriptions};
 use super::{
     BeginError, Excess, Notice, Options, PacketBuffer, Publication, Replay, RequestError, Session, Slot,
     State, Streams, TOPIC_MAX, TX_PACKET_MAX, Token,
@@ -233,9 +233,9 @@ impl Session {
     ) -> Result<Token, RequestError> {
         self.check_slot(slot, streams.count())?;
         let token = self.allocate(slot);
+        let before = self.subscriptions.clone();
         self.subscriptions.subscribe(token, filters)?;
-        self.on_request(slot);
-        Ok(token)
+        self.on_request(token, RequestState::SubscribeDue, &before)
     }
 
     /// Ends the subscriptions to `filters` on the stream of `slot`.
@@ -250,21 +250,34 @@ impl Session {
     ) -> Result<Token, RequestError> {
         self.check_slot(slot, streams.count())?;
         let token = self.allocate(slot);
+        let before = self.subscriptions.clone();
         self.subscriptions.unsubscribe(token, filters)?;
-        self.on_request(slot);
-        Ok(token)
+        self.on_request(token, RequestState::UnsubscribeDue, &before)
     }
 
-    fn on_request(&mut self, slot: Slot) {
-        self.open_stream(slot);
+    /// The request is noted. If this server cannot take it, everything is as `before`.
+    fn on_request(
+        &mut self,
+        token: Token,
+        state: RequestState,
+        before: &Subscriptions,
+    ) -> Result<Token, RequestError> {
+        if self.state == State::Open
+            && let Err(error) = self.encode_request(token, state, &mut Writer::new(&mut [0; REQUEST_MAX]))
+        {
+            self.subscriptions.clone_from(before);
+            return Err(error);
+        }
+        self.open_stream(token.slot);
         self.stats.subscription_bytes_max =
             self.stats.subscription_bytes_max.max(self.subscriptions.bytes() as u32);
+        Ok(token)
     }
 
     /// Writes what is due, as far as the streams have room.
     pub(super) fn send(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
         if self.state == State::Open {
-            if let Some(notice) = self.open_data_stream(streams) {
+            if let Some(notice) = self.open_data_stream(now, streams) {
                 return Some(notice);
             }
             if self.incoming.has_due() {
@@ -286,17 +299,22 @@ impl Session {
     }
 
     /// Opens a data stream that is needed, if the server's limit allows it and has not refused it.
-    fn open_data_stream(&mut self, streams: &mut dyn Streams) -> Option<Notice> {
+    fn open_data_stream(&mut self, now: Instant, streams: &mut dyn Streams) -> Option<Notice> {
         for slot in Slot::all().skip(1) {
             let state = &mut self.slots[slot.index()];
             if !state.is_wanted || state.is_open {
                 continue;
+            }
+            // Unless it has been told as refused.
+            if state.closures <= super::REOPENED_MAX + 1 && now >= state.opened_at + super::STEADY_AFTER {
+                state.closures = 0;
             }
             if !state.is_refused() {
                 if !streams.open_stream(slot) {
                     continue;
                 }
                 state.is_open = true;
+                state.opened_at = now;
                 return Some(Notice::StreamOpened(slot));
             }
             // One more, and it has been told.
@@ -358,23 +376,35 @@ impl Session {
     ) -> Result<(), RequestError> {
         let mut bytes = [0; REQUEST_MAX];
         let mut w = Writer::new(&mut bytes);
+        self.encode_request(token, state, &mut w)?;
+        if streams.writable(token.slot) < w.len() {
+            return Err(RequestError::Full);
+        }
+        streams.write(token.slot, w.written(), &[]);
+        Ok(())
+    }
+
+    /// Puts together what was noted as `token`, if the server takes that much.
+    #[inline(never)] // Two callers: one copy.
+    fn encode_request(
+        &self,
+        token: Token,
+        state: RequestState,
+        w: &mut Writer<'_>,
+    ) -> Result<(), RequestError> {
         let filters = self.subscriptions.filters(token, state);
         let encoded = match state {
             RequestState::SubscribeDue => {
-                Subscribe::encode_filters(token.id, Properties::NONE, filters, self.version, &mut w)
+                Subscribe::encode_filters(token.id, Properties::NONE, filters, self.version, w)
             }
             _ => {
                 let names = filters.map(|filter| filter.filter);
-                Unsubscribe::encode_filters(token.id, Properties::NONE, names, self.version, &mut w)
+                Unsubscribe::encode_filters(token.id, Properties::NONE, names, self.version, w)
             }
         };
         if encoded.is_err() || w.len() as u64 > self.maximum_packet_size() {
             return Err(RequestError::TooLarge);
         }
-        if streams.writable(token.slot) < w.len() {
-            return Err(RequestError::Full);
-        }
-        streams.write(token.slot, w.written(), &[]);
         Ok(())
     }
 

@@ -272,20 +272,21 @@ impl Store {
         Some(entry.token)
     }
 
-    /// Gives up entry `index`, which is due.
-    pub(super) fn abandon(&mut self, index: usize) {
-        if self.entries.get(index).is_some_and(Entry::is_due) {
+    /// Gives up entry `index`, if it is due.
+    pub(super) fn abandon(&mut self, index: usize) -> bool {
+        let is_due = self.entries.get(index).is_some_and(Entry::is_due);
+        if is_due {
             self.entries.remove(index);
             self.due -= 1;
         }
+        is_due
     }
 
     /// Gives up the first entry of `slot`, if it is due.
     pub(super) fn abandon_first(&mut self, slot: Slot) -> Option<Token> {
         let index = self.entries.iter().position(|entry| entry.token.slot == slot)?;
         let token = self.entries[index].token;
-        self.abandon(index);
-        Some(token)
+        self.abandon(index).then_some(token)
     }
 
     fn count_due(&mut self) {
@@ -340,6 +341,18 @@ mod tests {
         assert_eq!(store.publish(0).expect("second").payload, payload);
         assert_eq!(store.publish(1).expect("third").payload, payload);
         assert_eq!(store.publish(2).expect("fourth").payload, other);
+    }
+
+    #[test]
+    fn only_what_is_due_is_given_up() {
+        let mut store = Store::new();
+        store.push(token(1), &publication(b"x", Qos::AtLeastOnce)).expect("empty");
+        store.on_written(0);
+        assert_eq!(store.abandon_first(Slot::CONTROL), None, "its acknowledgement may come");
+        assert_eq!(store.len(), 1);
+        store.on_stream_lost(Slot::CONTROL);
+        assert_eq!(store.abandon_first(Slot::CONTROL), Some(token(1)));
+        assert_eq!((store.len(), store.has_due()), (0, false));
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(super) const BYTES: usize = 320;
 /// Longest filter in bytes.
 const FILTER_MAX: usize = 200;
 
-/// Among the options of a record that no subscription stands behind: an UNSUBSCRIBE asked for it all the same.
+/// Among the options of a record that no subscription stands behind: one is being asked for, or an UNSUBSCRIBE asks for its
+/// end all the same.
 const UNKNOWN: u8 = 1 << 7;
 
 const HEAD: usize = 6;
@@ -73,6 +74,7 @@ struct Record {
     state: State,
 }
 
+#[derive(Clone)]
 pub(super) struct Subscriptions {
     bytes: [u8; BYTES],
     len: usize,
@@ -157,6 +159,8 @@ impl Subscriptions {
                 if options == UNKNOWN {
                     options = record.options;
                 }
+            } else {
+                options |= UNKNOWN;
             }
             let position = self.append(filter);
             let [high, low] = token.id.value().to_be_bytes();
@@ -204,6 +208,9 @@ impl Subscriptions {
 
     /// SUBACK came, or UNSUBACK for a request that is [`State::Unsubscribing`]: filters refused are forgotten, those not
     /// let go are kept. False if the codes do not answer an open request.
+    ///
+    /// Or the request cannot be written: what it was to subscribe to anew is forgotten. What is subscribed to already is
+    /// asked for once more without that, as the server may have lost it with its session.
     pub(super) fn on_answer(&mut self, token: Token, state: State, codes: Codes<'_>) -> bool {
         let asked = |record: &Record| record.token == token && record.state == state;
         let count = self.records().filter(asked).count();
@@ -220,12 +227,19 @@ impl Subscriptions {
                     Codes::All(code) => code,
                 };
                 index += 1;
-                let subscribes = matches!(state, State::SubscribeDue | State::Subscribing);
-                is_left = (code < 0x80) == subscribes && record.options & UNKNOWN == 0;
+                is_left = match state {
+                    State::Subscribing => code < 0x80,
+                    _ => code >= 0x80 && record.options & UNKNOWN == 0,
+                };
             }
             if is_left {
                 if asked(&record) {
-                    self.bytes[position + STATE] = State::Granted as u8;
+                    if state == State::SubscribeDue {
+                        self.bytes[position + OPTIONS] |= UNKNOWN;
+                    } else {
+                        self.bytes[position + OPTIONS] &= !UNKNOWN;
+                        self.bytes[position + STATE] = State::Granted as u8;
+                    }
                 }
                 position += record.len;
             } else {
@@ -257,6 +271,7 @@ impl Subscriptions {
     pub(super) fn renew(&mut self, token: Token) {
         let granted = |record: &Record| record.token.slot == token.slot && record.state == State::Granted;
         let Some(Record { position, .. }) = self.records().find(granted) else { return };
+        self.bytes[position + OPTIONS] |= UNKNOWN;
         self.bytes[position + STATE] = State::SubscribeDue as u8;
         self.bytes[position + ID..position + HEAD].copy_from_slice(&token.id.value().to_be_bytes());
         self.count_due();

@@ -162,8 +162,25 @@ fn a_stream_that_the_server_keeps_closing_is_left_alone_until_the_next_connectio
     assert_eq!(opened(&told), usize::from(REOPENED_MAX) + 1);
     assert_eq!(told.last(), Some(&Notice::StreamRefused(data(1))));
     assert_eq!(world.drain(), [], "told once");
+    world.now += STEADY_AFTER;
+    assert_eq!(world.drain(), [], "time alone brings nothing back");
     world.reconnect(true);
     assert_eq!(world.drain(), [Notice::StreamOpened(data(1))]);
+}
+
+#[test]
+fn a_quiet_stream_that_the_server_closes_now_and_then_is_opened_each_time() {
+    let mut world = World::with(Options { keep_alive_s: 0, ..Options::new("client") });
+    world.connect(&[]);
+    world.session.open_stream(data(1));
+    assert_eq!(world.drain(), [Notice::StreamOpened(data(1))]);
+    for closures in 1..=3 * REOPENED_MAX {
+        world.now += STEADY_AFTER;
+        world.wire.ended[1] = Some(StreamEnd::Finished);
+        let told = world.drain();
+        let closed = Notice::StreamClosed { slot: data(1), code: None, error: None };
+        assert_eq!(told, [closed, Notice::StreamOpened(data(1))], "{closures} closures");
+    }
 }
 
 #[test]

@@ -146,15 +146,81 @@ fn a_request_larger_than_the_server_takes_is_abandoned() {
         .subscribe(Slot::CONTROL, &[Filter::new(&long, Qos::AtMostOnce)], &world.wire)
         .expect("nothing is known of the server");
     world.connect(&[Property::MaximumPacketSize(64)]);
-    let abandoned = |token| [Notice::Abandoned { token, error: RequestError::TooLarge }];
-    assert_eq!(world.drain(), abandoned(token));
-    let token = world.session.unsubscribe(Slot::CONTROL, &[&long], &world.wire).expect("room");
-    assert_eq!(world.drain(), abandoned(token));
+    assert_eq!(world.drain(), [Notice::Abandoned { token, error: RequestError::TooLarge }]);
     assert_eq!(world.sent(Slot::CONTROL).len(), 0);
     let short = [Filter::new("a", Qos::AtMostOnce)];
     world.session.subscribe(Slot::CONTROL, &short, &world.wire).expect("the table is empty again");
     world.drain();
     assert_eq!(subscribe(&world.sent(Slot::CONTROL)[0]).1, ["a"]);
+}
+
+/// A server that takes at most 64 bytes, and has granted "a" with QoS 1.
+fn granted_by_a_small_server() -> World<'static> {
+    let mut world = World::new();
+    world.connect(&SMALL);
+    let filter = [Filter::new("a", Qos::AtLeastOnce)];
+    let token = world.session.subscribe(Slot::CONTROL, &filter, &world.wire).expect("room");
+    world.drain();
+    suback(&mut world, token.id, &[1]);
+    world.drain();
+    world.sent(Slot::CONTROL);
+    world
+}
+
+const SMALL: [Property<'static>; 1] = [Property::MaximumPacketSize(64)];
+
+#[test]
+fn a_request_larger_than_the_server_is_known_to_take_leaves_no_trace() {
+    let mut world = granted_by_a_small_server();
+    let long = "x".repeat(60);
+    let filters = [Filter::new("a", Qos::ExactlyOnce), Filter::new(&long, Qos::AtMostOnce)];
+    let refused = world.session.subscribe(Slot::CONTROL, &filters, &world.wire);
+    assert_eq!(refused, Err(RequestError::TooLarge));
+    let refused = world.session.unsubscribe(Slot::CONTROL, &["a", &long], &world.wire);
+    assert_eq!(refused, Err(RequestError::TooLarge));
+    assert_eq!(world.drain(), []);
+    assert_eq!(world.sent(Slot::CONTROL).len(), 0);
+    world.reconnect_to(false, &SMALL);
+    world.drain();
+    let sent = world.sent(Slot::CONTROL);
+    let Packet::Subscribe(subscribe) = sent[0].packet() else { panic!("SUBSCRIBE") };
+    assert_eq!(subscribe.filters.iter().collect::<Vec<_>>(), [Filter::new("a", Qos::AtLeastOnce)]);
+}
+
+#[test]
+fn a_request_that_is_abandoned_leaves_what_was_granted_before() {
+    for session_present in [true, false] {
+        let mut world = granted_by_a_small_server();
+        world.session.end();
+        let long = "x".repeat(60);
+        let filters = [Filter::new(&long, Qos::AtMostOnce), Filter::new("a", Qos::ExactlyOnce)];
+        let token =
+            world.session.subscribe(Slot::CONTROL, &filters, &world.wire).expect("the server may change");
+        world.reconnect_to(session_present, &SMALL);
+        let told = world.drain();
+        assert!(told.contains(&Notice::Abandoned { token, error: RequestError::TooLarge }), "{told:?}");
+        for _ in 0..2 {
+            let sent = world.sent(Slot::CONTROL);
+            assert_eq!((sent.len(), subscribe(&sent[0]).1), (1, std::vec!["a"]));
+            suback(&mut world, subscribe(&sent[0]).0, &[2]);
+            world.drain();
+            world.reconnect_to(false, &SMALL);
+            world.drain();
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_once_more_is_abandoned_in_the_end() {
+    let mut world = granted_by_a_small_server();
+    let tiny = [Property::MaximumPacketSize(6)];
+    world.reconnect_to(false, &tiny);
+    let told = world.drain();
+    let abandoned = |notice: &&Notice| matches!(notice, Notice::Abandoned { .. });
+    assert_eq!(told.iter().filter(abandoned).count(), 1, "{told:?}");
+    assert_eq!(world.sent(Slot::CONTROL).len(), 0);
+    world.reconnect_to(false, &tiny);
+    assert!(!world.drain().iter().any(|notice| abandoned(&notice)), "it was told");
 }
 
 #[test]
