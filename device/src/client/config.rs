@@ -30,7 +30,7 @@ pub enum Reconnect {
     /// Stop at the first failure.
     Never,
     /// Wait a random time up to `first`, doubled with each failure in a row up to `max`. A connection that held for ten
-    /// seconds, or ended in silence, ends the row; one that the server accepted and then dropped is a failure like any.
+    /// seconds, or that its owner dropped, ends the row; one that the server accepted and then dropped, or left in silence, is a failure like any.
     ///
     /// The random half of the wait keeps a fleet from returning at one moment after an outage.
     Backoff {

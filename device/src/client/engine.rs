@@ -16,7 +16,7 @@
 use heapless::Deque;
 
 use super::transport::{AbortReason, Attempt, Close, EarlyData, Resumption, Status, Transport};
-use super::{Cause, Connected, Event, Phase, Phases, PolicyStats, Reconnect, Settings};
+use super::{Cause, Connected, Event, FailureKind, Phase, Phases, PolicyStats, Reconnect, Settings};
 use crate::mqtt::session::{self, BeginError, Notice, PacketBuffer};
 use crate::mqtt::{ReasonCode, Replay, Session};
 use crate::time::{Duration, Instant};
@@ -39,8 +39,13 @@ const NUDGE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a connection must hold after CONNACK to end a row of failures, if the server ends it. One that accepts and
 /// then drops (an overload, a kick, a packet it chokes on) is to see the same waits as one that refuses; one that lets go
-/// after this long is not burdened by a prompt return. What a path does that falls silent is not its fault.
+/// after this long is not burdened by a prompt return. Silence soon after CONNACK may be an overload as well.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
+
+/// Every how many attempts in a row one is made without the ticket, if the others end in silence. An outage says nothing
+/// about the ticket, and after it the ticket is worth most; but something on the way, or the server, may drop in silence
+/// what comes with it.
+const FULL_EACH: u32 = 4;
 
 /// How long an orderly end may take before the connection is dropped.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,6 +60,8 @@ pub struct Engine {
     attempt: Attempt,
     /// What is left out of the next attempt, after it failed in this one.
     avoid: Avoid,
+    /// Whether the server said so in this connection's CONNACK.
+    session_present: bool,
     /// Packets received when progress was last seen, and whether a migration was asked for since.
     received: u64,
     migration: Migration,
@@ -119,6 +126,7 @@ impl Engine {
             failures: 0,
             attempt: Attempt { resumption: Resumption::Never, early_data: EarlyData::Never },
             avoid: Avoid::Nothing,
+            session_present: false,
             received: 0,
             migration: Migration::NotNeeded,
             phases: Phases::NONE,
@@ -382,6 +390,7 @@ impl Engine {
         };
         self.state = State::Online;
         self.avoid = Avoid::Nothing;
+        self.session_present = session_present;
         self.stats.connections += 1;
         self.stats.resumptions += u32::from(resumed);
         self.stats.early_data_accepted += u32::from(early_data_accepted);
@@ -437,12 +446,17 @@ impl Engine {
             transport.close(now, close_for(cause));
         }
         self.session.end();
-        let is_silence = is_silence(cause, status);
-        self.learn(cause, is_silence, transport);
-        // This client ends a round of messages that it had no room for at once: the next one is to follow soon.
-        let is_round = matches!(cause, Cause::Protocol(error) if error.reason == ReasonCode::QUOTA_EXCEEDED);
+        self.learn(cause, transport);
+        let is_wanted = match cause {
+            // A round of messages ends that this client had no room for at once: the next one is to follow soon. Only a
+            // session that outlives the connection has a next one; else the same messages would come again and again.
+            Cause::Protocol(error) => self.session_present && error.reason == ReasonCode::QUOTA_EXCEEDED,
+            // The owner dropped it.
+            Cause::Transport(failure) => matches!(failure.kind, FailureKind::Local),
+            _ => false,
+        };
         let connack = self.phases.at(Phase::Connack);
-        if connack.is_some_and(|at| is_silence || is_round || now >= at + STEADY_AFTER) {
+        if connack.is_some_and(|at| is_wanted || now >= at + STEADY_AFTER) {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
@@ -459,11 +473,15 @@ impl Engine {
         }
     }
 
-    /// What failed before CONNACK is not tried in the same way again. Silence says nothing about the ticket: after an
-    /// outage 0-RTT is worth most.
-    fn learn(&mut self, cause: Cause, is_silence: bool, transport: &mut dyn Transport) {
-        let was_opening = matches!(self.state, State::Opening { .. } | State::Opened { .. });
-        if !was_opening || self.attempt.resumption == Resumption::Never {
+    /// What failed before CONNACK is not tried in the same way again. Silence from the start says little about the ticket,
+    /// see [`FULL_EACH`].
+    fn learn(&mut self, cause: Cause, transport: &mut dyn Transport) {
+        if !matches!(self.state, State::Opening { .. } | State::Opened { .. }) {
+            return;
+        }
+        if self.attempt.resumption == Resumption::Never {
+            // It was not the ticket, if there still is one.
+            self.avoid = Avoid::Nothing;
             return;
         }
         if matches!(cause, Cause::Transport(failure) if failure.kind.is_handshake()) {
@@ -471,7 +489,12 @@ impl Engine {
             transport.forget_ticket();
             return;
         }
-        if self.attempt.early_data == EarlyData::IfPossible && !is_silence {
+        let is_silence = is_silence(cause);
+        if is_silence && self.failures % FULL_EACH == FULL_EACH - 2 {
+            self.avoid = Avoid::Resumption;
+        } else if self.attempt.early_data == EarlyData::IfPossible
+            && !(is_silence && self.phases.at(Phase::ServerHello).is_none())
+        {
             self.avoid = Avoid::EarlyData;
         }
     }
@@ -483,13 +506,11 @@ impl Engine {
     }
 }
 
-/// Whether the end came of silence, as of a dead path, and not of anything that the server said. One that completed the
-/// handshake and owes CONNACK alone has said something.
-const fn is_silence(cause: Cause, status: Status) -> bool {
+/// Whether the end came of silence, as of a dead path, and not of anything that the server said.
+const fn is_silence(cause: Cause) -> bool {
     match cause {
         Cause::Transport(failure) => failure.kind.is_silence(),
-        Cause::ConnackTimeout => !matches!(status, Status::Open { .. }),
-        Cause::ConnectTimeout | Cause::KeepAliveTimeout | Cause::Stalled => true,
+        Cause::ConnectTimeout | Cause::ConnackTimeout | Cause::Stalled => true,
         _ => false,
     }
 }

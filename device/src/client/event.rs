@@ -25,7 +25,8 @@ pub enum Output<'a> {
 pub enum Event<'a> {
     /// A connection is being opened.
     Attempt {
-        /// Attempts in a row, starting with 1; anew after a connection that held for ten seconds or fell silent.
+        /// Attempts in a row, starting with 1; anew after a connection that held for ten seconds or that
+        /// its owner dropped.
         number: u32,
         /// Whether a ticket is used.
         resuming: bool,

@@ -3,10 +3,10 @@
 use core::time::Duration;
 
 use device::client::{
-    Cause, EarlyData, Event, FailureKind, Phase, Policy, Publication, Reconnect, RequestError, Resumption,
-    Slot,
+    Cause, EarlyData, Event, FailureKind, Filter, Phase, Policy, Publication, Reconnect, RequestError,
+    Resumption, Slot,
 };
-use device::mqtt::{Duplicate, Qos, ReasonCode, Replay, Version};
+use device::mqtt::{Duplicate, Qos, ReasonCode, Replay, Retain, Version};
 use device::quic::TransportCode;
 use link::units::Time;
 use link::{Blackout, Direction};
@@ -582,4 +582,28 @@ fn more_messages_in_flight_than_3_1_1_can_limit_come_once_and_in_order() {
     let is_excess =
         |cause: &Cause| matches!(cause, Cause::Protocol(error) if error.reason == ReasonCode::QUOTA_EXCEEDED);
     assert!(!causes.is_empty() && causes.iter().all(is_excess), "{causes:?}");
+}
+
+#[test]
+fn rounds_that_no_session_continues_are_failures_like_any() {
+    let mqtt = MqttOptions { version: Version::V3_1_1, session_expiry_s: 0, ..MqttOptions::default() };
+    let broker = BrokerOptions { in_flight_max: 100, ..BrokerOptions::default() };
+    let mut world: World = with_broker(PairOptions::seeded(18), mqtt, broker);
+    world.connect();
+    for number in 0..100 {
+        let topic = format!("a/{number}");
+        world.publish(&Publication {
+            retain: Retain::Yes,
+            topic: &topic,
+            ..AT_LEAST_ONCE.qos(Qos::ExactlyOnce)
+        });
+        world.until(5, "acknowledgement", |world| world.client.acknowledged() > number);
+    }
+    let before = world.client.connections();
+    let now = world.now();
+    world.client.subscribe(now, Slot::CONTROL, &[Filter::new("a/#", Qos::ExactlyOnce)]).expect("room");
+    world.run_for(Duration::from_secs(60));
+    // All that it had no room for comes again with each SUBSCRIBE: waits of at least 0.25, 0.5, 1, 2, 4, 8, 15 ... seconds.
+    let made = world.client.connections() - before;
+    assert!((5..=10).contains(&made), "{made} connections in a minute: {:?}", world.client.causes());
 }

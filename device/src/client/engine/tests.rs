@@ -371,7 +371,7 @@ fn waits_grow_to_the_bound_and_never_beyond() {
 }
 
 #[test]
-fn a_server_that_accepts_and_then_drops_is_returned_to_ever_more_slowly() {
+fn a_server_that_accepts_and_then_drops_or_stalls_is_returned_to_ever_more_slowly() {
     let mut world = World::online();
     let mut waits = Vec::new();
     for _ in 0..10 {
@@ -386,11 +386,17 @@ fn a_server_that_accepts_and_then_drops_is_returned_to_ever_more_slowly() {
     world.wire.status = Status::Closed(REFUSED);
     world.drain();
     assert_eq!(world.accepted_again(), waits[0], "it held for long enough");
-    for _ in 0..3 {
+    for wait in &waits[1..4] {
+        world.now += Duration::from_secs(1);
         world.wire.stall = Stall { timeouts: 5, received: 0, unreadable: 0 };
         world.drain();
         world.wire.stall = Stall::default();
-        assert_eq!(world.accepted_again(), waits[0], "the path is at fault");
+        assert_eq!(world.accepted_again(), *wait);
+    }
+    for _ in 0..3 {
+        closed(FailureKind::Local)(&mut world);
+        world.drain();
+        assert_eq!(world.accepted_again(), waits[0], "its owner dropped it");
     }
 }
 
@@ -443,18 +449,48 @@ fn silence_does_not_speak_against_early_data() {
 
 #[test]
 fn an_answer_other_than_connack_speaks_against_early_data() {
-    let ends: [&dyn Fn(&mut World); 3] = [
+    let hello = |world: &mut World| world.engine.reach(world.now, Phase::ServerHello);
+    let ends: [&dyn Fn(&mut World); 5] = [
         &|world| closed(FailureKind::PeerApplication)(world),
         &|world| world.wire.incoming.extend([0xd0, 0]),
         &|world| {
+            hello(world);
             world.wire.status = OPEN;
             no_connack(world);
+        },
+        &|world| {
+            hello(world);
+            closed(FailureKind::Timeout)(world);
+        },
+        &|world| {
+            hello(world);
+            world.wire.stall = Stall { timeouts: 5, received: 1, unreadable: 0 };
         },
     ];
     for end in ends {
         let attempt = after_early_data(end);
         assert_eq!((attempt.resumption, attempt.early_data), (Resumption::IfPossible, EarlyData::Never));
     }
+}
+
+#[test]
+fn every_fourth_attempt_into_silence_is_made_without_the_ticket_which_is_kept() {
+    let mut world = World::new();
+    world.policy.early_data = EarlyData::IfPossible;
+    world.wire.has_ticket = true;
+    world.engine.connect(world.now);
+    for number in 1..=12 {
+        world.drain();
+        let expected = match number % 4 {
+            0 => Attempt { resumption: Resumption::Never, early_data: EarlyData::Never },
+            _ => Attempt { resumption: Resumption::IfPossible, early_data: EarlyData::IfPossible },
+        };
+        assert_eq!(world.wire.attempt, Some(expected), "attempt {number}");
+        closed(FailureKind::Timeout)(&mut world);
+        world.drain();
+        world.now = world.engine.next_timeout().expect("another attempt is coming");
+    }
+    assert!(world.wire.has_ticket);
 }
 
 #[test]
