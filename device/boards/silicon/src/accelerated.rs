@@ -3,7 +3,7 @@
 //! [`Accelerated`] is a [`Crypto`] over whatever implements [`Units`]: one AES-128 block, one SHA-256 block. The
 //! modes around them (GCM, the running hash) are software either way, and so is ChaCha20-Poly1305. A unit that
 //! is not trusted, because [`self_test`](crate::self_test) found it wrong, is never asked again: software does
-//! its work.
+//! its work. It also does each block that a unit does not finish.
 
 use core::marker::PhantomData;
 
@@ -22,12 +22,17 @@ use device::crypto::{
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// What the hardware does. Called from one task only.
+///
+/// Each returns whether the unit finished. If it did not, what it was given in place is as it was: what such a unit
+/// holds is the result before, and as keystream that would encrypt two blocks alike.
 pub trait Units: 'static {
     /// Encrypts `block` in place with AES-128.
-    fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]);
+    #[must_use]
+    fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool;
 
     /// Takes one block into the state of a SHA-256 (FIPS 180-4 6.2.2): eight words, in the order of the standard.
-    fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]);
+    #[must_use]
+    fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool;
 
     /// Whether `unit` passed its self-test.
     fn trusts(unit: Accelerator) -> bool;
@@ -42,7 +47,7 @@ impl<U: Units> Crypto for Accelerated<U> {
     type Sha256 = Sha256<U>;
 }
 
-/// AES-128 with a key, on the unit. Where that is not trusted, software expands the key anew for each block: slow, and
+/// AES-128 with a key, on the unit. Where that is not trusted or does not finish, software expands the key anew for each block: slow, and
 /// for a chip with a fault only.
 struct UnitAes<U> {
     key: [u8; 16],
@@ -57,8 +62,8 @@ impl<U> UnitAes<U> {
 
 impl<U: Units> UnitAes<U> {
     fn encrypt(&self, block: &mut [u8; 16]) {
-        if U::trusts(Accelerator::Aes) {
-            return U::aes128_encrypt(&self.key, block);
+        if U::trusts(Accelerator::Aes) && U::aes128_encrypt(&self.key, block) {
+            return;
         }
         let mut text = (*block).into();
         aes::Aes128::new((&self.key).into()).encrypt_block(&mut text);
@@ -203,9 +208,7 @@ impl<U> ZeroizeOnDrop for Sha256<U> {}
 
 impl<U: Units> Sha256<U> {
     fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_LEN]) {
-        if U::trusts(Accelerator::Sha) {
-            U::sha256_compress(state, block);
-        } else {
+        if !U::trusts(Accelerator::Sha) || !U::sha256_compress(state, block) {
             sha2::block_api::compress256(state, core::slice::from_ref(block));
         }
     }
@@ -255,6 +258,7 @@ impl<U: Units> Hash for Sha256<U> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::cell::Cell;
     use std::vec::Vec;
 
     use device::crypto::{Software, TAG_LEN};
@@ -268,13 +272,15 @@ pub(crate) mod tests {
     pub(crate) struct Sound;
 
     impl Units for Sound {
-        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) {
+        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool {
             let mut text = (*block).into();
             aes::Aes128::new(key.into()).encrypt_block(&mut text);
             *block = text.0;
+            true
         }
-        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {
+        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool {
             sha2::block_api::compress256(state, core::slice::from_ref(block));
+            true
         }
         fn trusts(_: Accelerator) -> bool {
             true
@@ -285,14 +291,45 @@ pub(crate) mod tests {
     struct Distrusted;
 
     impl Units for Distrusted {
-        fn aes128_encrypt(_: &[u8; 16], _: &mut [u8; 16]) {
+        fn aes128_encrypt(_: &[u8; 16], _: &mut [u8; 16]) -> bool {
             panic!("a unit that is not trusted was used");
         }
-        fn sha256_compress(_: &mut [u32; 8], _: &[u8; 64]) {
+        fn sha256_compress(_: &mut [u32; 8], _: &[u8; 64]) -> bool {
             panic!("a unit that is not trusted was used");
         }
         fn trusts(_: Accelerator) -> bool {
             false
+        }
+    }
+
+    std::thread_local! {
+        /// Blocks that the units of [`Hanging`] still finish: AES, SHA.
+        static LEFT: [Cell<u32>; 2] = const { [Cell::new(0), Cell::new(0)] };
+    }
+
+    /// Units that passed their test and finish no block any more after some: the hardest case, since they are asked for
+    /// each block.
+    struct Hanging;
+
+    impl Hanging {
+        fn finishes(unit: usize) -> bool {
+            LEFT.with(|left| {
+                let before = left[unit].get();
+                left[unit].set(before.saturating_sub(1));
+                before > 0
+            })
+        }
+    }
+
+    impl Units for Hanging {
+        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool {
+            Self::finishes(0) && Sound::aes128_encrypt(key, block)
+        }
+        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool {
+            Self::finishes(1) && Sound::sha256_compress(state, block)
+        }
+        fn trusts(_: Accelerator) -> bool {
+            true
         }
     }
 
@@ -346,6 +383,17 @@ pub(crate) mod tests {
     #[test]
     fn without_units_to_trust_software_does_the_work() {
         agrees_with_software::<Distrusted>();
+    }
+
+    #[test]
+    fn a_block_that_a_unit_does_not_finish_is_done_by_software() {
+        for finished in 0..200 {
+            LEFT.with(|left| left.iter().for_each(|left| left.set(finished)));
+            agrees_with_software::<Hanging>();
+            let [aes, sha] = LEFT.with(|left| [left[0].get(), left[1].get()]);
+            // 211 blocks of AES and 37 of SHA-256 are asked for: the units hang in all of them but the last few.
+            assert_eq!((aes, sha), (0, finished.saturating_sub(37)));
+        }
     }
 
     #[test]

@@ -25,16 +25,14 @@ pub fn run<U: Units>() -> Accelerators {
 /// and part of the next key.
 pub fn aes_is_right<U: Units>() -> bool {
     let mut block: [u8; 16] = core::array::from_fn(|index| 0x11 * index as u8);
-    U::aes128_encrypt(&core::array::from_fn(|index| index as u8), &mut block);
-    if block != AES_ANSWER {
+    if !U::aes128_encrypt(&core::array::from_fn(|index| index as u8), &mut block) || block != AES_ANSWER {
         return false;
     }
     let mut key = [0x5a; 16];
     for round in 0..ROUNDS {
         let mut expected = block.into();
         aes::Aes128::new(&key.into()).encrypt_block(&mut expected);
-        U::aes128_encrypt(&key, &mut block);
-        if block != expected.0 {
+        if !U::aes128_encrypt(&key, &mut block) || block != expected.0 {
             return false;
         }
         for (key, block) in key.iter_mut().zip(block) {
@@ -51,8 +49,7 @@ pub fn sha_is_right<U: Units>() -> bool {
     let mut block = [0; 64];
     block[..4].copy_from_slice(b"abc\x80");
     block[63] = 24;
-    U::sha256_compress(&mut state, &block);
-    if state != SHA_ANSWER {
+    if !U::sha256_compress(&mut state, &block) || state != SHA_ANSWER {
         return false;
     }
     for round in 0..ROUNDS {
@@ -61,8 +58,7 @@ pub fn sha_is_right<U: Units>() -> bool {
         }
         let mut expected = state;
         sha2::block_api::compress256(&mut expected, core::slice::from_ref(&block));
-        U::sha256_compress(&mut state, &block);
-        if state != expected {
+        if !U::sha256_compress(&mut state, &block) || state != expected {
             return false;
         }
     }
@@ -83,14 +79,15 @@ mod tests {
     struct WrongAes;
 
     impl Units for WrongAes {
-        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) {
-            Sound::aes128_encrypt(key, block);
+        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool {
+            let is_done = Sound::aes128_encrypt(key, block);
             if key[0] != 0 {
                 block[15] ^= 1;
             }
+            is_done
         }
-        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {
-            Sound::sha256_compress(state, block);
+        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool {
+            Sound::sha256_compress(state, block)
         }
         fn trusts(_: Accelerator) -> bool {
             true
@@ -101,16 +98,37 @@ mod tests {
     struct WrongSha;
 
     impl Units for WrongSha {
-        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) {
-            Sound::aes128_encrypt(key, block);
+        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool {
+            Sound::aes128_encrypt(key, block)
         }
-        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {
+        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool {
             *state = INITIAL;
-            Sound::sha256_compress(state, block);
+            Sound::sha256_compress(state, block)
         }
         fn trusts(_: Accelerator) -> bool {
             true
         }
+    }
+
+    /// Right, but it says of no block that it is done.
+    struct Endless;
+
+    impl Units for Endless {
+        fn aes128_encrypt(key: &[u8; 16], block: &mut [u8; 16]) -> bool {
+            !Sound::aes128_encrypt(key, block)
+        }
+        fn sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) -> bool {
+            !Sound::sha256_compress(state, block)
+        }
+        fn trusts(_: Accelerator) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn units_that_do_not_finish_are_found() {
+        assert!(!aes_is_right::<Endless>());
+        assert!(!sha_is_right::<Endless>());
     }
 
     #[test]
