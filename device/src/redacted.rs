@@ -61,12 +61,13 @@ pub(crate) mod tests {
     use super::*;
     use crate::codec::Reader;
     use crate::control::{Blob, BlobKind, Request, Wifi, clipped};
-    use crate::crypto::{CipherSuite, Secret};
+    use crate::crypto::{CipherSuite, Secret, TAG_LEN};
     use crate::mqtt::packet::{Auth, Connect, Packet};
     use crate::mqtt::{Options, Properties, Property, ReasonCode, Version};
     use crate::quic::StreamId;
     use crate::quic::cid::{ConnectionId, ResetToken};
     use crate::quic::frame::{Crypto, Frame, NewConnectionId, NewToken, Stream};
+    use crate::quic::packet::RetryPacket;
     use crate::quic::transport_parameters::PeerParameters;
     use crate::tls::Step;
 
@@ -129,6 +130,8 @@ pub(crate) mod tests {
         assert_hides(&Secret::from_slice(SECRET).expect("16 bytes"));
         assert_hides(&ResetToken(*SECRET));
         let cid = ConnectionId::new(b"cid").expect("3 bytes");
+        let (source, tag) = (ConnectionId::EMPTY, [0; TAG_LEN]);
+        assert_hides(&RetryPacket { source, token: SECRET, covered: SECRET, tag });
         assert_hides(&NewConnectionId { sequence: 1, retire_prior_to: 0, cid, token: ResetToken(*SECRET) });
         let bytes = [&[2, 16][..], SECRET].concat();
         assert_hides(&PeerParameters::decode(&bytes));

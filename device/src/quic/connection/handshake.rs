@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::codec::Writer;
 use crate::crypto::{Crypto, Secret};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::tls::{self, CipherSuite, Step};
 
 use super::super::ack::Received;
@@ -182,10 +182,6 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             self.cids.on_new(1, 0, cid, token)?;
         }
         self.agreed = Agreed::new(&self.config, parameters);
-        if !self.agreed.idle_timeout.is_zero() {
-            let half = Duration::from_micros(self.agreed.idle_timeout.as_micros() / 2);
-            self.config.keep_alive = self.config.keep_alive.min(half);
-        }
         self.recovery.set_peer_max_ack_delay(parameters.max_ack_delay);
         self.streams.set_peer_limits(parameters.limits.into());
         Ok(())

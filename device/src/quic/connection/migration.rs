@@ -18,8 +18,9 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
     /// The local address changed: moves to a fresh connection identifier, validates the path and starts
     /// congestion control anew (RFC 9000 9.2).
     ///
-    /// Where it may not ([`Self::may_migrate`]) this is for an address that has changed all the same: the connection then carries on as if a NAT had done it, and the server
-    /// decides (RFC 9000 9.3). The same holds without a spare identifier.
+    /// Where it may not ([`Self::may_migrate`]) this is for an address that has changed all the same: the connection then
+    /// carries on as if a NAT had done it, and the server decides (RFC 9000 9.3). The same holds without a spare
+    /// identifier.
     ///
     /// Deviates from RFC 9000 9.5 (MUST NOT reuse an identifier from another address) in that last case
     /// only: the old address is gone, and the alternative is to lose the connection.

@@ -72,12 +72,17 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
         }
     }
 
-    fn idle_deadline(&self) -> Option<Instant> {
+    /// The idle timeout that holds, if any.
+    fn idle_timeout(&self) -> Option<Duration> {
         if self.agreed.idle_timeout.is_zero() {
             return None;
         }
         let floor = self.recovery.pto().saturating_mul(IDLE_PTOS);
-        Some(self.active_at + self.agreed.idle_timeout.max(floor))
+        Some(self.agreed.idle_timeout.max(floor))
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        Some(self.active_at + self.idle_timeout()?)
     }
 
     fn handshake_deadline(&self) -> Option<Instant> {
@@ -92,7 +97,12 @@ impl<C: Crypto, const STREAMS: usize, const SEND: usize, const BLOCKS: usize>
             && !self.config.keep_alive.is_zero()
             && self.pending.ping.is_none()
             && !self.sent_since_received;
-        wanted.then(|| self.active_at + self.config.keep_alive)
+        wanted.then(|| {
+            let half = self
+                .idle_timeout()
+                .map_or(Duration::MAX, |whole| Duration::from_micros(whole.as_micros() / 2));
+            self.active_at + self.config.keep_alive.min(half)
+        })
     }
 
     fn lookout_at(&self) -> Option<Instant> {

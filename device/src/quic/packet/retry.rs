@@ -8,6 +8,7 @@ use crate::codec::{DecodeError, Reader};
 use crate::crypto::TAG_LEN;
 use crate::quic::TOKEN_LEN_MAX;
 use crate::quic::cid::{CID_LEN_MAX, ConnectionId};
+use crate::redacted::redacted_debug;
 
 use super::own_cid;
 
@@ -15,7 +16,7 @@ use super::own_cid;
 pub const RETRY_PACKET_LEN_MAX: usize = 1 + 4 + 1 + 1 + CID_LEN_MAX + TOKEN_LEN_MAX + TAG_LEN;
 
 /// The server wants the Initial again, with a token. A Retry is a datagram of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RetryPacket<'a> {
     /// The server's new identifier.
     pub source: ConnectionId,
@@ -25,6 +26,11 @@ pub struct RetryPacket<'a> {
     pub covered: &'a [u8],
     /// The integrity tag (RFC 9001 5.8).
     pub tag: [u8; TAG_LEN],
+}
+
+redacted_debug! {
+    ['a] RetryPacket<'a>, "RetryPacket",
+    shown: [source, tag], length: [token, covered], hidden: []
 }
 
 impl<'a> RetryPacket<'a> {

@@ -69,6 +69,20 @@ fn a_keep_alive_ping_goes_out_before_the_timeout() {
 }
 
 #[test]
+fn a_keep_alive_ping_goes_out_after_half_the_idle_timeout_that_holds() {
+    for (idle, half) in [(ms(20_000), ms(10_000)), (ms(4_000), ms(2_000)), (ms(1), Duration::ZERO)] {
+        let mut peer = Peer::confirmed();
+        peer.connection.config.keep_alive = Duration::from_secs(15);
+        peer.connection.agreed.idle_timeout = idle;
+        // Three probe timeouts hold where the server names less (RFC 9000 10.1).
+        let least = Duration::from_micros(peer.connection.recovery.pto().as_micros() * 3 / 2);
+        assert_eq!(peer.connection.poll_timeout(), Some(peer.now + half.max(least)), "{idle:?}");
+        peer.wait(half.max(least));
+        assert!(peer.receive().expect("a PING").has("Ping"));
+    }
+}
+
+#[test]
 fn a_silent_peer_is_asked_by_probe_timeouts_and_lookouts_alone() {
     let mut peer = Peer::confirmed();
     peer.connection.config.keep_alive = Duration::from_secs(3);
