@@ -106,7 +106,7 @@ impl Check<'_> {
             session_expiry: time(table.session_expiry, Duration::from_secs(300)),
             keep_alive: time(table.keep_alive, Duration::from_secs(30)),
             idle_timeout: time(table.idle_timeout, Duration::from_secs(30)),
-            quic_keep_alive: time(table.quic_keep_alive, Duration::ZERO),
+            quic_keep_alive: time(table.quic_keep_alive, Duration::from_secs(15)),
             datagram: u16::try_from(datagram).unwrap_or(u16::MAX),
             reconnect: table.reconnect.unwrap_or(RECONNECT_DEFAULT),
         }
