@@ -114,6 +114,25 @@ pub enum Event {
         /// Failures since the network was last joined, starting with 1.
         failures: u16,
     },
+    /// A command that was taken is given up: this broker can never take it, or not on its data stream. No
+    /// [`Self::Subscribed`], [`Self::Unsubscribed`] or [`Self::PublicationDone`] will follow.
+    Abandoned {
+        /// The sequence number of the command.
+        sequence: u32,
+        /// Why.
+        reason: AbandonReason,
+    },
+}
+
+/// Why a command that was taken is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AbandonReason {
+    /// Its packet is larger than the broker takes.
+    TooLarge,
+    /// The broker closed its data stream again and again.
+    StreamRefused,
+    /// The broker does not support the quality of service, or retained messages.
+    Unsupported,
 }
 
 /// How far the handshake is.

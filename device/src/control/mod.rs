@@ -27,7 +27,7 @@ pub use command::{
     Settings, StreamMode, Subscription, Transport, Will, Workload,
 };
 pub use crc::crc32;
-pub use event::{Cause, Disconnection, Event, HandshakePhase, Resumed};
+pub use event::{AbandonReason, Cause, Disconnection, Event, HandshakePhase, Resumed};
 pub use hardware::{
     Accelerator, Accelerators, Activity, Hardware, Heap, PowerMode, Radio, RadioState, Wifi, WifiFailure,
 };

@@ -37,7 +37,7 @@ pub(super) struct Driver<'d, 'l, 's, C: Crypto, N, K, B, const STREAMS: usize> {
 }
 
 /// What an event of the client asks for besides its report.
-enum Followup {
+pub(super) enum Followup {
     Nothing,
     Memory(Phase),
     Migrate,
@@ -275,7 +275,7 @@ impl Agent {
     }
 
     /// Reports an event and says what it asks for.
-    fn on_event(&mut self, at: Instant, event: &client::Event<'_>) -> Followup {
+    pub(super) fn on_event(&mut self, at: Instant, event: &client::Event<'_>) -> Followup {
         let costs = self.meter.on_event(event);
         self.report_costs(costs);
         if let Some(event) = translate::event(event) {
@@ -286,7 +286,13 @@ impl Agent {
             client::Event::Acknowledged { token, reason } => {
                 self.on_settled(at, token, reason.is_error().then_some(reason.0));
             }
-            client::Event::Abandoned { token, .. } => self.on_settled(at, token, Some(0)),
+            client::Event::Abandoned { token, error } => {
+                if let Some(sequence) = self.answered(token) {
+                    self.event(at, Event::Abandoned { sequence, reason: translate::abandoned(error) });
+                } else {
+                    self.on_settled(at, token, Some(0));
+                }
+            }
             client::Event::Subscribed { token, codes } => {
                 if let Some(sequence) = self.answered(token) {
                     let reason = codes.first().copied().unwrap_or(0);

@@ -13,11 +13,12 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use super::*;
 use crate::control::frame;
 use crate::control::{
-    Addressing, Blob, BlobKind, Cause, CipherChoice, Congestion, Fault, HandshakePhase, KeyExchange, Manner,
-    MqttSettings, MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection, Refusal, Request,
-    ResetReason, Resumption, Settings, StreamMode, Wifi, WifiFailure,
+    AbandonReason, Addressing, Blob, BlobKind, Cause, CipherChoice, Congestion, Fault, HandshakePhase,
+    KeyExchange, Manner, MqttSettings, MqttVersion, PowerMode, QuicSettings, Radio, RadioState, Reconnection,
+    Refusal, Request, ResetReason, Resumption, Settings, StreamMode, Wifi, WifiFailure,
 };
 use crate::crypto::Software;
+use crate::mqtt::{PacketId, Slot, Token};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -485,6 +486,25 @@ fn the_end_of_a_tcp_connection_s_time_is_noticed_at_once() {
         world.now = world.poll().expect("something is awaited").as_micros().max(world.now);
     }
     panic!("at {} us it still waits", world.now);
+}
+
+#[test]
+fn a_command_that_is_given_up_is_not_told_as_done() {
+    let mut storage = Storage::new();
+    let mut world = World::new(&mut storage);
+    let token = |id| Token { slot: Slot::CONTROL, id: PacketId::new(id).expect("not 0") };
+    world.poll();
+    world.reports();
+    for (sequence, id) in [(7, 1), (8, 2)] {
+        world.node.agent.pending.push((token(id), sequence)).expect("room");
+    }
+    let error = crate::client::RequestError::TooLarge;
+    let event = crate::client::Event::Abandoned { token: token(2), error };
+    world.node.agent.on_event(Instant::ZERO, &event);
+    world.poll();
+    let given_up = Event::Abandoned { sequence: 8, reason: AbandonReason::TooLarge };
+    assert_eq!(world.reports(), [Report::Event { at_us: 0, event: given_up }]);
+    assert_eq!(world.node.agent.pending, [(token(1), 7)], "the other one is still awaited");
 }
 
 #[test]

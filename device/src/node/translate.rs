@@ -2,9 +2,9 @@
 
 use crate::client::{self, FailureKind};
 use crate::control::{
-    Cause, CipherChoice, Disconnection, Event, HandshakePhase, KeyExchange, MqttSettings, MqttStats,
-    MqttVersion, QuicSettings, Reconnection, Resumed, Resumption, Settings, Transport, TransportStats,
-    clipped,
+    AbandonReason, Cause, CipherChoice, Disconnection, Event, HandshakePhase, KeyExchange, MqttSettings,
+    MqttStats, MqttVersion, QuicSettings, Reconnection, Resumed, Resumption, Settings, Transport,
+    TransportStats, clipped,
 };
 use crate::crypto::CipherSuite;
 use crate::crypto::key_exchange::NamedGroup;
@@ -159,6 +159,15 @@ const fn phase(phase: client::Phase) -> Option<HandshakePhase> {
     })
 }
 
+/// Why a request that was taken is given up: what the broker told of itself only later.
+pub(super) const fn abandoned(error: mqtt::RequestError) -> AbandonReason {
+    match error {
+        mqtt::RequestError::TooLarge => AbandonReason::TooLarge,
+        mqtt::RequestError::StreamRefused => AbandonReason::StreamRefused,
+        _ => AbandonReason::Unsupported,
+    }
+}
+
 fn disconnection(cause: client::Cause) -> Disconnection {
     let (cause, code, detail) = match cause {
         client::Cause::Requested => (Cause::Requested, 0, ""),
@@ -256,6 +265,13 @@ fn milliseconds(ms: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_request_is_given_up_reaches_the_harness() {
+        assert_eq!(abandoned(mqtt::RequestError::TooLarge), AbandonReason::TooLarge);
+        assert_eq!(abandoned(mqtt::RequestError::StreamRefused), AbandonReason::StreamRefused);
+        assert_eq!(abandoned(mqtt::RequestError::QosNotSupported), AbandonReason::Unsupported);
+    }
 
     #[test]
     fn who_has_to_change_something_reaches_the_harness() {

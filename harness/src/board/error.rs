@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use device::control::{BlobKind, Refusal};
+use device::control::{AbandonReason, BlobKind, Refusal};
 
 use super::{Autopsy, Place};
 
@@ -57,6 +57,15 @@ pub enum BoardError {
         request: &'static str,
         /// Why.
         refusal: Refusal,
+    },
+    /// It carried a command out, and the broker's limits left it without an end.
+    #[error("the board gave {request} up: {}", explain_abandoned(*reason))]
+    #[diagnostic(help("{}", remedy_abandoned(*reason)))]
+    Abandoned {
+        /// The command.
+        request: &'static str,
+        /// Why.
+        reason: AbandonReason,
     },
     /// Firmware and harness are of different versions.
     #[error("the firmware speaks control protocol {board}, this harness {harness}")]
@@ -192,6 +201,26 @@ fn explain(refusal: Refusal) -> String {
         Refusal::BadSize { min, max } => format!("payloads have {min} to {max} bytes"),
         Refusal::Full => "a queue is full".into(),
         Refusal::Unsupported => "this board or transport cannot do that".into(),
+    }
+}
+
+const fn explain_abandoned(reason: AbandonReason) -> &'static str {
+    match reason {
+        AbandonReason::TooLarge => "its packet is larger than the broker takes",
+        AbandonReason::StreamRefused => "the broker closed its data stream again and again",
+        AbandonReason::Unsupported => {
+            "the broker does not support this quality of service or retained messages"
+        }
+    }
+}
+
+const fn remedy_abandoned(reason: AbandonReason) -> &'static str {
+    match reason {
+        AbandonReason::TooLarge => "use shorter topics, or raise the broker's Maximum Packet Size",
+        AbandonReason::StreamRefused => {
+            "use streams = \"single\", or a broker that takes MQTT on several streams; its log says why it closed this one"
+        }
+        AbandonReason::Unsupported => "ask for a lower qos, or change the broker's limits",
     }
 }
 

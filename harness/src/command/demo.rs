@@ -204,8 +204,11 @@ impl Walk {
         }
     }
 
-    /// A connection that ended while `what` was waited for.
+    /// A connection that ended, or a command that was given up, while `what` was waited for.
     fn check(&self, what: &str, event: &Event) -> Result<(), BoardError> {
+        if let Event::Abandoned { reason, .. } = *event {
+            return Err(BoardError::Abandoned { request: "Subscribe", reason });
+        }
         let Event::Disconnected(why) = event else { return Ok(()) };
         Err(match self.lost {
             Some(lost) => lost.fault(&self.network).into(),

@@ -341,7 +341,14 @@ impl Director<'_> {
         while !reached(state) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.board.next(left).await {
-                Ok(Some(output)) => self.hear(output, gathered, state),
+                Ok(Some(output)) => {
+                    let given_up = abandoned(&output.what);
+                    self.hear(output, gathered, state);
+                    if let Some(reason) = given_up {
+                        let error = BoardError::Abandoned { request: "Subscribe", reason };
+                        return Err(self.failed(phase, Blame::Subject, &error, gathered));
+                    }
+                }
                 Ok(None) => {
                     self.is_alive(phase, gathered).await?;
                     gathered.missed = Some(phase);
@@ -427,6 +434,16 @@ impl Director<'_> {
         let outside = matches!(error, BoardError::Died(death) if death.remedy.is_some());
         let blame = if outside { Blame::Environment } else { Blame::Subject };
         TrialError::new(phase, blame, format!("{silent}{}", error.told()))
+    }
+}
+
+/// Why the board gave a command up, if that is what it says: nothing of what is waited for will come then.
+fn abandoned(output: &Output) -> Option<control::AbandonReason> {
+    match output {
+        Output::Report(control::Report::Event {
+            event: control::Event::Abandoned { reason, .. }, ..
+        }) => Some(*reason),
+        _ => None,
     }
 }
 
