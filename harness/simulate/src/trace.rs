@@ -1,5 +1,7 @@
 //! What happened, in one number: equal traces mean equal runs.
 
+use std::collections::BTreeMap;
+
 use crate::Clock;
 use link::Direction;
 
@@ -12,10 +14,13 @@ pub struct Trace {
     hash: u64,
     datagrams: u64,
     shortest: Shortest,
+    /// How many datagrams reach the client at each instant to come.
+    arrivals: BTreeMap<Clock, u32>,
     lines: Option<Vec<String>>,
 }
 
-/// The client's datagrams of at most [`SHORTEST`] bytes.
+/// The client's datagrams of at most [`SHORTEST`] bytes, beyond one for each that reached it at the same instant: such a one
+/// may be an acknowledgement or credit, which are as short.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shortest {
     at: Clock,
@@ -28,7 +33,7 @@ struct Shortest {
 impl Default for Trace {
     fn default() -> Self {
         let shortest = Shortest::default();
-        Self { hash: 0xcbf2_9ce4_8422_2325, datagrams: 0, shortest, lines: None }
+        Self { hash: 0xcbf2_9ce4_8422_2325, datagrams: 0, shortest, arrivals: BTreeMap::new(), lines: None }
     }
 }
 
@@ -50,7 +55,7 @@ impl Trace {
         self.datagrams
     }
 
-    /// The most datagrams with nothing but a PING that the client sent at one instant, and when.
+    /// The most datagrams with nothing but a PING that the client sent at one instant without being asked, and when.
     #[must_use]
     pub const fn most_pings(&self) -> (Clock, u32) {
         self.shortest.most
@@ -64,8 +69,18 @@ impl Trace {
 
     pub(crate) fn datagram(&mut self, now: Clock, direction: Direction, size: usize, arrivals: &[Clock]) {
         self.datagrams += 1;
-        if direction == Direction::Up && size <= SHORTEST {
-            self.shortest.count(now);
+        match direction {
+            Direction::Up => {
+                self.arrivals = self.arrivals.split_off(&now);
+                if size <= SHORTEST {
+                    self.shortest.count(now, self.arrivals.get(&now).copied().unwrap_or_default());
+                }
+            }
+            Direction::Down => {
+                for &arrival in arrivals {
+                    *self.arrivals.entry(arrival).or_default() += 1;
+                }
+            }
         }
         self.number(now.as_micros());
         self.number(direction.index() as u64);
@@ -95,11 +110,12 @@ impl Trace {
 }
 
 impl Shortest {
-    fn count(&mut self, now: Clock) {
+    fn count(&mut self, now: Clock, arrived: u32) {
         self.count = if self.at == now { self.count + 1 } else { 1 };
         self.at = now;
-        if self.count > self.most.1 {
-            self.most = (now, self.count);
+        let unasked = self.count.saturating_sub(arrived);
+        if unasked > self.most.1 {
+            self.most = (now, unasked);
         }
     }
 }
