@@ -141,11 +141,17 @@ fn look(place: &Place) -> String {
     }
 }
 
-/// The innermost frames of a backtrace, for the end of a sentence.
+/// The innermost frames of a backtrace, for the end of a sentence: from the first on that is not of Rust's own library, in
+/// which a fault may show (a copy, a check) that its caller has.
 pub(super) fn at(backtrace: &[String]) -> String {
-    let shown: Vec<_> = backtrace.iter().take(FRAMES_SHOWN).map(String::as_str).collect();
+    let is_library = |frame: &String| LIBRARY.iter().any(|folder| frame.contains(folder));
+    let first = backtrace.iter().position(|frame| !is_library(frame)).unwrap_or(0);
+    let shown: Vec<_> = backtrace[first..].iter().take(FRAMES_SHOWN).map(String::as_str).collect();
     if shown.is_empty() { String::new() } else { format!("; at {}", shown.join(" < ")) }
 }
+
+/// Where Rust's own library has its sources, whatever folder that was built in.
+const LIBRARY: [&str; 2] = ["/library/core/", "/library/compiler-builtins/"];
 
 impl Death {
     /// Adds what the machine could tell.
@@ -257,6 +263,20 @@ mod tests {
             ..Death::default()
         };
         assert_eq!(death.headline(), "index out of bounds (exit status: 101)");
+    }
+
+    #[test]
+    fn what_rusts_own_library_does_for_a_caller_is_not_the_place() {
+        let frame = |name: &str, file: &str| format!("0x2004b654 {name} ({file}:131)");
+        let copy = frame(
+            "memcpy",
+            "/usr/lib/rustlib/src/rust/library/compiler-builtins/compiler-builtins/src/mem/mod.rs",
+        );
+        let hint = frame("black_box", "/rustc/5980761/library/core/src/hint.rs");
+        let own = frame("descend", "device/boards/qemu/src/board.rs");
+        assert_eq!(at(&[copy.clone(), hint.clone(), own.clone()]), format!("; at {own}"));
+        assert_eq!(at(&[own.clone(), hint.clone()]), format!("; at {own} < {hint}"));
+        assert_eq!(at(std::slice::from_ref(&copy)), format!("; at {copy}"), "better than nothing");
     }
 
     #[test]
