@@ -448,15 +448,7 @@ mod tests {
 
     #[test]
     fn neither_a_duplicate_nor_a_message_of_others_stands_for_one_that_is_missing() {
-        let arrival = |run, sequence, verdict| Arrival {
-            run,
-            topic: 0,
-            sequence,
-            intended_us: 0,
-            at_us: 0,
-            size: 64,
-            verdict,
-        };
+        let arrival = Arrival::example;
         let mut arrivals = Vec::new();
         for (arrival, count) in [
             (arrival(8, 0, Verdict::Intact), 1),

@@ -30,6 +30,14 @@ pub struct Arrival {
     pub verdict: Verdict,
 }
 
+#[cfg(test)]
+impl Arrival {
+    /// One of 64 bytes on the first topic, whose times do not matter.
+    pub(crate) const fn example(run: u32, sequence: u32, verdict: Verdict) -> Self {
+        Self { run, topic: 0, sequence, intended_us: 0, at_us: 0, size: 64, verdict }
+    }
+}
+
 /// What is known of one message.
 #[derive(Debug, Clone, Default)]
 struct Entry {

@@ -286,15 +286,7 @@ mod tests {
     #[test]
     fn a_message_that_came_twice_does_not_stand_for_one_that_did_not_come() {
         let memory = Memory::default();
-        let arrival = |run, sequence, verdict| Arrival {
-            run,
-            topic: 0,
-            sequence,
-            intended_us: 0,
-            at_us: 0,
-            size: 64,
-            verdict,
-        };
+        let arrival = Arrival::example;
         for (arrival, messages) in [
             (arrival(1, 0, Verdict::Intact), 1),
             (arrival(1, 0, Verdict::Intact), 1),
